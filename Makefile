@@ -1,0 +1,48 @@
+# A bare `make` lists the targets. Everything runs in .venv, made on first use.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check proto golden bench train-tiny profiles clean
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1|/' | column -t -s '|'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"featurewire needs Python 3.11 or newer, found {sys.version.split()[0]}: make PYTHON=python3.12 setup")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(READY)  ## .venv with the project, its extras and the tools, at the versions of constraints.txt
+
+demo: $(READY)  ## three models split over an emulated link: a table, and pictures in out/
+	$(BIN)/featurewire-bench demo --out out
+
+test: $(READY)  ## every test
+	$(BIN)/pytest
+
+check: $(READY)  ## ruff, mypy --strict, the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+proto: $(READY)  ## the generated code beside proto/featurewire/v1/*.proto
+	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. featurewire/v1/*.proto
+
+golden: $(READY)  ## the golden bitstreams of tests/codec/golden (a change of them is a change of the format's version)
+	$(BIN)/python tests/codec/make_golden.py
+
+bench: $(READY)  ## rate-distortion of the codecs and a sweep over models, links and codecs, into out/
+	$(BIN)/featurewire-bench codecs --out out
+	$(BIN)/featurewire-bench sweep --out out
+
+train-tiny: $(READY)  ## train the bundled models again (about an hour on two cores) and calibrate their profiles
+	$(BIN)/python -m featurewire_models.training.text --out models/featurewire_models/bundled/tiny-llama3
+	$(BIN)/python -m featurewire_models.training.vision --out models/featurewire_models/bundled/tiny-dinov2
+	$(BIN)/python -m featurewire_models.training.diffusion --out models/featurewire_models/bundled/tiny-sd3
+	$(MAKE) profiles
+
+clean:  ## what the other targets made, .venv included
+	rm -rf .venv out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""featurewire: the wire that client and server share."""
