@@ -1,0 +1,41 @@
+"""Sizes and times of the wire, the same on both sides, and the gRPC options made from them."""
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+
+# A message is one chunk and its framing; gRPC refuses a larger one before it is read.
+MAX_CHUNK_BYTES = 128 * 1024
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+# Chunks under way without an acknowledgement: 4 MiB keeps 300 Mbit/s busy over 100 ms.
+MAX_CHUNKS_IN_FLIGHT = 32
+
+# One request: 2^26 points are 256 MiB as float32, what a peer can make us allocate.
+MAX_FEATURES = 1 << 26
+MAX_UNCODED_BYTES = 2 * 1024 * 1024
+MAX_TENSORS = 64
+MAX_DIMENSIONS = 8
+
+KEEPALIVE_MS = 30_000
+# Below the client's period, or the server would answer its pings with GOAWAY.
+MIN_PING_INTERVAL_MS = 10_000
+
+_SIZES = [
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+]
+
+CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    *_SIZES,
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+SERVER_OPTIONS: list[tuple[str, int]] = [
+    *_SIZES,
+    ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    # A second server on a port that is taken must fail, not share it.
+    ("grpc.so_reuseport", 0),
+]

@@ -1,0 +1,107 @@
+"""`featurewire-server`: options in, a serving process until SIGTERM or Ctrl-C."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from typing import Annotated
+
+import typer
+from featurewire.wire.runtime import run, tune_malloc
+from featurewire_codec import CodecError
+from featurewire_models import ModelError
+
+from featurewire_server.config import ServerConfig
+from featurewire_server.errors import ServerError
+from featurewire_server.server import Server
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+_EXAMPLES = """
+Serves the tails of split models over gRPC.
+
+Example: featurewire-server --model tiny-llama3 --model tiny-dinov2 --listen 0.0.0.0:50051
+"""
+
+
+async def _serve(config: ServerConfig) -> None:
+    server = Server(config)
+    await server.start()
+    for model in server.models:
+        splits = f"{model.splits[0]} to {model.splits[-1]}"
+        print(f"{model.name}: {', '.join(model.tasks)}; split points {splits}", flush=True)
+    print(f"featurewire-server listens on {server.address}", flush=True)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(name, stop.set)
+    await stop.wait()
+    await server.stop()
+
+
+@app.command(help=_EXAMPLES)
+def serve(
+    model: Annotated[
+        list[str],
+        typer.Option(help="Bundled name, local folder or hub id; once for each model."),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(help="Serve this split point only, holding just its tail. [default: all]"),
+    ] = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = (
+        ServerConfig.listen
+    ),
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Prometheus metrics over HTTP; 0: none.")
+    ] = ServerConfig.metrics_port,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder that `featurewire calibrate` made; once for each split point."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="float32, bfloat16 or float16: what the tails compute in.")
+    ] = ServerConfig.dtype,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = ServerConfig.device,
+    max_sessions: Annotated[
+        int, typer.Option(min=1, help="Sessions open at once; one more is refused.")
+    ] = ServerConfig.max_sessions,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads of one tail; 0: torch's own choice.")
+    ] = ServerConfig.threads,
+    workers: Annotated[int, typer.Option(min=1, help="Tails that run at once.")] = (
+        ServerConfig.workers
+    ),
+    grace_s: Annotated[
+        float, typer.Option(min=0, help="Seconds that requests may go on for after SIGTERM.")
+    ] = ServerConfig.grace_s,
+) -> None:
+    config = ServerConfig(
+        models=tuple(model),
+        split=split,
+        listen=listen,
+        metrics_port=metrics_port,
+        profiles=tuple(profile or ()),
+        dtype=dtype,
+        device=device,
+        max_sessions=max_sessions,
+        threads=threads,
+        workers=workers,
+        grace_s=grace_s,
+    )
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    tune_malloc()
+    run(_serve(config))
+
+
+def main() -> None:
+    """Exits 2 with one sentence on bad input."""
+    try:
+        app()
+    except (ServerError, ModelError, CodecError) as error:
+        print(f"featurewire-server: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,35 @@
+"""What a server is told once, at its start."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Settings of one server process.
+
+    Attributes:
+        models: bundled names, local folders or hub ids.
+        split: the only split point to serve, holding just that tail; None: the whole model, for
+            every split point.
+        listen: address as "host:port"; port 0 takes a free one.
+        metrics_port: port of the Prometheus metrics, on the host of `listen`; 0: none.
+        profiles: folders that `featurewire calibrate` made; they go before those beside a model.
+        dtype: element type that the tails compute in.
+        device: torch device of the tails.
+        max_sessions: sessions open at once; one more is refused with a time to retry after.
+        threads: CPU threads of one tail's operators; 0: torch's own choice.
+        workers: tails that run at once.
+        grace_s: seconds that requests may go on for after SIGTERM.
+    """
+
+    models: tuple[str, ...]
+    split: str | None = None
+    listen: str = "127.0.0.1:50051"
+    metrics_port: int = 9464
+    profiles: tuple[str, ...] = ()
+    dtype: str = "float32"
+    device: str = "cpu"
+    max_sessions: int = 64
+    threads: int = 0
+    workers: int = 1
+    grace_s: float = 10.0

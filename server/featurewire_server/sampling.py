@@ -1,0 +1,34 @@
+"""The next token: logits in, a token id out."""
+
+import hashlib
+
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+
+
+def next_token(logits: torch.Tensor, sampling: pb.Sampling, position: int) -> int:
+    """Draws one token id from logits `[vocabulary]`.
+
+    Temperature 0 takes the most likely one. Otherwise top-k, then top-p (nucleus sampling, Holtzman
+    et al. 2020) keep the likely tokens. The noise derives from the seed and the position alone, so
+    a session that is replayed draws the same tokens.
+    """
+    if sampling.temperature <= 0:
+        return int(logits.argmax())
+    scaled = logits.float() / sampling.temperature
+    if 0 < sampling.top_k < scaled.numel():
+        kept = scaled.topk(sampling.top_k).values[-1]
+        scaled = scaled.masked_fill(scaled < kept, -torch.inf)
+    probabilities = scaled.softmax(-1)
+    if 0 < sampling.top_p < 1:
+        ordered, order = probabilities.sort(descending=True)
+        # a token is dropped when those before it already reach top_p; the first always stays
+        dropped = order[ordered.cumsum(-1) - ordered >= sampling.top_p]
+        probabilities[dropped] = 0
+    generator = torch.Generator().manual_seed(_noise_seed(sampling.seed, position))
+    return int(torch.multinomial(probabilities.cpu(), 1, generator=generator))
+
+
+def _noise_seed(seed: int, position: int) -> int:
+    digest = hashlib.blake2b(f"{seed} {position}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big")

@@ -1,0 +1,132 @@
+"""The server process: gRPC, health, reflection and metrics around the service."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from typing import TypeVar
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.v1 import featurewire_pb2_grpc as rpc
+from featurewire.wire import limits
+from featurewire.wire.metrics import WireMetrics
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from featurewire_server.config import ServerConfig
+from featurewire_server.errors import ListenError
+from featurewire_server.service import SplitInferenceService
+from featurewire_server.tails import Tails
+
+log = logging.getLogger("featurewire.server")
+
+Result = TypeVar("Result")
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["SplitInferenceService"].full_name
+
+
+class Executor:
+    """Runs torch on a fixed number of threads, never on the event loop's."""
+
+    def __init__(self, workers: int) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tail")
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        def without_gradients() -> Result:
+            with torch.inference_mode():
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, without_gradients)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Server:
+    """A server of tails.
+
+    Example:
+        server = Server(ServerConfig(models=("tiny-llama3",), listen="127.0.0.1:0"))
+        await server.start()
+        print(server.address)
+        await server.stop()
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Loads the models.
+
+        Raises:
+            ModelError: a model, a split point or its weights are not there.
+        """
+        self._config = config
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self._tails = Tails(config)
+        self._executor = Executor(config.workers)
+        self._registry = CollectorRegistry()
+        self._server: grpc.aio.Server | None = None
+        self._health = health.aio.HealthServicer()
+        self._http: tuple[WSGIServer, Thread] | None = None
+        self.address = ""
+
+    @property
+    def models(self) -> list[pb.Model]:
+        return self._tails.describe()
+
+    async def start(self) -> None:
+        """Listens, and answers health checks with SERVING.
+
+        Raises:
+            ListenError: the address or the metrics port cannot be listened on.
+        """
+        host, _, _ = self._config.listen.rpartition(":")
+        server = grpc.aio.server(options=limits.SERVER_OPTIONS)
+        metrics = WireMetrics("server", self._registry)
+        service = SplitInferenceService(self._tails, self._executor, metrics, self._config)
+        rpc.add_SplitInferenceServiceServicer_to_server(service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        try:
+            port = server.add_insecure_port(self._config.listen)
+        except RuntimeError as error:
+            raise ListenError("", self._config.listen) from error
+        if self._config.metrics_port:
+            try:
+                self._http = self._serve_metrics(host)
+            except OSError as error:
+                address = f"{host}:{self._config.metrics_port}"
+                raise ListenError("metrics ", address) from error
+        await server.start()
+        self._server = server
+        self.address = f"{host}:{port}"
+        for name in ("", _SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def _serve_metrics(self, host: str) -> tuple[WSGIServer, Thread]:
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        return start_http_server(self._config.metrics_port, host, self._registry)
+
+    async def stop(self) -> None:
+        """Refuses new requests, lets those under way end within the grace time, and closes."""
+        started = time.monotonic()
+        await self._health.enter_graceful_shutdown()
+        if self._server is not None:
+            await self._server.stop(self._config.grace_s)
+        if self._http is not None:
+            http, thread = self._http
+            http.shutdown()
+            http.server_close()
+            thread.join()
+        self._executor.close()
+        log.info("stopped after %.1f s", time.monotonic() - started)

@@ -1,0 +1,210 @@
+"""One session: a client's messages in, the answers to them out.
+
+The order of messages is in proto/README.md. A session owns no socket: it takes messages and gives
+messages, and hands decoding and the tail to the workers.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire.coder import Coder
+from featurewire.wire.metrics import WireMetrics
+from featurewire.wire.status import Refusal
+from featurewire.wire.tensors import output_chunks, unpack
+from featurewire_models import Features, outputs_to_tensors
+
+from featurewire_server.feature_buffer import FeatureBuffer
+from featurewire_server.handshake import Terms, agree
+from featurewire_server.sampling import next_token
+from featurewire_server.tails import Tails
+
+log = logging.getLogger("featurewire.server")
+
+Result = TypeVar("Result")
+
+
+class Workers(Protocol):
+    """Where torch runs: never on the event loop's thread."""
+
+    async def run(self, work: Callable[[], Result]) -> Result: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one request came to; seconds by stage."""
+
+    outputs: dict[str, torch.Tensor]
+    token: pb.Token | None
+    queue_s: float
+    decode_s: float
+    tail_s: float
+
+
+class Session:
+    """State: before the handshake, between requests, or amid a request's chunks."""
+
+    def __init__(
+        self, tails: Tails, workers: Workers, metrics: WireMetrics, dtype: str, peer: str
+    ) -> None:
+        self._tails = tails
+        self._workers = workers
+        self._metrics = metrics
+        self._dtype = dtype
+        self._peer = peer
+        self._terms: Terms | None = None
+        self._coder: Coder | None = None
+        self._buffer: FeatureBuffer | None = None
+        self._cache: Any = None
+        self._position = 0
+
+    async def receive(self, message: pb.InferRequest) -> AsyncIterator[pb.InferResponse]:
+        """Takes one message and gives the answers it calls for.
+
+        Raises:
+            Refusal: the message is out of order, too large, or asks for what is not here.
+            CodecError: a bitstream is damaged.
+            ModelError: the tail cannot run on the feature.
+        """
+        kind = message.WhichOneof("message")
+        if kind == "handshake" and self._terms is None:
+            self._terms = agree(message.handshake, self._tails, self._dtype)
+            self._coder = Coder(self._terms.codec, self._terms.profiles.profiles)
+            yield pb.InferResponse(handshake=self._terms.reply())
+        elif kind == "begin" and self._terms is not None and self._buffer is None:
+            self._buffer = FeatureBuffer(message.begin)
+        elif kind == "chunk" and self._buffer is not None:
+            received_ns = time.monotonic_ns()
+            buffer = self._buffer
+            buffer.add(message.chunk)
+            yield pb.InferResponse(
+                ack=pb.Ack(
+                    request=buffer.begin.request,
+                    chunks=buffer.chunks,
+                    bytes=buffer.received_bytes,
+                    received_ns=received_ns,
+                )
+            )
+            if message.chunk.last:
+                self._buffer = None
+                async for response in self._answer(buffer):
+                    yield response
+        else:
+            expected = (
+                "handshake" if self._terms is None else "begin" if self._buffer is None else "chunk"
+            )
+            raise Refusal(
+                "MESSAGE_OUT_OF_ORDER",
+                f"a {kind or 'nameless'} message came where a {expected} was expected",
+                found=kind or "",
+                allowed=expected,
+            )
+
+    async def _answer(self, buffer: FeatureBuffer) -> AsyncIterator[pb.InferResponse]:
+        assert self._terms is not None
+        coded = buffer.coded()
+        submitted = time.perf_counter()
+        answer = await self._workers.run(lambda: self._compute(buffer.begin, coded, submitted))
+        request = buffer.begin.request
+        output_bytes = 0
+        for chunk in output_chunks(request, answer.outputs):
+            output_bytes += chunk.ByteSize()
+            yield pb.InferResponse(output=chunk)
+        if answer.token is not None:
+            output_bytes += answer.token.ByteSize()
+            yield pb.InferResponse(token=answer.token)
+        self._record(buffer, answer, output_bytes)
+        yield pb.InferResponse(
+            account=pb.Account(
+                request=request,
+                received_bytes=buffer.received_bytes,
+                features=buffer.features,
+                queue_seconds=answer.queue_s,
+                decode_seconds=answer.decode_s,
+                tail_seconds=answer.tail_s,
+            )
+        )
+
+    def _compute(self, begin: pb.Begin, coded: dict[str, list[bytes]], submitted: float) -> Answer:
+        """Decodes and runs the tail; on a worker's thread."""
+        assert self._terms is not None
+        started = time.perf_counter()
+        features = Features(
+            tensors={
+                tensor.name: self._decode(tensor, coded[tensor.name]) for tensor in begin.tensors
+            },
+            uncoded=unpack(begin.uncoded),
+        )
+        decoded = time.perf_counter()
+        token = None
+        outputs: dict[str, torch.Tensor] = {}
+        if begin.HasField("sampling"):
+            token = self._step(begin, features)
+        else:
+            outputs = outputs_to_tensors(self._terms.tail(features))
+        ended = time.perf_counter()
+        return Answer(outputs, token, started - submitted, decoded - started, ended - decoded)
+
+    def _decode(self, tensor: pb.CodedTensor, samples: list[bytes]) -> torch.Tensor:
+        assert self._coder is not None
+        return torch.stack(
+            [
+                self._coder.decode(tensor.name, data, tensor.tokens, tensor.channels)
+                for data in samples
+            ]
+        )
+
+    def _step(self, begin: pb.Begin, features: Features) -> pb.Token:
+        """One step of a generation: the tail with its cache, and the next token."""
+        assert self._terms is not None
+        tensor = begin.tensors[0]
+        if begin.sampling.restart or self._cache is None:
+            self._cache = self._terms.tail.new_cache()
+            self._position = 0
+        length = self._position + tensor.tokens
+        allowed = self._terms.context or 0
+        if tensor.batch != 1 or length > allowed:
+            raise Refusal(
+                "TOO_LARGE",
+                f"a generation of {tensor.batch} sequences and {length} tokens;"
+                f" 1 sequence of {allowed} tokens is allowed",
+                found=str(length),
+                allowed=str(allowed),
+            )
+        outputs = self._terms.tail(features, cache=self._cache)
+        self._position = length
+        token = next_token(outputs.logits[0, -1], begin.sampling, length)
+        return pb.Token(request=begin.request, position=length, id=token)
+
+    def _record(self, buffer: FeatureBuffer, answer: Answer, output_bytes: int) -> None:
+        assert self._terms is not None
+        terms = self._terms
+        stages = {"queue": answer.queue_s, "decode": answer.decode_s, "tail": answer.tail_s}
+        self._metrics.request(
+            model=terms.model,
+            task=terms.task,
+            codec=terms.codec,
+            direction="received",
+            features=buffer.features,
+            coded_bytes=buffer.received_bytes,
+            output_bytes=output_bytes,
+            stages_s=stages,
+        )
+        log.info(
+            "request peer=%s model=%s task=%s split=%s codec=%s features=%d received_bytes=%d"
+            " bpfp=%.3f output_bytes=%d %s",
+            self._peer,
+            terms.model,
+            terms.task,
+            terms.split,
+            terms.codec,
+            buffer.features,
+            buffer.received_bytes,
+            8 * buffer.received_bytes / buffer.features,
+            output_bytes,
+            " ".join(f"{stage}_ms={1000 * seconds:.1f}" for stage, seconds in stages.items()),
+        )

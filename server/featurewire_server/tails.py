@@ -1,0 +1,130 @@
+"""The tails that a server holds: model names in, loaded tails and their profiles out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire.profiles import ProfileSet
+from featurewire.wire.status import Refusal
+from featurewire_models import ModelInfo, Tail, describe, load_model, load_tail
+
+from featurewire_server.config import ServerConfig
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model as it is served."""
+
+    info: ModelInfo
+    splits: tuple[str, ...]
+    default_split: str
+    tails: dict[tuple[str, str], Tail]
+    profiles: dict[tuple[str, str], ProfileSet] = field(default_factory=dict)
+
+    def tail(self, task: str, split: str) -> Tail:
+        return self.tails[task, split]
+
+
+def _profiles(info: ModelInfo, split: str, task: str, given: list[ProfileSet]) -> ProfileSet:
+    """The given set for this split point, else the one beside the model, else an empty one."""
+    origin = {"model": info.name, "revision": info.revision, "split": split, "task": task}
+    for profiles in given:
+        if (profiles.model, profiles.split, profiles.task) == (info.name, split, task):
+            profiles.check(**origin)
+            return profiles
+    folder = info.profile_folder(split, task)
+    if folder is None:
+        return ProfileSet(**origin)
+    profiles = ProfileSet.from_pretrained(folder)
+    profiles.check(**origin)
+    return profiles
+
+
+def serve(model: str, config: ServerConfig, given: list[ProfileSet]) -> Served:
+    """Loads one model for every task and split point that it is to serve.
+
+    Raises:
+        ModelError: no such model, or no such split point.
+        CodecError: one of its profiles is damaged.
+    """
+    info = describe(model)
+    splits = info.splits if config.split is None else (config.split,)
+    tails: dict[tuple[str, str], Tail] = {}
+    profiles: dict[tuple[str, str], ProfileSet] = {}
+    for task in info.tasks:
+        if config.split is not None:
+            tail = load_tail(
+                model, split=config.split, task=task, dtype=config.dtype, device=config.device
+            )
+            tails[task, config.split] = tail
+        else:
+            whole = load_model(model, task=task, dtype=config.dtype, device=config.device)
+            tails.update({(task, split): whole.tail(split) for split in splits})
+        for split in splits:
+            profiles[task, split] = _profiles(info, split, task, given)
+    default = config.split or info.default_split
+    return Served(info, splits, default, tails, profiles)
+
+
+class Tails:
+    """Every model of a server, by name."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._dtype = config.dtype
+        given = [ProfileSet.from_pretrained(Path(folder)) for folder in config.profiles]
+        served = [serve(model, config, given) for model in config.models]
+        self.models = {model.info.name: model for model in served}
+
+    def find(self, name: str) -> Served:
+        """The model of that name.
+
+        Raises:
+            Refusal: the server does not hold it.
+        """
+        if name not in self.models:
+            held = ", ".join(sorted(self.models))
+            raise Refusal(
+                "MODEL_UNKNOWN",
+                f"this server does not serve {name!r}; it serves {held}",
+                found=name,
+                allowed=held,
+            )
+        return self.models[name]
+
+    def find_profiles(self, digest: str) -> ProfileSet:
+        """The set of profiles with that digest.
+
+        Raises:
+            Refusal: no split point here has it.
+        """
+        for model in self.models.values():
+            for profiles in model.profiles.values():
+                if digest and profiles.digest == digest:
+                    return profiles
+        raise Refusal(
+            "PROFILE_UNKNOWN", f"no profiles with digest {digest[:12]!r} here", found=digest
+        )
+
+    def describe(self) -> list[pb.Model]:
+        """What ListModels answers."""
+        return [
+            pb.Model(
+                name=name,
+                revision=model.info.revision,
+                family=model.info.family,
+                dtype=self._dtype,
+                splits=model.splits,
+                default_split=model.default_split,
+                tasks=model.info.tasks,
+                default_task=model.info.default_task,
+                context_tokens=model.info.context or 0,
+                profiles=[
+                    pb.ProfileSet(
+                        task=task, split=split, digest=held.digest, tensors=sorted(held.profiles)
+                    )
+                    for (task, split), held in model.profiles.items()
+                    if held.digest
+                ],
+            )
+            for name, model in self.models.items()
+        ]
