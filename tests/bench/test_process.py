@@ -39,5 +39,5 @@ def test_a_server_that_dies_is_quoted() -> None:
 
 def test_a_server_that_never_serves_is_ended() -> None:
     hangs = (sys.executable, "-c", "import time; time.sleep(60)")
-    with pytest.raises(ServerProcessError, match="not SERVING after 0.5 s"):
+    with pytest.raises(ServerProcessError, match=r"not SERVING after 0\.5 s"):
         ServerProcess(["tiny"], command=hangs, start_timeout_s=0.5).__enter__()

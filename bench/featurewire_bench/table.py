@@ -1,0 +1,112 @@
+"""Tables a person reads at a glance: rows in, rich tables out, made for 120 columns."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from featurewire_bench.account import Row, Run
+
+WIDTH = 120  # columns, where the output is no terminal
+
+
+def console() -> Console:
+    """stdout, at least wide enough for the tables unless a terminal is narrower."""
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=max(WIDTH, screen.width))
+
+
+def bytes_text(count: float) -> str:
+    """`count` bytes in at most seven characters: 512 B, 10.3 kB, 1.21 MB (powers of 1000)."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 999.5 or unit == "GB":
+            break
+    return f"{count:.3g} {unit}" if count < 100 else f"{count:.0f} {unit}"
+
+
+def ms_text(ms: float) -> str:
+    """Milliseconds with one decimal below 100 and none above."""
+    return f"{ms:.1f}" if ms < 99.95 else f"{ms:.0f}"
+
+
+def times_text(before: float, after: float) -> str:
+    """How many times less `after` is than `before`: 8.1x; below 1 it is more."""
+    ratio = before / after if after else 0.0
+    return f"{ratio:.1f}x" if ratio < 99.95 else f"{ratio:.0f}x"
+
+
+def _table(title: str, caption: str | None = None) -> Table:
+    return Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=0,
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="dim",
+    )
+
+
+def demo_table(rows: Sequence[Row], title: str, caption: str) -> Table:
+    """The demo's table, two lines a row: the figure above, its unit or its gain below."""
+    table = _table(title, caption)
+    table.add_column("model\n[dim]task[/]", no_wrap=True)
+    table.add_column("split\npoint", no_wrap=True)
+    for heading in ("float16\nbytes", "bytes\nsent", "BPFP\n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("metric\n[dim]unit[/]", no_wrap=True)
+    for heading in ("\nunsplit", "\nsplit", " head\nms", "encode\nms", "netw.\nms", "decode\nms"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("tail\nms", "total\nms", "float16\ntotal"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        ms = row.ms
+        name, _, unit = row.metric.partition(", ")
+        table.add_row(
+            f"[bold]{row.model}[/]\n[dim]{row.task}[/]",
+            row.split,
+            bytes_text(row.float16_bytes),
+            f"[bold]{bytes_text(row.sent_bytes)}[/]\n"
+            f"[green]{times_text(row.float16_bytes, row.sent_bytes)}[/]",
+            f"{row.bpfp:.2f}",
+            f"{name}\n[dim]{unit}[/]",
+            f"{row.unsplit:.4g}",
+            f"[bold]{row.split_value:.4g}[/]",
+            *(ms_text(v) for v in (ms.head, ms.encode, ms.network, ms.decode, ms.tail)),
+            f"[bold]{ms_text(ms.total)}[/]",
+            f"{ms_text(ms.float16_total)}\n[green]{times_text(ms.float16_total, ms.total)}[/]",
+        )
+    return table
+
+
+def runs_table(runs: Sequence[Run], title: str) -> Table:
+    """A sweep's runs, one line each."""
+    table = _table(title)
+    for heading in ("model", "task", "split", "codec", "link"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("SNR dB", "sent", "BPFP", "value", "network ms", "total ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
+    for run in runs:
+        table.add_row(
+            run.model,
+            run.task,
+            run.split,
+            run.codec,
+            f"{run.rate_mbit:g} Mbit/s {run.rtt_ms:g} ms",
+            "" if run.snr_db is None else f"{run.snr_db:g}",
+            bytes_text(run.sent_bytes),
+            f"{run.bpfp:.2f}",
+            f"{run.value:.4g}",
+            ms_text(run.ms.network),
+            ms_text(run.ms.total),
+            run.metric,
+        )
+    return table
