@@ -1,0 +1,321 @@
+"""SplitClient: the head here, the tail on a server; inputs in, outputs and their account out."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire import limits
+from featurewire.wire.coder import Coder
+from featurewire.wire.metrics import WireMetrics
+from featurewire.wire.profiles import ProfileSet
+from featurewire_models import Head, describe, load_head, load_processor, tensors_to_outputs
+
+from featurewire_client import edge, profiles
+from featurewire_client.connection import Connection, connect
+from featurewire_client.errors import DeadlineError, SessionError
+from featurewire_client.session import Reply, Session
+from featurewire_client.stats import InferStats, total
+from featurewire_client.text import TextStream
+
+log = logging.getLogger("featurewire.client")
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class InferResult:
+    """What one inference gave.
+
+    Attributes:
+        output: what the unsplit model returns (`.logits`, `.predicted_depth`, `.images` ...).
+        stats: bytes, bits per feature point and milliseconds of every stage.
+    """
+
+    output: Any
+    stats: InferStats
+
+
+class SplitClient:
+    """Runs a model split between this process and a server.
+
+    Args:
+        address: "host:port", or several with commas between: the first that answers is taken.
+        model: bundled name, local folder or hub id; the server must serve the same revision.
+        split: split point; None: the server's default.
+        task: what the model is used for; None: its default.
+        codec: "featurewire", or "float16" or "float32" for elements as they are.
+        snr_db: quality of the features, in dB; only "featurewire" uses it.
+        profile: "server": the server's profiles, fetched once and kept; a folder: one's own;
+            None: self-describing bitstreams.
+        dtype, device: what the head computes in and on.
+        timeout_s: seconds that one request, or one step of a generation, may take.
+        metrics: counters to keep (`WireMetrics("client")`); None: none.
+
+    Example:
+        async with SplitClient("localhost:50051", model="tiny-llama3") as client:
+            async for piece in client.generate("Return the", max_tokens=20):
+                print(piece, end="")
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        split: str | None = None,
+        task: str | None = None,
+        codec: str = "featurewire",
+        snr_db: float = 25.0,
+        profile: str | Path | None = "server",
+        dtype: str = "float32",
+        device: str = "cpu",
+        timeout_s: float = 60.0,
+        metrics: WireMetrics | None = None,
+    ) -> None:
+        self._address = address
+        self._name = model
+        self._split = split
+        self._task = task
+        self._codec = codec
+        self.snr_db = snr_db
+        self._profile = profile
+        self._dtype = dtype
+        self._device = device
+        self._timeout_s = timeout_s
+        self._metrics = metrics
+        self._torch = ThreadPoolExecutor(1, thread_name_prefix="head")
+        self._one_request = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._session: Session | None = None
+        self.last_stats: InferStats | None = None
+        """The account of the last request or generation."""
+
+    async def __aenter__(self) -> Self:
+        """Connects, agrees on the session's terms and loads the head.
+
+        Raises:
+            ClientError: no server answers, or it refuses.
+            ModelError: there is no such model here.
+            CodecError: a profile is damaged or was learned from something else.
+        """
+        try:
+            self._info = await self._off_loop(lambda: describe(self._name))
+            self._connection = await connect(self._address, min(self._timeout_s, 10.0))
+            served = self._connection.model(self._info.name)
+            self.split = self._split or served.default_split
+            self.task = self._task or served.default_task
+            self._set = await self._choose_profiles()
+            self._session = await self._open()
+            self._coder = Coder(self._codec, self._set.profiles)
+            self._processor: Any = None
+            self._head: Head = await self._off_loop(
+                lambda: load_head(
+                    self._name,
+                    split=self.split,
+                    task=self.task,
+                    dtype=self._dtype,
+                    device=self._device,
+                )
+            )
+        except BaseException:
+            await self.close()
+            raise
+        if self._metrics:
+            self._metrics.sessions.inc()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._metrics:
+            self._metrics.sessions.dec()
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the session and frees the connection; may be called twice."""
+        if self._session is not None:
+            await self._session.close()
+        if self._connection is not None:
+            await self._connection.channel.close()
+        self._session = self._connection = None
+        self._torch.shutdown(wait=False, cancel_futures=True)
+
+    async def infer(self, inputs: dict[str, torch.Tensor]) -> InferResult:
+        """Runs one inference.
+
+        Args:
+            inputs: the keyword tensors that the unsplit model takes.
+
+        Raises:
+            ClientError: the server is gone, refuses, or does not answer in time.
+            ModelError: the head cannot run on the inputs.
+            CodecError: the features cannot be coded.
+        """
+        async with self._one_request:
+            reply, stats = await self._request(inputs)
+        return InferResult(tensors_to_outputs(reply.outputs), stats)
+
+    async def generate(
+        self,
+        prompt: str,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+    ) -> AsyncIterator[str]:
+        """Continues a text, piece by piece, as the tokens come.
+
+        Args:
+            prompt: the text to continue.
+            max_tokens: tokens to generate at most; the model's context bounds them too.
+            temperature: 0 takes the likeliest token each time.
+            top_k: draw among so many of the likeliest; 0: all.
+            top_p: draw among the likeliest that reach this probability together; 1: all.
+            seed: of the noise; the same seed gives the same text.
+            stop: the text ends before the first of these strings.
+
+        Raises:
+            ModelError: the prompt is empty or longer than the context, or this is no language
+                model.
+            ClientError, CodecError: as `infer`.
+        """
+        async with self._one_request:
+            if self._processor is None:
+                name, task = self._name, self.task
+                self._processor = await self._off_loop(lambda: load_processor(name, task))
+            inputs = self._processor.inputs(prompt)
+            cache = self._head.new_cache()
+            text = TextStream(self._processor, stop)
+            room = (self._info.context or 0) - inputs["input_ids"].shape[1] + 1
+            sampling = pb.Sampling(
+                restart=True, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+            )
+            started = time.perf_counter()
+            steps: list[InferStats] = []
+            first_s = 0.0
+            try:
+                while len(steps) < min(max_tokens, room) and not text.ended:
+                    reply, stats = await self._request(inputs, sampling, cache)
+                    if reply.token is None:
+                        raise SessionError("the server answered a step with no token")
+                    steps.append(stats)
+                    first_s = first_s or time.perf_counter() - started
+                    sampling.restart = False
+                    inputs = {"input_ids": torch.tensor([[reply.token.id]])}
+                    piece = text.add(reply.token.id)
+                    if piece:
+                        yield piece
+                rest = text.rest()
+                if rest:
+                    yield rest
+            finally:
+                elapsed_ms = 1000 * (time.perf_counter() - started)
+                self.last_stats = total(steps, elapsed_ms, 1000 * first_s) if steps else None
+
+    async def _request(
+        self,
+        inputs: dict[str, torch.Tensor],
+        sampling: pb.Sampling | None = None,
+        cache: Any = None,
+    ) -> tuple[Reply, InferStats]:
+        """Head, codec, wire and the server's stages, once, with their account."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                coded = await self._off_loop(
+                    lambda: edge.run(self._head, self._coder, inputs, self.snr_db, cache)
+                )
+                if self._session is None:
+                    self._session = await self._open()
+                features = coded.features
+                reply = await self._session.request(
+                    features.tensors, coded.samples, features.uncoded, sampling
+                )
+        except BaseException as error:
+            # an answer may still be under way: this stream can serve no further request
+            session, self._session = self._session, None
+            if session is not None:
+                await session.close()
+            if isinstance(error, TimeoutError):
+                message = f"no answer from {self._address} within {self._timeout_s:g} s"
+                raise DeadlineError(message) from error
+            raise
+        stats = InferStats(
+            features=coded.points,
+            sent_bytes=reply.sent_bytes,
+            received_bytes=reply.received_bytes,
+            head_ms=1000 * coded.head_s,
+            encode_ms=1000 * coded.encode_s,
+            queue_ms=1000 * reply.account.queue_seconds,
+            decode_ms=1000 * reply.account.decode_seconds,
+            tail_ms=1000 * reply.account.tail_seconds,
+            total_ms=1000 * (time.perf_counter() - started),
+        )
+        self.last_stats = stats
+        self._record(stats)
+        return reply, stats
+
+    def _record(self, stats: InferStats) -> None:
+        log.info(
+            "request model=%s task=%s split=%s codec=%s %s",
+            self._info.name,
+            self.task,
+            self.split,
+            self._codec,
+            stats,
+        )
+        if self._metrics:
+            stages = ("head", "encode", "network", "total")
+            self._metrics.request(
+                model=self._info.name,
+                task=self.task,
+                codec=self._codec,
+                direction="sent",
+                features=stats.features,
+                coded_bytes=stats.sent_bytes,
+                output_bytes=stats.received_bytes,
+                stages_s={stage: getattr(stats, f"{stage}_ms") / 1000 for stage in stages},
+            )
+
+    async def _choose_profiles(self) -> ProfileSet:
+        assert self._connection is not None
+        info, split, task = self._info, self.split, self.task
+        origin = {"model": info.name, "revision": info.revision, "split": split, "task": task}
+        if self._profile is None or self._codec != "featurewire":
+            return ProfileSet(**origin)
+        if self._profile == "server":
+            return await profiles.fetch(self._connection, info, split, task)
+        own = ProfileSet.from_pretrained(Path(self._profile))
+        own.check(**origin)
+        return own
+
+    async def _open(self) -> Session:
+        assert self._connection is not None
+        offer = pb.Handshake(
+            protocol_min=limits.PROTOCOL_MIN,
+            protocol_max=limits.PROTOCOL_MAX,
+            model=self._info.name,
+            revision=self._info.revision,
+            split=self.split,
+            task=self.task,
+            codec=self._codec,
+            profiles=self._set.digest,
+        )
+        async with asyncio.timeout(self._timeout_s):
+            return await Session.open(self._connection, offer)
+
+    async def _off_loop(self, work: Callable[[], Result]) -> Result:
+        """Runs torch and file reading on the head's thread, never on the event loop's."""
+        return await asyncio.get_running_loop().run_in_executor(self._torch, work)

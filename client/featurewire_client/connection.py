@@ -1,0 +1,58 @@
+"""A channel to the first server that answers: addresses in, a channel and its catalogue out."""
+
+from dataclasses import dataclass
+
+import grpc
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.v1 import featurewire_pb2_grpc as rpc
+from featurewire.wire.limits import CHANNEL_OPTIONS
+
+from featurewire_client.errors import ConnectionFailedError, RefusedError, client_error
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An open channel and what its server serves."""
+
+    address: str
+    channel: grpc.aio.Channel
+    stub: "rpc.SplitInferenceServiceAsyncStub"
+    catalogue: pb.ListModelsResponse
+
+    def model(self, name: str) -> pb.Model:
+        """What the server says of the model.
+
+        Raises:
+            RefusedError: the server does not serve it.
+        """
+        for model in self.catalogue.models:
+            if model.name == name:
+                return model
+        served = ", ".join(model.name for model in self.catalogue.models)
+        raise RefusedError(
+            f"the server at {self.address} does not serve {name!r}; it serves {served}",
+            code="NOT_FOUND",
+            reason="MODEL_UNKNOWN",
+            found=name,
+            allowed=served,
+        )
+
+
+async def connect(addresses: str, timeout_s: float) -> Connection:
+    """Connects to the first address of "host:port,host:port" that answers.
+
+    Raises:
+        ConnectionFailedError: none answers within `timeout_s` seconds each.
+    """
+    failures = []
+    for address in (part.strip() for part in addresses.split(",")):
+        channel = grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+        stub = rpc.SplitInferenceServiceStub(channel)
+        try:
+            catalogue = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            await channel.close()
+            failures.append(str(client_error(error, address)))
+            continue
+        return Connection(address, channel, stub, catalogue)
+    raise ConnectionFailedError("; ".join(failures))

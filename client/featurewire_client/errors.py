@@ -1,0 +1,74 @@
+"""Errors of the client. gRPC's own are mapped here, once.
+
+ClientError
+├── ConnectionFailedError    no server answers at any address
+├── RefusedError             the server refused, and said why
+├── DeadlineError            no answer within the time allowed
+└── SessionError             the stream broke, or the server failed
+"""
+
+import grpc
+from featurewire.wire.status import refusal_of
+
+
+class ClientError(Exception):
+    """Any failure between this client and its server."""
+
+
+class ConnectionFailedError(ClientError):
+    """No server answers at any of the addresses."""
+
+
+class DeadlineError(ClientError):
+    """No answer came within the time allowed."""
+
+
+class SessionError(ClientError):
+    """The stream broke, or the server failed."""
+
+
+class RefusedError(ClientError):
+    """The server refused.
+
+    Attributes:
+        code: canonical gRPC status, such as "FAILED_PRECONDITION".
+        reason: why, such as "SPLIT_UNKNOWN" (`featurewire.wire.status.REASONS`).
+        found, allowed: what was sent and what would have been taken.
+        retry_s: seconds after which the same call may succeed; None when it never will.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        reason: str,
+        found: str = "",
+        allowed: str = "",
+        retry_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.found = found
+        self.allowed = allowed
+        self.retry_s = retry_s
+
+
+def client_error(error: grpc.aio.AioRpcError, address: str) -> ClientError:
+    """The client's own error for a status."""
+    refusal = refusal_of(error)
+    if refusal is not None:
+        return RefusedError(
+            str(refusal),
+            code=refusal.code.name,
+            reason=refusal.reason,
+            found=refusal.found,
+            allowed=refusal.allowed,
+            retry_s=refusal.retry_s,
+        )
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return ConnectionFailedError(f"no server answers at {address}: {error.details()}")
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineError(f"the server at {address} did not answer in time")
+    return SessionError(f"the server at {address} answered {error.code().name}: {error.details()}")

@@ -1,0 +1,165 @@
+"""One stream to the server: features in, outputs or a token and the server's account out."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire.status import Refusal
+from featurewire.wire.tensors import join_outputs, pack
+
+from featurewire_client.connection import Connection
+from featurewire_client.errors import ClientError, SessionError, client_error
+
+
+@dataclass(frozen=True)
+class CodedSample:
+    """One sample of one tensor, coded."""
+
+    tensor: int
+    sample: int
+    pieces: list[bytes]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to one request; sizes are those of the messages as they travelled."""
+
+    outputs: dict[str, torch.Tensor]
+    token: pb.Token | None
+    account: pb.Account
+    sent_bytes: int
+    received_bytes: int
+
+
+class Session:
+    """An open stream that has shaken hands."""
+
+    def __init__(self, connection: Connection, call: Any, terms: pb.HandshakeReply) -> None:
+        self._connection = connection
+        self._call = call
+        self.terms = terms
+        self._requests = 0
+
+    @classmethod
+    async def open(cls, connection: Connection, offer: pb.Handshake) -> "Session":
+        """Opens a stream and agrees on its terms.
+
+        Raises:
+            ClientError: the server is gone, or refuses the offer.
+        """
+        call = connection.stub.Infer()
+        session = cls(connection, call, pb.HandshakeReply())
+        await session._write(pb.InferRequest(handshake=offer))
+        session.terms = (await session._read("handshake")).handshake
+        return session
+
+    async def request(
+        self,
+        tensors: dict[str, torch.Tensor],
+        coded: Iterable[CodedSample],
+        uncoded: dict[str, torch.Tensor],
+        sampling: pb.Sampling | None = None,
+    ) -> Reply:
+        """Sends one feature and waits for its answer.
+
+        Args:
+            tensors: the coded tensors `[batch, tokens, channels]`; only their shapes are used.
+            coded: their samples in order.
+            uncoded: tensors that travel as they are.
+            sampling: set for a step of a generation.
+
+        Raises:
+            ClientError: the server is gone, or refuses the request.
+        """
+        self._requests += 1
+        begin = pb.Begin(
+            request=self._requests,
+            tensors=[
+                pb.CodedTensor(name=name, batch=t.shape[0], tokens=t.shape[1], channels=t.shape[2])
+                for name, t in tensors.items()
+            ],
+            uncoded=pack(uncoded),
+            sampling=sampling,
+        )
+        sent_bytes = begin.ByteSize()
+        received_bytes = 0
+        await self._write(pb.InferRequest(begin=begin))
+        chunks = list(self._chunks(coded))
+        under_way = 0
+        for index, chunk in enumerate(chunks):
+            chunk.last = index == len(chunks) - 1
+            if under_way >= self.terms.limits.max_chunks_in_flight:
+                received_bytes += (await self._read("ack")).ByteSize()
+                under_way -= 1
+            await self._write(pb.InferRequest(chunk=chunk))
+            sent_bytes += chunk.ByteSize()
+            under_way += 1
+        outputs: list[pb.OutputChunk] = []
+        token: pb.Token | None = None
+        while True:
+            response = await self._read("ack", "output", "token", "account")
+            received_bytes += response.ByteSize()
+            kind = response.WhichOneof("message")
+            if kind == "output":
+                outputs.append(response.output)
+            elif kind == "token":
+                token = response.token
+            elif kind == "account":
+                break
+        try:
+            joined = join_outputs(outputs)
+        except Refusal as refusal:
+            raise SessionError(f"the server's outputs are malformed: {refusal}") from refusal
+        return Reply(joined, token, response.account, sent_bytes, received_bytes)
+
+    def _chunks(self, coded: Iterable[CodedSample]) -> Iterable[pb.Chunk]:
+        for sample in coded:
+            for piece in sample.pieces:
+                yield pb.Chunk(
+                    request=self._requests,
+                    tensor=sample.tensor,
+                    sample=sample.sample,
+                    payload=piece,
+                )
+
+    async def close(self) -> None:
+        """Ends the stream; the server frees what it kept."""
+        if not self._call.done():
+            await self._call.done_writing()
+            self._call.cancel()
+
+    async def _write(self, message: pb.InferRequest) -> None:
+        try:
+            await self._call.write(message)
+        except asyncio.InvalidStateError:
+            raise await self._ended() from None
+        except grpc.aio.AioRpcError as error:
+            raise client_error(error, self._connection.address) from error
+
+    async def _read(self, *expected: str) -> pb.InferResponse:
+        try:
+            response = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise client_error(error, self._connection.address) from error
+        if response is grpc.aio.EOF:
+            raise await self._ended()
+        assert isinstance(response, pb.InferResponse)
+        if response.WhichOneof("message") not in expected:
+            found = response.WhichOneof("message")
+            raise SessionError(f"the server sent a {found} where {expected} was expected")
+        return response
+
+    async def _ended(self) -> ClientError:
+        """Why the stream is over, when it was found to be."""
+        code = await self._call.code()
+        details = await self._call.details()
+        trailers = await self._call.trailing_metadata()
+        address = self._connection.address
+        if code is grpc.StatusCode.OK:
+            return SessionError(f"the server at {address} ended the session")
+        empty = grpc.aio.Metadata()
+        return client_error(grpc.aio.AioRpcError(code, empty, trailers, details=details), address)

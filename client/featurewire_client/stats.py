@@ -1,0 +1,92 @@
+"""The account of one request: what was sent and how long each stage took."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class InferStats:
+    """Bytes and milliseconds of one request, or of a whole generation.
+
+    Attributes:
+        features: feature points, all tensors, samples and steps together.
+        raw_bytes: their size as float32.
+        float16_bytes: their size as float16.
+        sent_bytes: serialised size of every message that carried them: bitstreams, tensors that
+            travel as they are, and framing.
+        received_bytes: serialised size of every message of the answer.
+        head_ms, encode_ms: on this side.
+        network_ms: what is left of the total: the wire both ways, gRPC and waiting.
+        queue_ms: waiting for a worker on the server.
+        decode_ms, tail_ms: on the server.
+        total_ms: from the call to its answer.
+        tokens: tokens generated; 0 for an inference.
+        first_token_ms: from the call to the first token; 0 for an inference.
+    """
+
+    features: int
+    sent_bytes: int
+    received_bytes: int
+    head_ms: float
+    encode_ms: float
+    queue_ms: float
+    decode_ms: float
+    tail_ms: float
+    total_ms: float
+    tokens: int = 0
+    first_token_ms: float = 0.0
+
+    @property
+    def raw_bytes(self) -> int:
+        return 4 * self.features
+
+    @property
+    def float16_bytes(self) -> int:
+        return 2 * self.features
+
+    @property
+    def bpfp(self) -> float:
+        """Bits per feature point, everything sent counted."""
+        return 8 * self.sent_bytes / self.features
+
+    @property
+    def network_ms(self) -> float:
+        staged = self.head_ms + self.encode_ms + self.queue_ms + self.decode_ms + self.tail_ms
+        return max(0.0, self.total_ms - staged)
+
+    def as_dict(self) -> dict[str, float]:
+        """Every figure by name, the derived ones included, for JSON."""
+        return {
+            **asdict(self),
+            "raw_bytes": self.raw_bytes,
+            "float16_bytes": self.float16_bytes,
+            "bpfp": self.bpfp,
+            "network_ms": self.network_ms,
+        }
+
+    def __str__(self) -> str:
+        stages = ("head", "encode", "network", "queue", "decode", "tail", "total")
+        times = ", ".join(f"{stage} {getattr(self, stage + '_ms'):.1f}" for stage in stages)
+        text = (
+            f"sent {self.sent_bytes} bytes for {self.features} feature points"
+            f" ({self.bpfp:.2f} bits each; float16 is {self.float16_bytes} bytes), ms: {times}"
+        )
+        if self.tokens:
+            text += f"; {self.tokens} tokens, first after {self.first_token_ms:.1f}"
+        return text
+
+
+def total(steps: list[InferStats], total_ms: float, first_token_ms: float) -> InferStats:
+    """The account of a generation from those of its steps."""
+    return InferStats(
+        features=sum(step.features for step in steps),
+        sent_bytes=sum(step.sent_bytes for step in steps),
+        received_bytes=sum(step.received_bytes for step in steps),
+        head_ms=sum(step.head_ms for step in steps),
+        encode_ms=sum(step.encode_ms for step in steps),
+        queue_ms=sum(step.queue_ms for step in steps),
+        decode_ms=sum(step.decode_ms for step in steps),
+        tail_ms=sum(step.tail_ms for step in steps),
+        total_ms=total_ms,
+        tokens=len(steps),
+        first_token_ms=first_token_ms,
+    )
