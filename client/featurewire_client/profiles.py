@@ -1,4 +1,4 @@
-"""The set of profiles that a session codes with: the server's, fetched once, or the caller's own."""
+"""The server's set of profiles for a split point: fetched once, then kept in a cache by digest."""
 
 import shutil
 import tempfile
