@@ -1,0 +1,91 @@
+"""The two halves of a split model and the whole: what every family's classes can be called with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from featurewire_models.errors import InputError, TaskError
+from featurewire_models.features import Features
+from featurewire_models.info import ModelInfo
+
+
+@dataclass
+class Cache:
+    """What one half of a causal model remembers of one batch: its blocks' keys and values.
+
+    ``states`` is the half's transformers cache; ``length`` counts the tokens seen so far, which a
+    half without blocks could not tell from it.
+    """
+
+    states: Any
+    length: int = 0
+
+
+@dataclass(frozen=True)
+class Half(ABC):
+    """What a head and a tail have in common: which model, task and split point they are of."""
+
+    info: ModelInfo
+    task: str
+    split: str
+
+    def new_cache(self) -> Cache:
+        """An empty cache for one batch; TaskError in families that are not causal."""
+        raise TaskError(f"{self.info.name} is a {self.info.family} model and has no cache.")
+
+
+class Head(Half):
+    """The edge's half."""
+
+    @abstractmethod
+    def __call__(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Features:
+        """The features of one batch. ``inputs`` are keyword tensors of the unsplit class.
+
+        With ``cache`` the tokens continue those it has seen. Raises InputError.
+        """
+
+
+class Tail(Half):
+    """The cloud's half."""
+
+    @abstractmethod
+    def __call__(self, features: Features, cache: Cache | None = None) -> Any:
+        """What the unsplit class returns for the batch. Raises InputError."""
+
+
+@dataclass(frozen=True)
+class Model(ABC):
+    """The whole model: the unsplit reference, and any split point of it over the same weights."""
+
+    info: ModelInfo
+    task: str
+
+    @abstractmethod
+    def __call__(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Any:
+        """What the unsplit class returns. Raises InputError."""
+
+    @abstractmethod
+    def head(self, split: str) -> Head:
+        """The head of a split point, sharing this model's weights. Raises SplitError."""
+
+    @abstractmethod
+    def tail(self, split: str) -> Tail:
+        """The tail of a split point, sharing this model's weights. Raises SplitError."""
+
+    def new_cache(self) -> Cache:
+        """An empty cache for one batch; TaskError in families that are not causal."""
+        raise TaskError(f"{self.info.name} is a {self.info.family} model and has no cache.")
+
+
+def refuse_unknown(inputs: Mapping[str, Tensor], required: str, *optional: str) -> None:
+    """InputError unless the required tensor is there and no other than the optional ones."""
+    allowed = (required, *optional)
+    unknown = sorted(set(inputs) - set(allowed))
+    if required not in inputs or unknown:
+        found = ", ".join(sorted(inputs)) or "nothing"
+        raise InputError(f"The inputs are {found}; they must be {' and maybe '.join(allowed)}.")

@@ -1,0 +1,237 @@
+"""Llama and every decoder-only language model of its shape: token ids in, next-token logits out.
+
+Head: the embedding and the first k blocks. Feature ``hidden`` ``[batch, tokens, hidden]``: what
+block k receives, or for the last split point what the final norm receives. Tail: the other blocks,
+the norm and ``lm_head``. Both halves are transformers' own class with fewer blocks, so its forward
+pass computes masks, rotary embeddings and caches as it does unsplit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from featurewire_models.errors import InputError
+from featurewire_models.features import Features, require
+from featurewire_models.halves import Cache, Head, Model, Tail, refuse_unknown
+from featurewire_models.info import ModelInfo, read_config
+from featurewire_models.split import check_split, layers_before
+from featurewire_models.weights import Checkpoint, TensorOf, fill, shift_layers, skeleton
+
+OPTIONAL_INPUTS = ("attention_mask", "position_ids", "logits_to_keep")
+build = AutoModelForCausalLM.from_config
+
+
+@dataclass(frozen=True)
+class LlamaHead(Head):
+    """Embedding and first blocks. Inputs: ``input_ids`` int64 ``[batch, tokens]`` and, if wanted,
+
+    ``attention_mask`` ``[batch, tokens seen so far and these]``, ``position_ids``
+    ``[1 or batch, tokens]`` and ``logits_to_keep`` (a number of last tokens, or their indices).
+    Those three travel uncoded when given; nothing does otherwise.
+    """
+
+    language_model: Any
+
+    def __call__(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Features:
+        """Feature ``hidden`` ``[batch, tokens, hidden]`` of the next tokens."""
+        _check_inputs(self.info, self.language_model.config, inputs)
+        hidden = _run(self.info, self.language_model.model, inputs, cache).last_hidden_state
+        uncoded = {name: inputs[name] for name in OPTIONAL_INPUTS if name in inputs}
+        return Features(tensors={"hidden": hidden}, uncoded=uncoded)
+
+    def new_cache(self) -> Cache:
+        """An empty cache of the head's own blocks."""
+        return Cache(DynamicCache(config=self.language_model.config))
+
+
+@dataclass(frozen=True)
+class LlamaTail(Tail):
+    """Last blocks, norm and ``lm_head``. Gives ``.logits`` ``[batch, tokens, vocabulary]``."""
+
+    language_model: Any
+
+    def __call__(self, features: Features, cache: Cache | None = None) -> Any:
+        """What the unsplit class returns for the same tokens."""
+        config, parameter = self.language_model.config, self.language_model.lm_head.weight
+        hidden = require(features, "hidden", config.hidden_size).to(
+            parameter.device, parameter.dtype
+        )
+        inputs = {"inputs_embeds": hidden, **features.uncoded}
+        refuse_unknown(inputs, "inputs_embeds", *OPTIONAL_INPUTS)
+        return _run(self.info, self.language_model, inputs, cache)
+
+    def new_cache(self) -> Cache:
+        """An empty cache of the tail's own blocks."""
+        return Cache(DynamicCache(config=self.language_model.config))
+
+
+@dataclass(frozen=True)
+class LlamaModel(Model):
+    """The whole language model, the reference for every split of it."""
+
+    language_model: Any
+
+    def __call__(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Any:
+        """What the class itself returns."""
+        _check_inputs(self.info, self.language_model.config, inputs)
+        return _run(self.info, self.language_model, inputs, cache)
+
+    def new_cache(self) -> Cache:
+        """An empty cache of all blocks."""
+        return Cache(DynamicCache(config=self.language_model.config))
+
+    def head(self, split: str) -> LlamaHead:
+        """The first blocks, over this model's weights."""
+        check_split(split, self.info.splits, self.info.name)
+        config, tensor_of = self.language_model.config, _shared(self.language_model)
+        return LlamaHead(self.info, self.task, split, _head_module(config, split, tensor_of))
+
+    def tail(self, split: str) -> LlamaTail:
+        """The last blocks, over this model's weights."""
+        check_split(split, self.info.splits, self.info.name)
+        config, tensor_of = self.language_model.config, _shared(self.language_model)
+        return LlamaTail(self.info, self.task, split, _tail_module(config, split, tensor_of))
+
+
+def load_llama_head(
+    info: ModelInfo, task: str, split: str, dtype: torch.dtype, device: torch.device
+) -> LlamaHead:
+    """Reads the embedding and the first blocks only."""
+    config, checkpoint, _ = _open(info, task, dtype, device)
+    return LlamaHead(info, task, split, _head_module(config, split, checkpoint))
+
+
+def load_llama_tail(
+    info: ModelInfo, task: str, split: str, dtype: torch.dtype, device: torch.device
+) -> LlamaTail:
+    """Reads the last blocks, the norm and ``lm_head`` (the embedding's matrix where tied) only."""
+    config, checkpoint, _ = _open(info, task, dtype, device)
+    return LlamaTail(info, task, split, _tail_module(config, split, checkpoint))
+
+
+def load_llama(info: ModelInfo, task: str, dtype: torch.dtype, device: torch.device) -> LlamaModel:
+    """Reads the whole model."""
+    _, checkpoint, whole = _open(info, task, dtype, device)
+    return LlamaModel(info, task, _filled(whole, checkpoint))
+
+
+def _open(
+    info: ModelInfo, task: str, dtype: torch.dtype, device: torch.device
+) -> tuple[Any, Checkpoint, Any]:
+    folder = info.folders[task]
+    config = read_config(folder)
+    whole = skeleton(build, config)
+    return config, Checkpoint(info.source, folder, whole, dtype, device), whole
+
+
+def _head_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
+    module = skeleton(build, _blocks(config, 0, layers_before(split)))
+    module.lm_head = None
+    module.model.norm = nn.Identity()
+    return _filled(module, tensor_of)
+
+
+def _tail_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
+    first = layers_before(split)
+    module = skeleton(build, _blocks(config, first, config.num_hidden_layers))
+    module.model.embed_tokens = None
+    return _filled(module, lambda name: tensor_of(shift_layers(name, first)))
+
+
+def _blocks(config: Any, first: int, last: int) -> Any:
+    """The configuration of blocks first..last alone; they number from 0, as caches need it."""
+    part = copy.deepcopy(config)
+    part.num_hidden_layers = last - first
+    if getattr(part, "layer_types", None) is not None:
+        part.layer_types = part.layer_types[first:last]
+    return part
+
+
+def _filled(module: Any, tensor_of: TensorOf) -> Any:
+    fill(module, tensor_of)
+    # Inverse frequencies are computed, never saved, and stayed on the meta device.
+    device = next(module.parameters()).device
+    module.model.rotary_emb = type(module.model.rotary_emb)(config=module.config).to(device)
+    return module
+
+
+def _shared(language_model: Any) -> TensorOf:
+    return partial(dict.__getitem__, dict(language_model.state_dict(keep_vars=True)))
+
+
+def _check_inputs(info: ModelInfo, config: Any, inputs: Mapping[str, Tensor]) -> None:
+    refuse_unknown(inputs, "input_ids", *OPTIONAL_INPUTS)
+    ids = inputs["input_ids"]
+    if ids.dim() != 2 or ids.is_floating_point() or ids.numel() == 0:
+        raise InputError(
+            f"input_ids must be integers of shape [batch, tokens], not {ids.dtype} of shape "
+            f"{list(ids.shape)}."
+        )
+    if int(ids.min()) < 0 or int(ids.max()) >= config.vocab_size:
+        raise InputError(
+            f"input_ids range from {int(ids.min())} to {int(ids.max())}, but {info.name} has the "
+            f"tokens 0 to {config.vocab_size - 1}."
+        )
+
+
+def _run(info: ModelInfo, module: Any, inputs: Mapping[str, Tensor], cache: Cache | None) -> Any:
+    """One forward pass of a class or half of it over the next tokens, remembered in ``cache``."""
+    device = next(module.parameters()).device
+    given = {name: tensor.to(device) for name, tensor in inputs.items()}
+    sequence = given["input_ids"] if "input_ids" in given else given["inputs_embeds"]
+    batch, tokens = sequence.shape[:2]
+    seen = cache.length if cache is not None else 0
+    _check_shapes(info, given, batch, tokens, seen)
+    if "position_ids" not in given:
+        # Spelt out, because a half without blocks has no cache to count from.
+        given["position_ids"] = torch.arange(seen, seen + tokens, device=device)[None]
+    keep = given.get("logits_to_keep")
+    arguments: dict[str, Any] = {**given}
+    if keep is not None:
+        del arguments["logits_to_keep"]
+        if hasattr(module, "lm_head"):
+            arguments["logits_to_keep"] = int(keep) if keep.dim() == 0 else keep
+    if module.config.num_hidden_layers == 0:
+        arguments.pop("attention_mask", None)
+        arguments["use_cache"] = False
+    else:
+        arguments["past_key_values"] = cache.states if cache is not None else None
+        arguments["use_cache"] = cache is not None
+    outputs = module(**arguments)
+    if cache is not None:
+        cache.length += tokens
+    return outputs
+
+
+def _check_shapes(
+    info: ModelInfo, given: Mapping[str, Tensor], batch: int, tokens: int, seen: int
+) -> None:
+    if info.context is not None and seen + tokens > info.context:
+        raise InputError(
+            f"{seen + tokens} tokens are more than the {info.context} of {info.name}'s context."
+        )
+    mask, positions = given.get("attention_mask"), given.get("position_ids")
+    if mask is not None and mask.shape != (batch, seen + tokens):
+        raise InputError(
+            f"attention_mask must have shape [{batch}, {seen + tokens}], not {list(mask.shape)}."
+        )
+    if positions is not None and positions.shape not in ((1, tokens), (batch, tokens)):
+        raise InputError(
+            f"position_ids must have shape [{batch}, {tokens}], not {list(positions.shape)}."
+        )
+    keep = given.get("logits_to_keep")
+    if keep is None:
+        return
+    indices = keep.dim() == 1 and keep.numel() > 0
+    if keep.is_floating_point() or not (indices or keep.dim() == 0):
+        raise InputError("logits_to_keep must be one integer or a list of token indices.")
+    if int(keep.min()) < 0 or int(keep.max()) > (tokens - 1 if indices else tokens):
+        raise InputError(f"logits_to_keep reaches beyond the {tokens} tokens given.")

@@ -1,0 +1,165 @@
+"""A module without weights and a model folder go in; the module with its weights comes out.
+
+Halves are first built on the meta device, where tensors take no memory, with only the modules
+they own. Then just the tensors those modules name are read, one at a time, from the folder's
+safetensors files, be they one or many shards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+from featurewire_models.errors import PlacementError, WeightsError
+from featurewire_models.source import Source
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+MAX_INDEX_BYTES = 100_000_000
+Module = TypeVar("Module", bound=nn.Module)
+TensorOf = Callable[[str], Tensor]
+
+
+def place(dtype: str, device: str) -> tuple[torch.dtype, torch.device]:
+    """The named dtype and device; PlacementError if there is no such."""
+    if dtype not in DTYPES:
+        raise PlacementError(f"The dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise PlacementError(f"The device {device!r} cannot be used here.") from error
+    return DTYPES[dtype], found
+
+
+def skeleton(module_class: Callable[[Any], Module], config: Any) -> Module:
+    """The module of that configuration on the meta device: names and shapes, no memory."""
+    with torch.device("meta"):
+        return module_class(config).eval().requires_grad_(False)
+
+
+def fill(module: nn.Module, tensor_of: TensorOf) -> None:
+    """Gives each parameter and saved buffer of ``module`` the tensor that its name stands for.
+
+    Parameters are taken as they are, so two modules filled from one model share its memory.
+    Raises WeightsError for a tensor of another shape.
+    """
+    state = {}
+    for name, expected in module.state_dict().items():
+        state[name] = tensor = tensor_of(name)
+        if tensor.shape != expected.shape:
+            raise WeightsError(
+                f"The tensor {name} has shape {list(tensor.shape)} in the weights, but the "
+                f"configuration asks for {list(expected.shape)}."
+            )
+    module.load_state_dict(state, assign=True)
+
+
+def shift_layers(name: str, by: int) -> str:
+    """The name that block ``i`` of a half has in the whole model, where it is block ``i + by``."""
+    return re.sub(r"(\blayers?\.)(\d+)\.", lambda m: f"{m[1]}{int(m[2]) + by}.", name, count=1)
+
+
+class Checkpoint:
+    """The weights in a folder, by the names that the model's class gives them.
+
+    ``whole`` is the skeleton of the whole model. Files saved by other versions of transformers, or
+    from the class without its task head, name tensors differently: transformers' own renamings are
+    applied. Call it with a name to read that tensor.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        folder: Path,
+        whole: nn.Module,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._source, self._folder, self._config = source, folder, whole.config
+        self._dtype, self._device = dtype, device
+        self._tied: dict[str, str] = getattr(whole, "all_tied_weights_keys", {})
+        self._files = self._list_files()
+        self._places = self._list_places(whole)
+
+    def __call__(self, name: str) -> Tensor:
+        """Reads one tensor; WeightsError if the folder lacks it."""
+        if name not in self._places and name in self._tied:
+            name = self._tied[name]
+        if name not in self._places:
+            raise WeightsError(f"The weights in {self._folder.name} lack the tensor {name}.")
+        key, converter = self._places[name]
+        try:
+            with safe_open(self._open_path(self._files[key]), framework="pt") as file:
+                tensor = file.get_tensor(key)
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"The file {self._files[key]} cannot be read ({error}).") from error
+        if converter is not None:
+            tensor = self._convert(converter, key, tensor)[name]
+        # A copy of its own: aligned as any tensor is, and independent of the file from now on.
+        dtype = self._dtype if tensor.is_floating_point() else tensor.dtype
+        copied: Tensor = tensor.to(self._device, dtype, copy=True)
+        return copied.contiguous()
+
+    def _list_files(self) -> dict[str, str]:
+        """Which file holds which tensor, by the names in the files."""
+        index = self._folder / "model.safetensors.index.json"
+        if index.is_file():
+            if index.stat().st_size > MAX_INDEX_BYTES:
+                raise WeightsError(f"{index.name} is larger than {MAX_INDEX_BYTES} bytes.")
+            try:
+                return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise WeightsError(f"{index.name} is no index of weight files.") from error
+        try:
+            with safe_open(self._open_path("model.safetensors"), framework="pt") as file:
+                return dict.fromkeys(file.keys(), "model.safetensors")
+        except SafetensorError as error:
+            raise WeightsError(f"model.safetensors is damaged ({error}).") from error
+
+    def _open_path(self, file: str) -> Path:
+        path = self._folder / file
+        if Path(file).name != file:
+            raise WeightsError(f"The index of weights names {file!r}, which is no file name.")
+        if not path.is_file():
+            self._source.fetch(path.relative_to(self._source.path).as_posix())
+        if not path.is_file():
+            raise WeightsError(f"The weight file {file} is missing in {self._folder.name}.")
+        return path
+
+    def _list_places(self, whole: nn.Module) -> dict[str, tuple[str, WeightConverter | None]]:
+        """Where each of the model's tensors is, by the names in the model."""
+        transforms = get_model_conversion_mapping(whole)
+        renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
+        converters = [t for t in transforms if isinstance(t, WeightConverter)]
+        names = whole.state_dict()
+        prefix = getattr(whole, "base_model_prefix", None)
+        places: dict[str, tuple[str, WeightConverter | None]] = {}
+        for key in self._files:
+            name, pattern = rename_source_key(key, renamings, converters, prefix, names)
+            if pattern is None:
+                places[name] = (key, None)
+                continue
+            converter = next(c for c in converters if pattern in c.source_patterns)
+            for target in converter.target_patterns:
+                places[name.replace(converter.target_patterns[0], target)] = (key, converter)
+        return places
+
+    def _convert(self, converter: WeightConverter, key: str, tensor: Tensor) -> dict[str, Tensor]:
+        """What a fused tensor of the file stands for, such as the two halves of a SwiGLU layer."""
+        target, pattern = next(
+            (name, converter.source_patterns[0])
+            for name, (place, _) in self._places.items()
+            if place == key
+        )
+        converter.add_tensor(target, key, pattern, tensor)
+        converted: dict[str, Tensor] = converter.convert(target, config=self._config)
+        return converted
