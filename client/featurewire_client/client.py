@@ -150,11 +150,14 @@ class SplitClient:
         self._session = self._connection = None
         self._torch.shutdown(wait=False, cancel_futures=True)
 
-    async def infer(self, inputs: dict[str, torch.Tensor]) -> InferResult:
+    async def infer(
+        self, inputs: dict[str, torch.Tensor], outputs: Sequence[str] = ()
+    ) -> InferResult:
         """Runs one inference.
 
         Args:
             inputs: the keyword tensors that the unsplit model takes.
+            outputs: names of the outputs to send back, such as "loss"; none: all.
 
         Raises:
             ClientError: the server is gone, refuses, or does not answer in time.
@@ -162,7 +165,7 @@ class SplitClient:
             CodecError: the features cannot be coded.
         """
         async with self._one_request:
-            reply, stats = await self._request(inputs)
+            reply, stats = await self._request(inputs, outputs=outputs)
         return InferResult(tensors_to_outputs(reply.outputs), stats)
 
     async def generate(
@@ -229,6 +232,7 @@ class SplitClient:
         inputs: dict[str, torch.Tensor],
         sampling: pb.Sampling | None = None,
         cache: Any = None,
+        outputs: Sequence[str] = (),
     ) -> tuple[Reply, InferStats]:
         """Head, codec, wire and the server's stages, once, with their account."""
         started = time.perf_counter()
@@ -241,7 +245,7 @@ class SplitClient:
                     self._session = await self._open()
                 features = coded.features
                 reply = await self._session.request(
-                    features.tensors, coded.samples, features.uncoded, sampling
+                    features.tensors, coded.samples, features.uncoded, sampling, outputs
                 )
         except BaseException as error:
             # an answer may still be under way: this stream can serve no further request

@@ -1,7 +1,7 @@
 """One stream to the server: features in, outputs or a token and the server's account out."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ class Session:
         coded: Iterable[CodedSample],
         uncoded: dict[str, torch.Tensor],
         sampling: pb.Sampling | None = None,
+        outputs: Sequence[str] = (),
     ) -> Reply:
         """Sends one feature and waits for its answer.
 
@@ -71,6 +72,7 @@ class Session:
             coded: their samples in order.
             uncoded: tensors that travel as they are.
             sampling: set for a step of a generation.
+            outputs: names of the outputs wanted; none: all.
 
         Raises:
             ClientError: the server is gone, or refuses the request.
@@ -84,6 +86,7 @@ class Session:
             ],
             uncoded=pack(uncoded),
             sampling=sampling,
+            outputs=outputs,
         )
         sent_bytes = begin.ByteSize()
         received_bytes = 0
@@ -98,20 +101,20 @@ class Session:
             await self._write(pb.InferRequest(chunk=chunk))
             sent_bytes += chunk.ByteSize()
             under_way += 1
-        outputs: list[pb.OutputChunk] = []
+        pieces: list[pb.OutputChunk] = []
         token: pb.Token | None = None
         while True:
             response = await self._read("ack", "output", "token", "account")
             received_bytes += response.ByteSize()
             kind = response.WhichOneof("message")
             if kind == "output":
-                outputs.append(response.output)
+                pieces.append(response.output)
             elif kind == "token":
                 token = response.token
             elif kind == "account":
                 break
         try:
-            joined = join_outputs(outputs)
+            joined = join_outputs(pieces)
         except Refusal as refusal:
             raise SessionError(f"the server's outputs are malformed: {refusal}") from refusal
         return Reply(joined, token, response.account, sent_bytes, received_bytes)

@@ -1,7 +1,7 @@
 """The same client without `async`, for notebooks and scripts: one event loop on its own thread."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -56,9 +56,9 @@ class SyncSplitClient:
         """The account of the last request or generation."""
         return self._client.last_stats
 
-    def infer(self, inputs: dict[str, torch.Tensor]) -> InferResult:
+    def infer(self, inputs: dict[str, torch.Tensor], outputs: Sequence[str] = ()) -> InferResult:
         """As `SplitClient.infer`."""
-        return self._wait(self._client.infer(inputs))
+        return self._wait(self._client.infer(inputs, outputs))
 
     def generate(self, prompt: str, **options: Any) -> Iterator[str]:
         """As `SplitClient.generate`."""

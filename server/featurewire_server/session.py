@@ -142,10 +142,18 @@ class Session:
         decoded = time.perf_counter()
         token = None
         outputs: dict[str, torch.Tensor] = {}
-        if begin.HasField("sampling"):
-            token = self._step(begin, features)
-        else:
-            outputs = outputs_to_tensors(self._terms.tail(features))
+        try:
+            if begin.HasField("sampling"):
+                token = self._step(begin, features)
+            else:
+                every = outputs_to_tensors(self._terms.tail(features))
+                outputs = _wanted(every, list(begin.outputs))
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            # masks and positions are the client's: what torch says of them is the client's to hear
+            log.warning("the tail failed peer=%s", self._peer, exc_info=True)
+            said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            message = f"the tail of {self._terms.model} cannot run on this feature: {said}"
+            raise Refusal("INPUT_INVALID", message) from error
         ended = time.perf_counter()
         return Answer(outputs, token, started - submitted, decoded - started, ended - decoded)
 
@@ -208,3 +216,13 @@ class Session:
             output_bytes,
             " ".join(f"{stage}_ms={1000 * seconds:.1f}" for stage, seconds in stages.items()),
         )
+
+
+def _wanted(every: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch.Tensor]:
+    """The outputs that the client asked for; all of them when it named none."""
+    missing = [name for name in names if name not in every]
+    if missing:
+        allowed = ", ".join(every)
+        message = f"the tail gives no output {missing[0]!r}; it gives {allowed}"
+        raise Refusal("INPUT_INVALID", message, found=missing[0], allowed=allowed)
+    return {name: every[name] for name in names or every}

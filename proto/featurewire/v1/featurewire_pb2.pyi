@@ -155,16 +155,18 @@ class Handshake(_message.Message):
     def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., split: _Optional[str] = ..., task: _Optional[str] = ..., codec: _Optional[str] = ..., profiles: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("request", "tensors", "uncoded", "sampling")
+    __slots__ = ("request", "tensors", "uncoded", "sampling", "outputs")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     UNCODED_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     request: int
     tensors: _containers.RepeatedCompositeFieldContainer[CodedTensor]
     uncoded: _containers.RepeatedCompositeFieldContainer[RawTensor]
     sampling: Sampling
-    def __init__(self, request: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[CodedTensor, _Mapping]]] = ..., uncoded: _Optional[_Iterable[_Union[RawTensor, _Mapping]]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[CodedTensor, _Mapping]]] = ..., uncoded: _Optional[_Iterable[_Union[RawTensor, _Mapping]]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., outputs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("restart", "temperature", "top_k", "top_p", "seed")

@@ -1,0 +1,85 @@
+"""Where to split: one inference at every split point measured over the real link, the best named."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from featurewire_client.client import SplitClient
+from featurewire_client.stats import InferStats
+
+
+@dataclass(frozen=True)
+class SplitCost:
+    """What one split point costs: medians over the runs."""
+
+    split: str
+    sent_bytes: int
+    head_ms: float
+    encode_ms: float
+    network_ms: float
+    decode_ms: float
+    tail_ms: float
+    total_ms: float
+
+
+async def measure(
+    make_client: Callable[[str], SplitClient],
+    splits: Sequence[str],
+    inputs: dict[str, torch.Tensor],
+    runs: int,
+    done: Callable[[], None],
+) -> list[SplitCost]:
+    """Runs the inputs split at each point; the first run of each only warms up.
+
+    Args:
+        make_client: a client for a split point.
+        done: called after each split point.
+
+    Raises:
+        ClientError, ModelError, CodecError: as `SplitClient.infer`.
+    """
+    costs = []
+    for split in splits:
+        async with make_client(split) as client:
+            await client.infer(inputs)
+            stats = [(await client.infer(inputs)).stats for _ in range(runs)]
+        costs.append(_cost(split, stats))
+        done()
+    return costs
+
+
+def _cost(split: str, stats: list[InferStats]) -> SplitCost:
+    def middle(name: str) -> float:
+        return median(getattr(one, name) for one in stats)
+
+    return SplitCost(
+        split,
+        int(middle("sent_bytes")),
+        *(middle(f"{stage}_ms") for stage in ("head", "encode", "network", "decode", "tail")),
+        middle("total_ms"),
+    )
+
+
+def best(costs: Sequence[SplitCost]) -> SplitCost:
+    """The split point with the shortest total."""
+    return min(costs, key=lambda cost: cost.total_ms)
+
+
+def reason(costs: Sequence[SplitCost]) -> str:
+    """One sentence: the best split point, and what the runner-up would cost more."""
+    first = best(costs)
+    others = [cost for cost in costs if cost is not first]
+    if not others:
+        return f"{first.split} is the only split point: {first.total_ms:.1f} ms."
+    second = best(others)
+    stages = ("head", "encode", "network", "decode", "tail")
+    gains = {
+        stage: getattr(second, f"{stage}_ms") - getattr(first, f"{stage}_ms") for stage in stages
+    }
+    stage = max(gains, key=lambda name: gains[name])
+    return (
+        f"Split at {first.split}: {first.total_ms:.1f} ms in all. Next is {second.split} with"
+        f" {second.total_ms:.1f} ms, mostly {gains[stage]:.1f} ms more of {stage}."
+    )

@@ -1,0 +1,88 @@
+"""A feature's chunks are put together in order, and every bound holds before anything is kept."""
+
+import pytest
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire import limits
+from featurewire.wire.status import Refusal
+from featurewire_server.feature_buffer import FeatureBuffer
+
+
+def begin(*shapes: tuple[int, int, int]) -> pb.Begin:
+    tensors = [
+        pb.CodedTensor(name=f"t{i}", batch=b, tokens=t, channels=c)
+        for i, (b, t, c) in enumerate(shapes)
+    ]
+    return pb.Begin(request=1, tensors=tensors)
+
+
+def chunk(tensor: int, sample: int, payload: bytes = b"x", request: int = 1) -> pb.Chunk:
+    return pb.Chunk(request=request, tensor=tensor, sample=sample, payload=payload)
+
+
+def reason_of(call, *arguments) -> str:
+    with pytest.raises(Refusal) as caught:
+        call(*arguments)
+    return caught.value.reason
+
+
+def test_chunks_join_by_tensor_and_sample():
+    buffer = FeatureBuffer(begin((2, 3, 4), (1, 1, 1)))
+    parts = [(0, 0, b"a"), (0, 0, b"b"), (0, 1, b"c"), (1, 0, b"d")]
+    for part in parts:
+        buffer.add(chunk(*part))
+    assert buffer.coded() == {"t0": [b"ab", b"c"], "t1": [b"d"]}
+    assert buffer.features == 25
+    sizes = [chunk(*part).ByteSize() for part in parts]
+    assert buffer.received_bytes == begin((2, 3, 4), (1, 1, 1)).ByteSize() + sum(sizes)
+
+
+def test_missing_samples_are_refused():
+    buffer = FeatureBuffer(begin((2, 3, 4)))
+    buffer.add(chunk(0, 0))
+    assert reason_of(buffer.coded) == "MESSAGE_OUT_OF_ORDER"
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [chunk(0, 1), chunk(1, 0), chunk(0, 9), chunk(5, 0), chunk(0, 0, request=2)],
+    ids=["skips a sample", "skips a tensor", "no such sample", "no such tensor", "other request"],
+)
+def test_a_chunk_out_of_order_is_refused(stray):
+    buffer = FeatureBuffer(begin((2, 3, 4), (1, 1, 1)))
+    assert reason_of(buffer.add, stray) == "MESSAGE_OUT_OF_ORDER"
+
+
+def test_going_back_to_an_earlier_sample_is_refused():
+    buffer = FeatureBuffer(begin((2, 3, 4)))
+    buffer.add(chunk(0, 0))
+    buffer.add(chunk(0, 1))
+    assert reason_of(buffer.add, chunk(0, 0)) == "MESSAGE_OUT_OF_ORDER"
+
+
+def test_a_sample_of_more_bytes_than_its_features_could_need_is_refused():
+    buffer = FeatureBuffer(begin((1, 1, 1)))
+    assert reason_of(buffer.add, chunk(0, 0, bytes(5000))) == "TOO_LARGE"
+
+
+def test_a_chunk_over_the_limit_is_refused():
+    buffer = FeatureBuffer(begin((1, 1000, 1000)))
+    too_many = bytes(limits.MAX_CHUNK_BYTES + 1)
+    assert reason_of(buffer.add, chunk(0, 0, too_many)) == "TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    ("announced", "reason"),
+    [
+        (begin(), "TOO_LARGE"),
+        (begin((1, 2**31, 2**31)), "TOO_LARGE"),
+        (begin(*[(1, 1, 1)] * 65), "TOO_LARGE"),
+        (begin((1, 0, 8)), "TENSOR_MALFORMED"),
+        (pb.Begin(tensors=[pb.CodedTensor(name="a", batch=1, tokens=1, channels=1)] * 2),
+         "TENSOR_MALFORMED"),
+        (pb.Begin(tensors=[pb.CodedTensor(name="a", batch=1, tokens=1, channels=1)],
+                  uncoded=[pb.RawTensor(payload=bytes(3 * 2**20))]), "TOO_LARGE"),
+    ],
+    ids=["no tensor", "2^62 features", "65 tensors", "no tokens", "same name", "3 MiB uncoded"],
+)  # fmt: skip
+def test_what_cannot_be_kept_is_refused_at_its_announcement(announced, reason):
+    assert reason_of(FeatureBuffer, announced) == reason
