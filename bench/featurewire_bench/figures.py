@@ -1,15 +1,11 @@
-"""Pictures of what was measured: runs and images in, PNG files out. Needs matplotlib, an extra.
+"""Charts of what was measured: runs and points in, PNG files out. Needs matplotlib, an extra.
 
 Colours are Okabe and Ito's, told apart by colour-blind readers too.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from featurewire_bench.account import Run
 from featurewire_bench.errors import MissingExtraError
@@ -19,15 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from featurewire_bench.rate_distortion import Point
+
 STAGES = ("head", "encode", "network", "decode", "tail")
 STAGE_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#F0E442", "#009E73")
 OURS, PLAIN = "#0072B2", "#BBBBBB"
-CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DPI = 150
-Image = npt.NDArray[Any]  # [height, width, 3] uint8, or [height, width] of one value a pixel
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """A figure of that many inches, drawn without a display."""
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -56,7 +53,7 @@ def _bars_only(axes: "Axes") -> None:
 
 def chart(pairs: Sequence[tuple[Run, Run]], path: Path) -> None:
     """Bytes and stage times of each task, ours above float16; a scale of its own for each task."""
-    figure = _figure(11, 1.0 + 0.95 * len(pairs))
+    figure = new_figure(11, 1.0 + 0.95 * len(pairs))
     grid = figure.subplots(len(pairs), 2, squeeze=False, width_ratios=(2, 3))
     for (ours, plain), (left, right) in zip(pairs, grid, strict=True):
         _draw_bytes(left, ours, plain)
@@ -103,76 +100,72 @@ def _draw_stages(axes: "Axes", ours: Run, plain: Run) -> None:
     _bars_only(axes)
 
 
-@dataclass(frozen=True)
-class Segmented:
-    """One image and its label maps, all of one size."""
-
-    image: Image
-    truth: Image
-    unsplit: Image
-    split: Image
-
-
-def class_colour(label: int) -> tuple[float, float, float]:
-    """The colour of a class; class 0 is background and stays without."""
-    code = CLASS_COLOURS[(label - 1) % len(CLASS_COLOURS)]
-    shade = 0.7 ** ((label - 1) // len(CLASS_COLOURS))
-    red, green, blue = (int(code[i : i + 2], 16) / 255 * shade for i in (1, 3, 5))
-    return red, green, blue
-
-
-def overlay(image: Image, labels: Image, opacity: float = 0.6) -> Image:
-    """The image with every class but 0 tinted in its colour; [height, width, 3] uint8."""
-    tinted = np.repeat(image[..., None], 3, -1) if image.ndim == 2 else image[..., :3]
-    tinted = tinted.astype(np.float64)
-    for label in np.unique(labels):
-        if 0 < label < 255:
-            colour = 255 * np.array(class_colour(int(label)))
-            where = labels == label
-            tinted[where] = (1 - opacity) * tinted[where] + opacity * colour
-    return tinted.round().astype(np.uint8)
-
-
-def segmentation(samples: Sequence[Segmented], names: Mapping[int, str], path: Path) -> None:
-    """Input, truth, unsplit and split prediction of each sample, with a legend of the classes."""
-    from matplotlib.patches import Patch
-
-    figure = _figure(8.2, 0.9 + 2.0 * len(samples))
-    grid = figure.subplots(len(samples), 4, squeeze=False)
-    for row, sample in zip(grid, samples, strict=True):
-        views = [sample.image] + [
-            overlay(sample.image, labels) for labels in (sample.truth, sample.unsplit, sample.split)
-        ]
-        for axes, view in zip(row, views, strict=True):
-            axes.imshow(view, cmap="gray", interpolation="nearest")
-            axes.set_axis_off()
-    for axes, title in zip(grid[0], ("input", "truth", "unsplit", "split"), strict=True):
-        axes.set_title(title, fontsize=11)
-    present = {int(v) for s in samples for m in (s.truth, s.unsplit, s.split) for v in np.unique(m)}
-    patches = [
-        Patch(color=class_colour(label), label=names.get(label, str(label)))
-        for label in sorted(present)
-        if 0 < label < 255
-    ]
-    if patches:
-        figure.legend(
-            handles=patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False
-        )
+def sweep_chart(runs: Sequence[Run], path: Path) -> None:
+    """Total time over the link's rate, a panel for each task, a line for each way to send."""
+    tasks = list(dict.fromkeys((run.model, run.task) for run in runs))
+    figure, panels = _panels(len(tasks))
+    for axes, (model, task) in zip(panels, tasks, strict=True):
+        mine = [run for run in runs if (run.model, run.task) == (model, task)]
+        ways = list(dict.fromkeys(_way_name(run) for run in mine))
+        for colour, way in zip(LINE_COLOURS * len(ways), ways, strict=False):
+            line = sorted((run.rate_mbit, run.ms.total) for run in mine if _way_name(run) == way)
+            axes.plot(*zip(*line, strict=True), marker="o", ms=4, color=colour, label=way)
+        axes.set_xscale("log")
+        rates = sorted({run.rate_mbit for run in mine})
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.set_title(f"{model}: {task}", loc="left", fontsize=10)
+    _label(figure, panels, "link, Mbit/s", "total, ms")
     figure.savefig(path)
 
 
-def side_by_side(pairs: Sequence[tuple[str, Image, Image]], caption: str, path: Path) -> None:
-    """Generated images (title, unsplit, split), unsplit beside split, and one caption below."""
-    across = min(2, len(pairs))
-    down = -(-len(pairs) // across)
-    figure = _figure(1.0 + 4.2 * across, 0.9 + 2.4 * down)
-    grid = figure.subplots(down, 2 * across, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for i, (title, unsplit, split) in enumerate(pairs):
-        cells = grid[i // across][2 * (i % across) : 2 * (i % across) + 2]
-        for axes, image, kind in zip(cells, (unsplit, split), ("unsplit", "split"), strict=True):
-            axes.imshow(image, interpolation="nearest")
-            axes.set_title(f"{title}\n{kind}", fontsize=9)
-    figure.supxlabel(caption, fontsize=9)
+def _way_name(run: Run) -> str:
+    way = run.codec if run.snr_db is None else f"{run.codec}, {run.snr_db:g} dB"
+    return f"{way}, {run.rtt_ms:g} ms"
+
+
+def rate_distortion_chart(points: "Sequence[Point]", path: Path) -> None:
+    """SNR over bits a feature point, a panel for each feature, a line or dot for each codec."""
+    features = list(dict.fromkeys(point.feature for point in points))
+    codecs = list(dict.fromkeys(point.codec for point in points))
+    figure, panels = _panels(len(features))
+    for axes, feature in zip(panels, features, strict=True):
+        for colour, codec in zip(LINE_COLOURS * len(codecs), codecs, strict=False):
+            line = sorted(
+                (point.bpfp, point.snr_db)
+                for point in points
+                if point.feature == feature and point.codec == codec
+            )
+            if line:
+                axes.plot(*zip(*line, strict=True), marker="o", ms=4, color=colour, label=codec)
+        axes.set_xlim(left=0)
+        axes.set_title(feature.replace(", ", "\n"), loc="left", fontsize=9)
+    _label(figure, panels, "bits a feature point (BPFP)", "SNR, dB")
     figure.savefig(path)
+
+
+def _panels(count: int) -> "tuple[Figure, list[Axes]]":
+    across = min(3, count)
+    down = -(-count // across)
+    figure = new_figure(1.0 + 3.6 * across, 0.9 + 2.9 * down)
+    grid = figure.subplots(down, across, squeeze=False).flatten().tolist()
+    for axes in grid:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return figure, grid[:count]
+
+
+def _label(figure: "Figure", panels: "Sequence[Axes]", x: str, y: str) -> None:
+    figure.supxlabel(x, fontsize=10)
+    figure.supylabel(y, fontsize=10)
+    lines = {
+        label: line
+        for axes in panels
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        lines.values(), lines.keys(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
+    )

@@ -12,16 +12,14 @@ import contextlib
 import socket
 import struct
 import threading
-from collections import deque
 from dataclasses import replace
 from typing import Self
 
 from featurewire_bench.errors import LinkError
 from featurewire_bench.link import LinkConfig, Wire
+from featurewire_bench.pump import Pump
 
 SOCKET_BUFFER_BYTES = 128 * 1024  # the kernel's share of the queue; the default hides megabytes
-IN_FLIGHT_BYTES = 256 * 1024  # a connection's undelivered bytes, beyond those under way, at most
-UNDER_WAY_BYTES = 16 * 1024 * 1024  # bytes under way (rate x delay) that are kept at most
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 
 
@@ -80,6 +78,11 @@ class Relay:
         """Changes the rate of both directions; bytes already queued keep the old one."""
         config = replace(self._up.config, rate_mbit=rate_mbit)
         self._up.config = self._down.config = config
+
+    def wait(self) -> None:
+        """Blocks until the relay ends."""
+        if self._thread is not None:
+            self._thread.join()
 
     def disconnect(self) -> None:
         """Cuts every open connection with a reset, both ends; new ones are still accepted."""
@@ -159,8 +162,8 @@ class Relay:
             await asyncio.sleep(self._up.delay_s() + self._down.delay_s())
             await asyncio.get_running_loop().sock_connect(far, self._target)
             async with asyncio.TaskGroup() as group:
-                group.create_task(_Pump(near, far, self._up).run())
-                group.create_task(_Pump(far, near, self._down).run())
+                group.create_task(Pump(near, far, self._up).run())
+                group.create_task(Pump(far, near, self._down).run())
         except (OSError, ExceptionGroup, asyncio.CancelledError):
             for end in (near, far):
                 with contextlib.suppress(OSError):
@@ -168,56 +171,3 @@ class Relay:
         finally:
             near.close()
             far.close()
-
-
-class _Pump:
-    """One direction of one connection: reads, waits for the wire, delivers in order."""
-
-    def __init__(self, source: socket.socket, sink: socket.socket, wire: Wire) -> None:
-        self._source, self._sink, self._wire = source, sink, wire
-        self._in_flight: deque[tuple[float, bytes]] = deque()  # (delivery time, chunk); b"" ends
-        self._in_flight_bytes = 0
-        self._changed = asyncio.Event()
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._read())
-            group.create_task(self._deliver())
-
-    async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
-        delivered_at, chunk = 0.0, b"more"
-        while chunk:
-            if (hold := self._wire.hold_s(loop.time())) > 0:
-                await asyncio.sleep(hold)
-            while self._in_flight_bytes > self._limit():
-                self._changed.clear()
-                await self._changed.wait()
-            chunk = await loop.sock_recv(self._source, self._wire.chunk_bytes)
-            # max: jitter never lets a chunk overtake the one before it
-            delivered_at = max(delivered_at, self._wire.send(len(chunk), loop.time()))
-            self._in_flight.append((delivered_at, chunk))
-            self._in_flight_bytes += len(chunk)
-            self._changed.set()
-
-    def _limit(self) -> float:
-        config = self._wire.config
-        on_the_wire = config.bytes_per_s * (config.rtt_ms / 2 + config.jitter_ms) / 1e3
-        return min(on_the_wire, UNDER_WAY_BYTES) + IN_FLIGHT_BYTES
-
-    async def _deliver(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            while not self._in_flight:
-                self._changed.clear()
-                await self._changed.wait()
-            delivered_at, chunk = self._in_flight[0]
-            if (early := delivered_at - loop.time()) > 0:
-                await asyncio.sleep(early)
-            if not chunk:
-                self._sink.shutdown(socket.SHUT_WR)
-                return
-            await loop.sock_sendall(self._sink, chunk)
-            self._in_flight.popleft()
-            self._in_flight_bytes -= len(chunk)
-            self._changed.set()

@@ -1,12 +1,16 @@
 """Tables a person reads at a glance: rows in, rich tables out, made for 120 columns."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from featurewire_bench.account import Row, Run
+
+if TYPE_CHECKING:
+    from featurewire_bench.rate_distortion import Point
 
 WIDTH = 120  # columns, where the output is no terminal
 
@@ -39,13 +43,13 @@ def times_text(before: float, after: float) -> str:
     return f"{ratio:.1f}x" if ratio < 99.95 else f"{ratio:.0f}x"
 
 
-def _table(title: str, caption: str | None = None) -> Table:
+def _table(title: str, caption: str | None = None, gap: int = 1) -> Table:
     return Table(
         title=title,
         caption=caption,
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        padding=0,
+        padding=(0, gap, 0, 0),
         pad_edge=False,
         title_justify="left",
         caption_justify="left",
@@ -56,7 +60,7 @@ def _table(title: str, caption: str | None = None) -> Table:
 
 def demo_table(rows: Sequence[Row], title: str, caption: str) -> Table:
     """The demo's table, two lines a row: the figure above, its unit or its gain below."""
-    table = _table(title, caption)
+    table = _table(title, caption, gap=0)
     table.add_column("model\n[dim]task[/]", no_wrap=True)
     table.add_column("split\npoint", no_wrap=True)
     for heading in ("float16\nbytes", "bytes\nsent", "BPFP\n"):
@@ -109,4 +113,28 @@ def runs_table(runs: Sequence[Run], title: str) -> Table:
             ms_text(run.ms.total),
             run.metric,
         )
+    return table
+
+
+def points_table(points: "Sequence[Point]", title: str) -> Table:
+    """Rate, distortion and speed, one line a codec and setting, a section for each feature."""
+    table = _table(title)
+    table.add_column("feature", no_wrap=True)
+    table.add_column("codec", no_wrap=True)
+    for heading in ("asked dB", "SNR dB", "BPFP", "encode Mfeatures/s", "decode Mfeatures/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    shown = ""
+    for point in points:
+        if shown and shown != point.feature:
+            table.add_section()
+        table.add_row(
+            "" if shown == point.feature else point.feature,
+            point.codec,
+            "" if point.asked_snr_db is None else f"{point.asked_snr_db:g}",
+            f"{point.snr_db:.1f}",
+            f"{point.bpfp:.2f}",
+            f"{point.encode_mfeatures_s:.1f}",
+            f"{point.decode_mfeatures_s:.1f}",
+        )
+        shown = point.feature
     return table

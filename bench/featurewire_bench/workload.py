@@ -1,0 +1,171 @@
+"""A workload: a bundled model's task on held-out inputs, with the one metric that scores it.
+
+Samples in; through a client or through the unsplit model, outputs out; a float from the outputs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from featurewire_client import SplitClient
+from featurewire_models import load_model
+
+from featurewire_bench.account import InferenceStats, Run
+from featurewire_bench.link import LinkConfig
+
+Inputs = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Workload(ABC):
+    """One line of the demo, but for the link and the codec.
+
+    `title` is the task in a person's words, `task` the model's name for it; `metric` is its name,
+    a comma, its unit; `note` says what one inference and the metric are.
+    """
+
+    model: str
+    task: str
+    title: str
+    metric: str
+    note: str
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """The number of samples."""
+
+    @abstractmethod
+    async def warm_up(self, client: SplitClient) -> None:
+        """A request that nobody times: what is compiled or loaded at the first one."""
+
+    @abstractmethod
+    async def ask(self, client: SplitClient, index: int) -> Any:
+        """The split model's output for a sample; the client's last_stats then accounts for it."""
+
+    @abstractmethod
+    def unsplit(self) -> list[Any]:
+        """The whole model's outputs for all samples."""
+
+    @abstractmethod
+    def score(self, outputs: Sequence[Any]) -> float:
+        """The metric over the outputs of all samples, in order."""
+
+
+@dataclass(frozen=True)
+class Inference(Workload):
+    """Tensors in, an output out: everything but generation."""
+
+    inputs: Sequence[Inputs]
+    outputs: Sequence[str]  # the outputs that the metric needs; none: all
+    scored: Callable[[Sequence[Any]], float]
+
+    @property
+    def size(self) -> int:
+        return len(self.inputs)
+
+    async def warm_up(self, client: SplitClient) -> None:
+        for inputs in self.inputs[:2]:
+            await client.infer(inputs, self.outputs)
+
+    async def ask(self, client: SplitClient, index: int) -> Any:
+        return (await client.infer(self.inputs[index], self.outputs)).output
+
+    def unsplit(self) -> list[Any]:
+        model = load_model(self.model, task=self.task)
+        with torch.inference_mode():
+            return [model(inputs) for inputs in self.inputs]
+
+    def score(self, outputs: Sequence[Any]) -> float:
+        return self.scored(outputs)
+
+
+@dataclass(frozen=True)
+class Generation(Workload):
+    """Prompts in, greedy continuations out, as token ids; scored on the ids."""
+
+    prompts: Sequence[str]
+    max_tokens: int
+    encode: Callable[[str], torch.Tensor]  # text -> input_ids [1, tokens]
+    decode: Callable[[Sequence[int]], str]
+    end_ids: frozenset[int]
+    scored: Callable[[Sequence[str], Sequence[str]], float]  # prompts, continuations
+
+    @property
+    def size(self) -> int:
+        return len(self.prompts)
+
+    async def warm_up(self, client: SplitClient) -> None:
+        async for _ in client.generate(self.prompts[0], max_tokens=3):
+            pass
+
+    async def ask(self, client: SplitClient, index: int) -> Any:
+        pieces = client.generate(self.prompts[index], max_tokens=self.max_tokens)
+        return "".join([piece async for piece in pieces])
+
+    def unsplit(self) -> list[Any]:
+        model = load_model(self.model, task=self.task)
+        return [self._continue(model, self.encode(prompt)) for prompt in self.prompts]
+
+    def score(self, outputs: Sequence[Any]) -> float:
+        return self.scored(self.prompts, outputs)
+
+    def _continue(self, model: Any, ids: torch.Tensor) -> str:
+        cache, tokens = model.new_cache(), list[int]()
+        while len(tokens) < self.max_tokens:
+            with torch.inference_mode():
+                logits = model({"input_ids": ids}, cache=cache).logits
+            token = int(logits[0, -1].argmax())
+            if token in self.end_ids:
+                break
+            tokens.append(token)
+            ids = torch.tensor([[token]])
+        return self.decode(tokens)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How features cross the link."""
+
+    codec: str  # "featurewire", "float16" or "float32"
+    snr_db: float = 25.0  # only "featurewire" has this knob
+
+    @property
+    def asked_snr_db(self) -> float | None:
+        """The knob's setting, None for a codec without it."""
+        return self.snr_db if self.codec == "featurewire" else None
+
+
+async def run_workload(
+    workload: Workload, address: str, way: Way, link: LinkConfig
+) -> tuple[Run, list[Any]]:
+    """Runs every sample once, after a warm-up, in one session; the run and the outputs.
+
+    Raises:
+        ClientError, ModelError, CodecError: a request fails.
+    """
+    outputs, stats = list[Any](), list[InferenceStats]()
+    async with SplitClient(
+        address, model=workload.model, task=workload.task, codec=way.codec, snr_db=way.snr_db
+    ) as client:
+        await workload.warm_up(client)
+        for index in range(workload.size):
+            outputs.append(await workload.ask(client, index))
+            assert client.last_stats is not None
+            stats.append(client.last_stats)
+        split = client.split
+    run = Run.of(
+        stats,
+        model=workload.model,
+        task=workload.title,
+        split=split,
+        codec=way.codec,
+        snr_db=way.asked_snr_db,
+        rate_mbit=link.rate_mbit,
+        rtt_ms=link.rtt_ms,
+        metric=workload.metric,
+        value=workload.score(outputs),
+    )
+    return run, outputs
