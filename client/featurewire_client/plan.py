@@ -1,4 +1,4 @@
-"""Where to split: one inference at every split point measured over the real link, the best named."""
+"""Where to split: inputs run at every split point over the real link, the best one named."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

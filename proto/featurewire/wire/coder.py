@@ -7,7 +7,8 @@
 from collections.abc import Iterator, Mapping
 
 import torch
-from featurewire_codec import FeatureCodec, Profile
+from featurewire_codec import BitstreamError, FeatureCodec, Profile
+from featurewire_codec.bitstream import read_header
 
 from featurewire.wire.limits import MAX_CHUNK_BYTES
 from featurewire.wire.tensors import from_bytes, to_bytes
@@ -63,6 +64,14 @@ class Coder:
         """
         if self.codec in _RAW:
             return from_bytes(data, _RAW[self.codec], (tokens, channels)).float()
+        found = read_header(data)
+        if found is not None:
+            header, _ = found
+            if (header.tokens, header.channels) != (tokens, channels):
+                raise BitstreamError(
+                    f"the bitstream holds {header.tokens} x {header.channels} feature points,"
+                    f" {tokens} x {channels} were announced"
+                )
         return self._codec(name).decode(data)
 
     def _codec(self, name: str) -> FeatureCodec:

@@ -1,0 +1,1 @@
+"""The commands of `featurewire`, one file for what belongs together."""

@@ -1,0 +1,46 @@
+"""`featurewire calibrate`: profiles learned from the features of one's own data."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from featurewire_client import calibration
+from featurewire_client.commands.options import Json, ModelName, TaskName
+
+
+def calibrate(
+    model: ModelName,
+    split: Annotated[str, typer.Option(help="Split point to learn a profile for.")],
+    data: Annotated[Path, typer.Option(help="Folder of images or text files; or a text file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the profiles into.")],
+    task: TaskName = None,
+    limit: Annotated[int, typer.Option(min=2, help="Inputs to run at most.")] = 512,
+    as_json: Json = False,
+) -> None:
+    """Learns profiles from the features that the head makes of one's own data.
+
+    Example: featurewire calibrate tiny-llama3 --split layers.4 --data texts/ --out profile/
+    """
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task("head", total=None)
+
+        def done(count: int, total: int) -> None:
+            bar.update(line, completed=count, total=total)
+
+        started = time.perf_counter()
+        learned = calibration.calibrate(model, split, task, data, limit, done)
+    learned.save_pretrained(out)
+    report = calibration.report(learned)
+    if as_json:
+        print(json.dumps({"digest": learned.digest, "profiles": report}))
+        return
+    for name, figures in report.items():
+        print(f"{name}: {figures}")
+    seconds = time.perf_counter() - started
+    print(f"profiles {learned.digest[:12]} in {out}, after {seconds:.1f} s")
+    print(f"serve them with: featurewire-server --model {model} --profile {out}")

@@ -1,0 +1,146 @@
+"""`featurewire infer` and `featurewire generate`: one request each, with its account."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from featurewire.wire.runtime import run
+from featurewire_models import describe, load_processor
+
+from featurewire_client import result
+from featurewire_client.client import InferResult
+from featurewire_client.commands.options import (
+    Address,
+    Codec,
+    Json,
+    MetricsPort,
+    ModelName,
+    ProfileChoice,
+    SnrDb,
+    Split,
+    TaskName,
+    Timeout,
+    make_client,
+)
+from featurewire_client.raw_input import read_input
+
+
+def infer(
+    model: ModelName,
+    input: Annotated[
+        str, typer.Argument(help="A text, or a text file or an image file, as the task takes.")
+    ],
+    server: Address,
+    task: TaskName = None,
+    split: Split = None,
+    codec: Codec = "featurewire",
+    snr_db: SnrDb = 25.0,
+    profile: ProfileChoice = "server",
+    seed: Annotated[int, typer.Option(help="Noise of text to image.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of text to image.")] = 20,
+    guidance: Annotated[float, typer.Option(help="Guidance of text to image.")] = 4.0,
+    timeout_s: Timeout = 60.0,
+    metrics_port: MetricsPort = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Writes the result: .png, .npy or .json, as it fits.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """One inference: a label, mask, depth map, image or embedding, with its account.
+
+    Example: featurewire infer tiny-dinov2 a.png --server localhost:50051 --task depth --out b.png
+    """
+    client = make_client(
+        model,
+        server,
+        split=split,
+        task=task,
+        codec=codec,
+        snr_db=snr_db,
+        profile=profile,
+        timeout_s=timeout_s,
+        metrics_port=metrics_port,
+    )
+    chosen = describe(model).check_task(task)
+    processor = load_processor(model, chosen)
+    options = (
+        {"seed": seed, "steps": steps, "guidance": guidance} if chosen == "text-to-image" else {}
+    )
+    raw = read_input(input, chosen)
+    inputs = processor.inputs(raw, **options)
+
+    async def once() -> InferResult:
+        async with client:
+            return await client.infer(inputs)
+
+    answer = run(once())
+    value = processor.result(answer.output)
+    if out is not None:
+        result.write(value, out)
+    if as_json:
+        print(json.dumps({"result": result.as_json(value), "stats": answer.stats.as_dict()}))
+    else:
+        print(result.as_text(value) if out is None else f"{result.as_text(value)} -> {out}")
+        print(answer.stats, file=sys.stderr)
+
+
+def generate(
+    model: ModelName,
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    server: Address,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest each time.")] = 0.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0: all.")] = 0,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="1: all.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="Ends before this text.")] = None,
+    split: Split = None,
+    codec: Codec = "featurewire",
+    snr_db: SnrDb = 25.0,
+    profile: ProfileChoice = "server",
+    timeout_s: Timeout = 60.0,
+    metrics_port: MetricsPort = 0,
+    as_json: Json = False,
+) -> None:
+    """Continues a text, piece by piece on stdout; the account goes to stderr.
+
+    Example: featurewire generate tiny-llama3 "Return the number of" --server localhost:50051
+    """
+    client = make_client(
+        model,
+        server,
+        split=split,
+        task=None,
+        codec=codec,
+        snr_db=snr_db,
+        profile=profile,
+        timeout_s=timeout_s,
+        metrics_port=metrics_port,
+    )
+
+    async def all_pieces() -> str:
+        text = []
+        async with client:
+            async for piece in client.generate(
+                prompt,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=seed,
+                stop=stop or (),
+            ):
+                text.append(piece)
+                if not as_json:
+                    print(piece, end="", flush=True)
+        return "".join(text)
+
+    text = run(all_pieces())
+    stats = client.last_stats
+    if as_json:
+        print(json.dumps({"text": text, "stats": stats.as_dict() if stats else None}))
+    else:
+        print()
+        print(stats, file=sys.stderr)

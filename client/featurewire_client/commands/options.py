@@ -1,0 +1,62 @@
+"""The options that several commands share, and the client that they come to."""
+
+from typing import Annotated
+
+import typer
+from featurewire.wire.coder import CODECS
+from featurewire.wire.metrics import WireMetrics
+from prometheus_client import start_http_server
+
+from featurewire_client.client import SplitClient
+from featurewire_client.errors import ClientError
+
+ModelName = Annotated[str, typer.Argument(help="Bundled name, local folder or hub id.")]
+Address = Annotated[
+    str, typer.Option("--server", help="HOST:PORT, or several with commas: the first to answer.")
+]
+Split = Annotated[str | None, typer.Option(help="Split point. [default: the server's]")]
+TaskName = Annotated[str | None, typer.Option("--task", help="[default: the model's first]")]
+Codec = Annotated[str, typer.Option(help=f"How features travel: {', '.join(CODECS)}.")]
+SnrDb = Annotated[float, typer.Option(help="Quality of the features in dB, 0 to 60.")]
+ProfileChoice = Annotated[
+    str, typer.Option(help="'server': the server's; 'none': self-describing; or a folder.")
+]
+Timeout = Annotated[float, typer.Option(help="Seconds that one request may take.")]
+MetricsPort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Prometheus metrics while it runs; 0: none.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def make_client(
+    model: str,
+    server: str,
+    *,
+    split: str | None,
+    task: str | None,
+    codec: str,
+    snr_db: float,
+    profile: str,
+    timeout_s: float,
+    metrics_port: int,
+) -> SplitClient:
+    if codec not in CODECS:
+        raise typer.BadParameter(f"--codec {codec!r} is none of {', '.join(CODECS)}")
+    metrics = None
+    if metrics_port:
+        try:
+            start_http_server(metrics_port, "127.0.0.1")
+        except OSError as error:
+            raise ClientError(f"cannot serve metrics on port {metrics_port}: {error}") from error
+        metrics = WireMetrics("client")
+    return SplitClient(
+        server,
+        model,
+        split=split,
+        task=task,
+        codec=codec,
+        snr_db=snr_db,
+        profile=None if profile == "none" else profile,
+        timeout_s=timeout_s,
+        metrics=metrics,
+    )

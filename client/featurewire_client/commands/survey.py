@@ -1,0 +1,110 @@
+"""`featurewire models` and `featurewire plan`: what a server has, and where to split."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from featurewire.wire.runtime import run
+from featurewire_models import describe, load_processor
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from featurewire_client import plan as planning
+from featurewire_client.client import SplitClient
+from featurewire_client.commands.options import Address, Json, ModelName, SnrDb, TaskName
+from featurewire_client.connection import connect
+from featurewire_client.raw_input import read_input, sample_input
+
+
+def models(server: Address, as_json: Json = False) -> None:
+    """What the server serves.
+
+    Example: featurewire models --server localhost:50051
+    """
+
+    async def listing() -> list[dict[str, Any]]:
+        connection = await connect(server, timeout_s=10)
+        served = connection.catalogue.models
+        await connection.channel.close()
+        return [
+            {
+                "model": model.name,
+                "family": model.family,
+                "tasks": list(model.tasks),
+                "splits": list(model.splits),
+                "default_split": model.default_split,
+                "dtype": model.dtype,
+                "revision": model.revision,
+                "profiles": [
+                    {"task": held.task, "split": held.split, "digest": held.digest}
+                    for held in model.profiles
+                ],
+            }
+            for model in served
+        ]
+
+    rows = run(listing())
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("model", "family", "tasks", "split points", "default", "profiles", "revision")
+    for row in rows:
+        splits = row["splits"]
+        table.add_row(
+            row["model"],
+            row["family"],
+            ", ".join(row["tasks"]),
+            splits[0] if len(splits) == 1 else f"{splits[0]} to {splits[-1]}",
+            row["default_split"],
+            ", ".join(sorted({held["split"] for held in row["profiles"]})) or "none",
+            row["revision"][:12],
+        )
+    Console().print(table)
+
+
+def plan(
+    model: ModelName,
+    server: Address,
+    input: Annotated[
+        str | None, typer.Option(help="A text or a file to run. [default: a made one]")
+    ] = None,
+    task: TaskName = None,
+    snr_db: SnrDb = 25.0,
+    runs: Annotated[int, typer.Option(min=1, help="Runs at each split point.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Where to split: runs every split point that the server serves, over the link as it is.
+
+    Example: featurewire plan tiny-llama3 --server localhost:50051
+    """
+    chosen = describe(model).check_task(task)
+    raw = sample_input(chosen) if input is None else read_input(input, chosen)
+    inputs = load_processor(model, chosen).inputs(raw)
+
+    def make_client(split: str) -> SplitClient:
+        return SplitClient(server, model, split=split, task=chosen, snr_db=snr_db)
+
+    async def measure() -> list[planning.SplitCost]:
+        connection = await connect(server, timeout_s=10)
+        splits = list(connection.model(describe(model).name).splits)
+        await connection.channel.close()
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            line = bar.add_task("split points", total=len(splits))
+            return await planning.measure(
+                make_client, splits, inputs, runs, lambda: bar.advance(line)
+            )
+
+    costs = run(measure())
+    if as_json:
+        rows = [asdict(cost) for cost in costs]
+        print(json.dumps({"rows": rows, "best": planning.best(costs).split}))
+        return
+    table = Table("split point", "bytes sent", "head", "encode", "network", "decode", "tail", "ms")
+    for cost in costs:
+        mark = "bold" if cost is planning.best(costs) else ""
+        _, *figures = asdict(cost).values()
+        table.add_row(cost.split, *(f"{figure:.1f}" for figure in figures), style=mark)
+    Console().print(table)
+    print(planning.reason(costs))

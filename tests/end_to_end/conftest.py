@@ -1,0 +1,52 @@
+"""Small random models saved as hub-style folders, and servers of them on real sockets."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import torch
+from featurewire_server import Server, ServerConfig
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory) -> Path:
+    """A random Llama of four blocks."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    )
+    folder = tmp_path_factory.mktemp("models") / "random-llama"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@contextlib.asynccontextmanager
+async def serving(*models: Path | str, **settings) -> AsyncIterator[Server]:
+    """A server on a free port of loopback, stopped at the end."""
+    settings = {"listen": "127.0.0.1:0", "metrics_port": 0, "grace_s": 0.2, **settings}
+    server = Server(ServerConfig(models=tuple(map(str, models)), **settings))
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@pytest.fixture
+def serve():
+    return serving
+
+
+@pytest.fixture
+def server_log(caplog):
+    caplog.set_level(logging.INFO, logger="featurewire.server")
+    return caplog
