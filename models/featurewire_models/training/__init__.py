@@ -1,0 +1,1 @@
+"""Trains the bundled small models on real data; needs the `train` extra, is never imported by the library."""
