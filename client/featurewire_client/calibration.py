@@ -1,0 +1,97 @@
+"""Profiles of one's own data: files in, the head's features, a set of profiles out."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from featurewire.wire.profiles import ProfileSet
+from featurewire_codec import Profile
+from featurewire_models import InputError, describe, load_head, load_processor
+from PIL import Image
+
+from featurewire_client.raw_input import read_folder
+
+# Characters of one piece of a long text, for each token of the context: a piece that turns out
+# too long is halved.
+_CHARACTERS_PER_TOKEN = 3
+_DEFAULT_CONTEXT = 512
+_SHORTEST = 32
+
+
+def calibrate(
+    model: str,
+    split: str | None,
+    task: str | None,
+    data: Path,
+    limit: int,
+    done: Callable[[int, int], None],
+) -> ProfileSet:
+    """Runs the head over the data and learns a profile for each of its tensors.
+
+    Args:
+        data: a folder of images or texts, or one file.
+        limit: inputs to run at most.
+        done: called with the inputs run so far and `limit`.
+
+    Raises:
+        ModelError: no such model, split point or task, or data that it does not take.
+        CodecError: the features are too few, or no numbers.
+    """
+    info = describe(model)
+    chosen = info.check_task(task)
+    head = load_head(model, split=split, task=chosen)
+    processor = load_processor(model, chosen)
+    samples: dict[str, list[torch.Tensor]] = {}
+    grids: dict[str, tuple[int, int]] = {}
+    for count, inputs in enumerate(_inputs(processor, info.context, data, chosen, limit), start=1):
+        with torch.inference_mode():
+            features = head(inputs)
+        for name, tensor in features.tensors.items():
+            samples.setdefault(name, []).extend(tensor)
+        grids.update(features.grids)
+        done(count, limit)
+    profiles = {
+        name: Profile.calibrate(tensors, grid=grids.get(name)) for name, tensors in samples.items()
+    }
+    return ProfileSet(info.name, info.revision, head.split, chosen, profiles)
+
+
+def report(learned: ProfileSet) -> dict[str, Any]:
+    """What each profile's calibration measured on the samples that it held out."""
+    return {name: profile.report for name, profile in learned.profiles.items()}
+
+
+def _inputs(
+    processor: Any, context: int | None, data: Path, task: str, limit: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    count = 0
+    for raw in read_folder(data, task, limit):
+        pieces = [raw]
+        if isinstance(raw, str) and task != "text-to-image":
+            pieces = list(_pieces(raw, _CHARACTERS_PER_TOKEN * (context or _DEFAULT_CONTEXT)))
+        for piece in pieces:
+            for inputs in _fitting(processor, piece):
+                if count == limit:
+                    return
+                count += 1
+                yield inputs
+
+
+def _pieces(text: str, characters: int) -> Iterator[str]:
+    for start in range(0, len(text), characters):
+        piece = text[start : start + characters]
+        if len(piece.strip()) >= _SHORTEST:
+            yield piece
+
+
+def _fitting(processor: Any, raw: str | Image.Image) -> Iterator[dict[str, torch.Tensor]]:
+    """The input, or the halves of a text that is longer than the context."""
+    try:
+        yield processor.inputs(raw)
+    except InputError:
+        if not isinstance(raw, str) or len(raw) < 2 * _SHORTEST:
+            raise
+        middle = len(raw) // 2
+        for half in (raw[:middle], raw[middle:]):
+            yield from _fitting(processor, half)
