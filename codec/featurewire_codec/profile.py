@@ -1,0 +1,190 @@
+"""A profile: what is learned once from a model's features and shared before a session.
+
+Calibration features in; the transform, the scale of each of its columns, the energy E and the rate
+control out, kept as a folder of `config.json` and `profile.safetensors`.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ProfileError
+from .feature import Feature
+from .transform import BlockDct, ChannelKlt, Identity, Transform
+
+
+FORMAT = 1
+MAX_PROFILE_BYTES = 1 << 31
+MAX_BLOCK = 16
+_OFFSET_LIMIT = 1024
+_CONFIG, _TENSORS = "config.json", "profile.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What encoder and decoder of one model and split share.
+
+    transform: see `transform`. energy: E, the zero of the SNR scale on the calibrated domain.
+    offsets: int32[columns], the level of each column at a step of one.
+    step_exponents int32[p], snr_db float64[p]: measured rate control, the SNR rising.
+    report: what calibration measured, for people; no part of the digest.
+    """
+
+    transform: Transform
+    energy: float
+    offsets: NDArray[np.int32]
+    step_exponents: NDArray[np.int32]
+    snr_db: NDArray[np.float64]
+    report: dict[str, Any]
+
+    @classmethod
+    def calibrate(
+        cls, samples: Iterable[Feature], grid: tuple[int, int] | None = None
+    ) -> "Profile":
+        """Learn a profile from features [tokens, channels] of the domain it will be used in.
+
+        16 to 32 tokens a channel are enough; mix the domains you expect. With `grid`, every sample
+        has tokens = prefix + rows * columns, and transforms over the grid are tried too. The modes
+        are compared on held-out samples by their coded size.
+
+        Raises:
+            FeatureError: no samples, or samples that are no features of one width.
+        Warns:
+            CalibrationWarning: fewer than 8 tokens a channel.
+        """
+        from .calibration import calibrate
+
+        return calibrate(samples, grid)
+
+    @property
+    def channels(self) -> int:
+        """The width of the features it is for."""
+        return len(self.transform.mean)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The SHA-256, in hexadecimal, of all that encoding and decoding depend on."""
+        digest = hashlib.sha256(json.dumps(self._settings(), sort_keys=True).encode())
+        for name, array in sorted(self._tensors().items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def step_exponent(self, snr_db: float) -> int:
+        """Return the j that reaches an SNR on the calibrated domain, on average."""
+        slope = 32 / (20 * np.log10(2.0))  # beyond what was measured: 6.02 dB an octave
+        low, high = self.snr_db[0], self.snr_db[-1]
+        inside = float(np.interp(snr_db, self.snr_db, self.step_exponents))
+        return round(inside - slope * (min(snr_db - low, 0.0) + max(snr_db - high, 0.0)))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `profile.safetensors` into a folder, made when missing."""
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self._settings() | {"digest": self.digest, "report": self.report}
+        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(self._tensors(), folder / _TENSORS)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "Profile":
+        """Read the folder that `save_pretrained` wrote.
+
+        Raises:
+            ProfileError: a file is missing or damaged, or its content has another digest.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        try:
+            if (folder / _TENSORS).stat().st_size > MAX_PROFILE_BYTES:
+                raise ProfileError(f"{folder / _TENSORS} has over {MAX_PROFILE_BYTES} bytes")
+            config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            tensors = load_file(folder / _TENSORS)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ProfileError(f"{folder} holds no profile: {error}") from error
+        try:
+            profile = _build(config, tensors)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ProfileError(f"{folder} holds a damaged profile: {error!r}") from error
+        if profile.digest != config.get("digest"):
+            raise ProfileError(
+                f"{folder} has the digest {profile.digest[:16]}, its config says "
+                f"{str(config.get('digest'))[:16]}"
+            )
+        return profile
+
+    def _settings(self) -> dict[str, Any]:
+        block = self.transform.block if isinstance(self.transform, BlockDct) else None
+        return {"format": FORMAT, "mode": self.transform.mode, "block": block} | {
+            "channels": self.channels,
+            "energy": self.energy,
+            "step_exponents": self.step_exponents.tolist(),
+            "snr_db": self.snr_db.tolist(),
+        }
+
+    def _tensors(self) -> dict[str, NDArray[Any]]:
+        tensors: dict[str, NDArray[Any]] = {"mean": self.transform.mean, "offsets": self.offsets}
+        if isinstance(self.transform, ChannelKlt):
+            tensors["matrix"] = self.transform.matrix
+        if isinstance(self.transform, BlockDct):
+            tensors["prefix_mean"] = self.transform.prefix_mean
+            tensors["matrices"] = self.transform.matrices
+        return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+
+
+def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
+    """Make the profile that a config and tensors describe; ValueError says what is wrong."""
+    if config["format"] != FORMAT:
+        raise ValueError(f"format {config['format']!r}, this version reads {FORMAT}")
+    mode, channels, block = config["mode"], config["channels"], config["block"]
+    shapes: dict[str, tuple[tuple[int, ...], ...]] = {"mean": ((channels,),)}
+    columns = channels
+    if mode == "klt":
+        shapes["matrix"] = ((channels, channels),)
+    elif mode == "dct":
+        if type(block) is not int or not 2 <= block <= MAX_BLOCK:
+            raise ValueError(f"a block of {block!r}, not 2 to {MAX_BLOCK}")
+        shapes["prefix_mean"] = ((channels,),)
+        shapes["matrices"] = tuple((count, channels, channels) for count in (1, block * block))
+        columns = (block * block + 1) * channels
+    elif mode != "identity":
+        raise ValueError(f"mode {mode!r}, not identity, klt or dct")
+    shapes["offsets"] = ((columns,),)
+    if set(tensors) != set(shapes):
+        raise ValueError(f"tensors {sorted(tensors)}, not {sorted(shapes)}")
+    for name, allowed in shapes.items():
+        kind = np.int32 if name == "offsets" else np.float32
+        array = tensors[name]
+        if array.shape not in allowed or array.dtype != kind:
+            raise ValueError(f"{name} is {array.dtype}{array.shape}, not {kind.__name__}{allowed}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+    if np.abs(tensors["offsets"]).max(initial=0) > _OFFSET_LIMIT:
+        raise ValueError(f"offsets beyond {_OFFSET_LIMIT}")
+    transform: Transform = Identity(tensors["mean"])
+    if mode == "klt":
+        transform = ChannelKlt(tensors["mean"], tensors["matrix"])
+    elif mode == "dct":
+        arrays = tensors["mean"], tensors["prefix_mean"], tensors["matrices"]
+        transform = BlockDct(*arrays, block=block)
+    steps = np.array(config["step_exponents"], np.int32)
+    snr_db = np.array(config["snr_db"], np.float64)
+    if steps.shape != snr_db.shape or steps.ndim != 1 or len(steps) < 1:
+        raise ValueError("the rate control has no steps, or not one SNR for each")
+    if not (np.isfinite(snr_db).all() and (np.diff(snr_db) > 0).all()):
+        raise ValueError("the SNRs of the rate control are not finite and rising")
+    energy = float(config["energy"])
+    if not 0.0 < energy < float("inf"):
+        raise ValueError(f"an energy of {energy}")
+    report = dict(config["report"])
+    return Profile(transform, energy, tensors["offsets"], steps, snr_db, report)

@@ -1,0 +1,174 @@
+"""The frozen tables of the entropy model: class histograms in, integer frequencies out.
+
+`tables.safetensors` ships both, so the tables can be rebuilt bit for bit without the data they were
+trained on (`featurewire-codec train` makes the histograms from feature files). Integers only.
+"""
+
+import functools
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import TableError
+
+CLASSES = 64
+MAX_RADIUS = 255  # the largest magnitude that a table codes without an escape
+FREQUENCY_SUM = 1 << 14
+MAX_EXPONENT = 31  # row and column exponents lie within -31 .. 31
+ESCAPE_LENGTHS = 32  # bit lengths 1 .. 32 of an escape's Exp-Golomb code
+CENTROIDS = 4  # for magnitudes 0, 1, 2, and 3 or more
+MIN_CLASS_COUNT = 1 << 16  # a class seen less often borrows the histogram of the class above
+_PRIOR_COUNT = 64  # draws a centroid that few samples measured towards the plain index
+FILE = Path(__file__).with_name("tables.safetensors")
+
+_SHAPES: dict[str, tuple[tuple[int, ...], Any]] = {
+    "magnitudes": ((CLASSES, MAX_RADIUS + 1), np.int64),
+    "offsets": ((CLASSES, CENTROIDS), np.int64),
+    "row_exponents": ((2 * MAX_EXPONENT + 1,), np.int64),
+    "column_exponents": ((2 * MAX_EXPONENT + 1,), np.int64),
+    "escape_lengths": ((ESCAPE_LENGTHS,), np.int64),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """What training counts; all int64.
+
+    magnitudes [64, 256]: indices by class and magnitude, the last column of a class (its radius)
+        with everything beyond.
+    offsets [64, 4]: by class and min(magnitude, 3), the sum of (magnitude in steps - index), in
+        1/256 of a step; the first column is zero.
+    row_exponents, column_exponents [63]: exponents -31 .. 31.
+    escape_lengths [32]: bit lengths 1 .. 32.
+    """
+
+    magnitudes: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    row_exponents: NDArray[np.int64]
+    column_exponents: NDArray[np.int64]
+    escape_lengths: NDArray[np.int64]
+
+    @classmethod
+    def zeros(cls) -> "Histograms":
+        """Return empty histograms to count into."""
+        return cls(**{name: np.zeros(shape, kind) for name, (shape, kind) in _SHAPES.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The frozen tables.
+
+    radii int32[64]: the largest magnitude of each class's alphabet, whose two edges escape.
+    classes: for each class, uint16[2 * radius + 1] frequencies of index -radius .. radius.
+    row_exponents, column_exponents uint16[63]: frequencies of exponents -31 .. 31.
+    escape_lengths uint16[32]: frequencies of the bit lengths 1 .. 32.
+    centroids int8[64, 4]: see `quantiser.dequantise`.
+    """
+
+    radii: NDArray[np.int32]
+    classes: tuple[NDArray[np.uint16], ...]
+    row_exponents: NDArray[np.uint16]
+    column_exponents: NDArray[np.uint16]
+    escape_lengths: NDArray[np.uint16]
+    centroids: NDArray[np.int8]
+
+
+def class_radii() -> NDArray[np.int32]:
+    """Return int32[64]: ten times the mean magnitude 2^((class - 44) / 4) and three, at most 255.
+
+    In integers: mean^4 = 2^(class - 44), so the radius is the least r with (r - 3)^4 >= 10^4 mean^4.
+    """
+    radii = []
+    for number in range(CLASSES):
+        radius = 3
+        while radius < MAX_RADIUS and (radius - 3) ** 4 << 44 < 10**4 << number:
+            radius += 1
+        radii.append(radius)
+    return np.array(radii, np.int32)
+
+
+def to_frequencies(weights: NDArray[np.int64], spare: int) -> NDArray[np.uint16]:
+    """Scale counts to frequencies of at least 1 that sum to 2^14; rounding goes to `spare`.
+
+    Raises:
+        TableError: the weights are all zero.
+    """
+    total = int(weights.sum())
+    if total == 0:
+        raise TableError("a table's histogram is empty: train on more or more varied features")
+    room = FREQUENCY_SUM - len(weights)
+    frequencies = np.array([1 + int(weight) * room // total for weight in weights], np.int64)
+    frequencies[spare] += FREQUENCY_SUM - frequencies.sum()
+    return frequencies.astype(np.uint16)
+
+
+def build_tables(histograms: Histograms) -> Tables:
+    """Build the tables from the histograms: deterministic, integers only, symmetric in sign.
+
+    Raises:
+        TableError: the largest class was never seen.
+    """
+    radii = class_radii()
+    magnitudes = histograms.magnitudes.copy()
+    for number in range(CLASSES - 2, -1, -1):
+        if magnitudes[number].sum() < MIN_CLASS_COUNT:
+            magnitudes[number] = magnitudes[number + 1]
+    classes = []
+    for radius, counts in zip(radii, magnitudes, strict=True):
+        positive = counts[1 : radius + 1]
+        weights = np.concatenate([positive[::-1], 2 * counts[:1], positive])
+        classes.append(to_frequencies(weights, spare=int(radius)))
+    seen = histograms.magnitudes
+    many = np.concatenate([seen[:, :3], seen[:, 3:].sum(1, keepdims=True)], axis=1)
+    centroids = np.clip(histograms.offsets // (many + _PRIOR_COUNT), -127, 127)
+    return Tables(
+        radii=radii,
+        classes=tuple(classes),
+        row_exponents=to_frequencies(histograms.row_exponents + 1, MAX_EXPONENT),
+        column_exponents=to_frequencies(histograms.column_exponents + 1, MAX_EXPONENT),
+        escape_lengths=to_frequencies(histograms.escape_lengths + 1, 0),
+        centroids=centroids.astype(np.int8),
+    )
+
+
+def save_tables(histograms: Histograms, path: Path) -> None:
+    """Write the histograms, and the frequencies built from them, as one safetensors file."""
+    from safetensors.numpy import save_file
+
+    tables = build_tables(histograms)
+    tensors = {f"histograms.{f.name}": getattr(histograms, f.name) for f in fields(histograms)}
+    save_file(tensors | {f"tables.{name}": array for name, array in _flat(tables).items()}, path)
+
+
+@functools.cache
+def load_tables(path: Path = FILE) -> Tables:
+    """Read the tables of `path`, by default the frozen ones that bitstream version 1 means.
+
+    Raises:
+        TableError: the file is damaged, or its tables do not follow from its histograms.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        stored = load_file(path)
+        histograms = Histograms(**{name: stored[f"histograms.{name}"] for name in _SHAPES})
+    except (OSError, KeyError, SafetensorError) as error:
+        raise TableError(f"{path} holds no entropy-model tables: {error}") from error
+    for name, (shape, kind) in _SHAPES.items():
+        array = getattr(histograms, name)
+        if array.shape != shape or array.dtype != kind:
+            raise TableError(f"{path}: {name} is {array.dtype}{array.shape}, not {kind}{shape}")
+    tables = build_tables(histograms)
+    for name, array in _flat(tables).items():
+        if not np.array_equal(stored.get(f"tables.{name}", np.zeros(0)), array):
+            raise TableError(f"{path}: the table {name} does not follow from the histograms")
+    return tables
+
+
+def _flat(tables: Tables) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {f.name: getattr(tables, f.name) for f in fields(tables)}
+    return arrays | {"classes": np.concatenate(tables.classes)}
