@@ -53,8 +53,8 @@ def demo(
     from featurewire_bench.demo import SNR_DB, DemoConfig, document, run_demo, write_json
     from featurewire_bench.showcase import write_pictures
 
-    figures.require_matplotlib()
     config = DemoConfig(LinkConfig(rate_mbit, rtt_ms), SNR_DB if snr_db is None else snr_db)
+    figures.require_matplotlib()
     out.mkdir(parents=True, exist_ok=True)
     workloads = demo_workloads(samples)
     with steps(1 + 2 * len(workloads)) as progress:
@@ -67,7 +67,7 @@ def demo(
         print(json.dumps(content))
         return
     title = f"Split inference over {rate_mbit:g} Mbit/s and {rtt_ms:g} ms round trip"
-    notes = [f"{c.workload.title}: {c.workload.note}" for c in comparisons]
+    notes = [f"{c.workload.title}: {c.remark}" for c in comparisons]
     screen = console()
     screen.print(demo_table([c.row for c in comparisons], title, "\n".join(notes)))
     screen.print(f"features at {config.snr_db:g} dB SNR; pictures and demo.json in {out}/")
@@ -98,10 +98,11 @@ def sweep(
     from featurewire_bench.sweep import Grid, run_sweep, ways, write_csv
 
     figures.require_matplotlib()
+    rates, rtts = rate_mbit or [5.0, 20.0, 100.0], rtt_ms or [40.0]
     grid = Grid(
-        workloads=only(demo_workloads(samples), model, task),
-        links=[LinkConfig(r, t) for t in rtt_ms or [40.0] for r in rate_mbit or [5.0, 20.0, 100.0]],
+        links=[LinkConfig(rate, rtt) for rtt in rtts for rate in rates],
         ways=ways(codec or ["featurewire", "float16"], snr_db or [15.0, 25.0]),
+        workloads=only(demo_workloads(samples), model, task),
     )
     out.mkdir(parents=True, exist_ok=True)
     with steps(grid.points) as progress:

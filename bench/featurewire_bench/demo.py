@@ -39,6 +39,11 @@ class Comparison:
     unsplit: Sequence[Any]
 
     @property
+    def remark(self) -> str:
+        """What to say below the table."""
+        return self.workload.remark(self.outputs, self.unsplit)
+
+    @property
     def row(self) -> Row:
         """The table's line."""
         return Row.of(self.ours, self.float16, self.unsplit_value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from featurewire_bench.account import Run
 from featurewire_bench.errors import MissingExtraError
-from featurewire_bench.table import bytes_text, ms_text, times_text
+from featurewire_bench.table import bytes_text, ms_text, times_text, way_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,8 +121,7 @@ def sweep_chart(runs: Sequence[Run], path: Path) -> None:
 
 
 def _way_name(run: Run) -> str:
-    way = run.codec if run.snr_db is None else f"{run.codec}, {run.snr_db:g} dB"
-    return f"{way}, {run.rtt_ms:g} ms"
+    return f"{way_text(run.codec, run.snr_db)}, {run.rtt_ms:g} ms"
 
 
 def rate_distortion_chart(points: "Sequence[Point]", path: Path) -> None:

@@ -64,7 +64,7 @@ def feature_sets(workload: Inference) -> list[FeatureSet]:
         features = [head(sample) for sample in workload.inputs]
     return [
         FeatureSet(
-            name=f"{workload.model} {head.split} {name}, {workload.title}",
+            name=f"{workload.model} {head.split}, {workload.title}: {name}",
             samples=[sample for f in features for sample in f.tensors[name]],
             grid=features[0].grids.get(name),
             profile=Profile.from_pretrained(folder / name) if folder else None,
@@ -102,7 +102,7 @@ def _shape(sample: torch.Tensor) -> tuple[int, int]:
 
 
 def _ways(features: FeatureSet, snrs_db: Sequence[float]) -> Iterator[_Way]:
-    codecs = {"featurewire, no profile": FeatureCodec()}
+    codecs = {"no profile": FeatureCodec()}
     if features.profile is not None:
         codecs = {"featurewire": FeatureCodec(features.profile), **codecs}
     for name, codec in codecs.items():

@@ -37,7 +37,9 @@ def write_segmentation(comparison: Comparison, path: Path) -> None:
             comparison.workload.samples, comparison.unsplit, comparison.outputs, strict=True
         )
     ]
-    segmentation_picture(views[:SHOWN], class_names(comparison.workload.model), path)
+    segmentation_picture(
+        views[:SHOWN], class_names(comparison.workload.model, comparison.workload.task), path
+    )
 
 
 def write_images(comparison: Comparison, path: Path) -> None:
@@ -48,7 +50,7 @@ def write_images(comparison: Comparison, path: Path) -> None:
         comparison.workload.samples, comparison.unsplit, comparison.outputs, strict=True
     ):
         images = unsplit.images[0].numpy(), split.images[0].numpy()
-        pairs.append((sample.prompt, *images))
+        pairs.append((sample.text, *images))
         alike.append(metrics.psnr(*images))
     ours = comparison.ours
     caption = (

@@ -5,7 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from featurewire.wire.coder import CODECS
+
 from featurewire_bench.account import Run
+from featurewire_bench.errors import LinkError
 from featurewire_bench.link import LinkConfig
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
@@ -27,7 +30,14 @@ class Grid:
 
 
 def ways(codecs: Sequence[str], snrs_db: Sequence[float]) -> list[Way]:
-    """Each codec once, and one with a quality knob once for each setting."""
+    """Each codec once, and one with a quality knob once for each setting.
+
+    Raises:
+        LinkError: a codec that the wire does not carry.
+    """
+    for codec in codecs:
+        if codec not in CODECS:
+            raise LinkError(f"codec is {codec!r}; it must be one of {', '.join(CODECS)}")
     return [
         Way(codec, snr_db)
         for codec in codecs

@@ -93,9 +93,9 @@ def demo_table(rows: Sequence[Row], title: str, caption: str) -> Table:
 def runs_table(runs: Sequence[Run], title: str) -> Table:
     """A sweep's runs, one line each."""
     table = _table(title)
-    for heading in ("model", "task", "split", "codec", "link"):
+    for heading in ("model", "task", "split", "codec"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("SNR dB", "sent", "BPFP", "value", "network ms", "total ms"):
+    for heading in ("Mbit/s", "rtt ms", "sent", "BPFP", "network", "total ms", "value"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("metric", no_wrap=True)
     for run in runs:
@@ -103,17 +103,22 @@ def runs_table(runs: Sequence[Run], title: str) -> Table:
             run.model,
             run.task,
             run.split,
-            run.codec,
-            f"{run.rate_mbit:g} Mbit/s {run.rtt_ms:g} ms",
-            "" if run.snr_db is None else f"{run.snr_db:g}",
+            way_text(run.codec, run.snr_db),
+            f"{run.rate_mbit:g}",
+            f"{run.rtt_ms:g}",
             bytes_text(run.sent_bytes),
             f"{run.bpfp:.2f}",
-            f"{run.value:.4g}",
             ms_text(run.ms.network),
             ms_text(run.ms.total),
-            run.metric,
+            f"{run.value:.4g}",
+            run.metric.partition(",")[0],
         )
     return table
+
+
+def way_text(codec: str, snr_db: float | None) -> str:
+    """A codec and its setting, where it has one."""
+    return codec if snr_db is None else f"{codec} {snr_db:g} dB"
 
 
 def points_table(points: "Sequence[Point]", title: str) -> Table:
@@ -121,16 +126,16 @@ def points_table(points: "Sequence[Point]", title: str) -> Table:
     table = _table(title)
     table.add_column("feature", no_wrap=True)
     table.add_column("codec", no_wrap=True)
-    for heading in ("asked dB", "SNR dB", "BPFP", "encode Mfeatures/s", "decode Mfeatures/s"):
+    for heading in ("SNR dB", "BPFP", "encode\nMfeatures/s", "decode\nMfeatures/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     shown = ""
     for point in points:
-        if shown and shown != point.feature:
+        first = shown != point.feature
+        if shown and first:
             table.add_section()
         table.add_row(
-            "" if shown == point.feature else point.feature,
-            point.codec,
-            "" if point.asked_snr_db is None else f"{point.asked_snr_db:g}",
+            point.feature if first else "",
+            way_text(point.codec, point.asked_snr_db),
             f"{point.snr_db:.1f}",
             f"{point.bpfp:.2f}",
             f"{point.encode_mfeatures_s:.1f}",

@@ -14,8 +14,10 @@ from featurewire_models import load_model
 
 from featurewire_bench.account import InferenceStats, Run
 from featurewire_bench.link import LinkConfig
+from featurewire_bench.metrics import token_agreement
 
 Inputs = dict[str, torch.Tensor]
+FEWEST = 3  # inferences that a median is taken of; fewer samples are run again
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,16 @@ class Workload(ABC):
     def score(self, outputs: Sequence[Any]) -> float:
         """The metric over the outputs of all samples, in order."""
 
+    def remark(self, outputs: Sequence[Any], unsplit: Sequence[Any]) -> str:
+        """What to say below the table."""
+        return self.note
+
 
 @dataclass(frozen=True)
 class Inference(Workload):
     """Tensors in, an output out: everything but generation."""
 
+    samples: Sequence[Any]  # what the inputs were made from, and what is true of them
     inputs: Sequence[Inputs]
     outputs: Sequence[str]  # the outputs that the metric needs; none: all
     scored: Callable[[Sequence[Any]], float]
@@ -88,9 +95,7 @@ class Generation(Workload):
 
     prompts: Sequence[str]
     max_tokens: int
-    encode: Callable[[str], torch.Tensor]  # text -> input_ids [1, tokens]
-    decode: Callable[[Sequence[int]], str]
-    end_ids: frozenset[int]
+    processor: Any  # texts to ids and back
     scored: Callable[[Sequence[str], Sequence[str]], float]  # prompts, continuations
 
     @property
@@ -107,22 +112,36 @@ class Generation(Workload):
 
     def unsplit(self) -> list[Any]:
         model = load_model(self.model, task=self.task)
-        return [self._continue(model, self.encode(prompt)) for prompt in self.prompts]
+        return [self._continue(model, prompt) for prompt in self.prompts]
 
     def score(self, outputs: Sequence[Any]) -> float:
         return self.scored(self.prompts, outputs)
 
-    def _continue(self, model: Any, ids: torch.Tensor) -> str:
+    def remark(self, outputs: Sequence[Any], unsplit: Sequence[Any]) -> str:
+        agreements = [
+            token_agreement(self._ids(split), self._ids(whole))
+            for split, whole in zip(outputs, unsplit, strict=True)
+        ]
+        share = 100 * sum(agreements) / len(agreements)
+        return f"{self.note}; {share:.0f} % of the tokens are the unsplit model's"
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.processor.inputs(text)["input_ids"][0].tolist()
+        return ids
+
+    def _continue(self, model: Any, prompt: str) -> str:
+        ids = self.processor.inputs(prompt)["input_ids"]
         cache, tokens = model.new_cache(), list[int]()
         while len(tokens) < self.max_tokens:
             with torch.inference_mode():
                 logits = model({"input_ids": ids}, cache=cache).logits
             token = int(logits[0, -1].argmax())
-            if token in self.end_ids:
+            if token in self.processor.end_ids:
                 break
             tokens.append(token)
             ids = torch.tensor([[token]])
-        return self.decode(tokens)
+        text: str = self.processor.decode(tokens)
+        return text
 
 
 @dataclass(frozen=True)
@@ -141,7 +160,7 @@ class Way:
 async def run_workload(
     workload: Workload, address: str, way: Way, link: LinkConfig
 ) -> tuple[Run, list[Any]]:
-    """Runs every sample once, after a warm-up, in one session; the run and the outputs.
+    """Runs every sample, after a warm-up, in one session; the run and the outputs.
 
     Raises:
         ClientError, ModelError, CodecError: a request fails.
@@ -151,8 +170,10 @@ async def run_workload(
         address, model=workload.model, task=workload.task, codec=way.codec, snr_db=way.snr_db
     ) as client:
         await workload.warm_up(client)
-        for index in range(workload.size):
-            outputs.append(await workload.ask(client, index))
+        for number in range(max(workload.size, FEWEST)):
+            output = await workload.ask(client, number % workload.size)
+            if number < workload.size:
+                outputs.append(output)
             assert client.last_stats is not None
             stats.append(client.last_stats)
         split = client.split
