@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from featurewire.wire.profiles import ProfileSet
+from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire_codec import Profile
 from featurewire_models import InputError, describe, load_head, load_processor
 from PIL import Image
@@ -54,7 +54,7 @@ def calibrate(
     profiles = {
         name: Profile.calibrate(tensors, grid=grids.get(name)) for name, tensors in samples.items()
     }
-    return ProfileSet(info.name, info.revision, head.split, chosen, profiles)
+    return ProfileSet(Origin(info.name, info.revision, head.split, chosen), profiles)
 
 
 def report(learned: ProfileSet) -> dict[str, Any]:

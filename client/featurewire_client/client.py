@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire import limits
 from featurewire.wire.coder import Coder
 from featurewire.wire.metrics import WireMetrics
-from featurewire.wire.profiles import ProfileSet
+from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire_models import Head, describe, load_head, load_processor, tensors_to_outputs
 
 from featurewire_client import edge, profiles
@@ -177,7 +177,7 @@ class SplitClient:
         top_p: float = 1.0,
         seed: int = 0,
         stop: Sequence[str] = (),
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Continues a text, piece by piece, as the tokens come.
 
         Args:
@@ -241,7 +241,7 @@ class SplitClient:
                 coded = await self._off_loop(
                     lambda: edge.run(self._head, self._coder, inputs, self.snr_db, cache)
                 )
-                if self._session is None:
+                if self._session is None or self._session.ended:
                     self._session = await self._open()
                 features = coded.features
                 reply = await self._session.request(
@@ -295,14 +295,13 @@ class SplitClient:
 
     async def _choose_profiles(self) -> ProfileSet:
         assert self._connection is not None
-        info, split, task = self._info, self.split, self.task
-        origin = {"model": info.name, "revision": info.revision, "split": split, "task": task}
+        origin = Origin(self._info.name, self._info.revision, self.split, self.task)
         if self._profile is None or self._codec != "featurewire":
-            return ProfileSet(**origin)
+            return ProfileSet(origin)
         if self._profile == "server":
-            return await profiles.fetch(self._connection, info, split, task)
+            return await profiles.fetch(self._connection, self._info, self.split, self.task)
         own = ProfileSet.from_pretrained(Path(self._profile))
-        own.check(**origin)
+        own.check(origin)
         return own
 
     async def _open(self) -> Session:

@@ -16,7 +16,7 @@ class Connection:
 
     address: str
     channel: grpc.aio.Channel
-    stub: "rpc.SplitInferenceServiceAsyncStub"
+    stub: rpc.SplitInferenceServiceStub
     catalogue: pb.ListModelsResponse
 
     def model(self, name: str) -> pb.Model:

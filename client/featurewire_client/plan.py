@@ -51,14 +51,15 @@ async def measure(
 
 
 def _cost(split: str, stats: list[InferStats]) -> SplitCost:
-    def middle(name: str) -> float:
-        return median(getattr(one, name) for one in stats)
-
     return SplitCost(
         split,
-        int(middle("sent_bytes")),
-        *(middle(f"{stage}_ms") for stage in ("head", "encode", "network", "decode", "tail")),
-        middle("total_ms"),
+        int(median(one.sent_bytes for one in stats)),
+        head_ms=median(one.head_ms for one in stats),
+        encode_ms=median(one.encode_ms for one in stats),
+        network_ms=median(one.network_ms for one in stats),
+        decode_ms=median(one.decode_ms for one in stats),
+        tail_ms=median(one.tail_ms for one in stats),
+        total_ms=median(one.total_ms for one in stats),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire.wire.profiles import PROFILE_FILES, ProfileSet
+from featurewire.wire.profiles import PROFILE_FILES, Origin, ProfileSet
 from featurewire_models import ModelInfo
 
 from featurewire_client.connection import Connection
@@ -28,11 +28,11 @@ async def fetch(
         SessionError: what the server sent is not what it announced.
         ClientError: the server does not answer.
     """
-    origin = {"model": info.name, "revision": info.revision, "split": split, "task": task}
+    origin = Origin(info.name, info.revision, split, task)
     sets = connection.model(info.name).profiles
     announced = next((s for s in sets if (s.split, s.task) == (split, task)), None)
     if announced is None:
-        return ProfileSet(**origin)
+        return ProfileSet(origin)
     beside = info.profile_folder(split, task)
     if beside is not None:
         local = ProfileSet.from_pretrained(beside)
@@ -46,7 +46,7 @@ async def fetch(
     try:
         for tensor in announced.tensors:
             await _download(connection, announced.digest, tensor, fresh)
-        ProfileSet(**origin).save_pretrained(fresh)
+        ProfileSet(origin).save_pretrained(fresh)
         fetched = ProfileSet.from_pretrained(fresh)
         if fetched.digest != announced.digest:
             raise SessionError(

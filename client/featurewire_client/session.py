@@ -1,7 +1,7 @@
 """One stream to the server: features in, outputs or a token and the server's account out."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,9 @@ class Session:
 
     async def request(
         self,
-        tensors: dict[str, torch.Tensor],
+        tensors: Mapping[str, torch.Tensor],
         coded: Iterable[CodedSample],
-        uncoded: dict[str, torch.Tensor],
+        uncoded: Mapping[str, torch.Tensor],
         sampling: pb.Sampling | None = None,
         outputs: Sequence[str] = (),
     ) -> Reply:
@@ -128,6 +128,11 @@ class Session:
                     sample=sample.sample,
                     payload=piece,
                 )
+
+    @property
+    def ended(self) -> bool:
+        """The server, or the network, has ended the stream."""
+        return bool(self._call.done())
 
     async def close(self) -> None:
         """Ends the stream; the server frees what it kept."""

@@ -1,7 +1,7 @@
 """The same client without `async`, for notebooks and scripts: one event loop on its own thread."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -62,7 +62,7 @@ class SyncSplitClient:
 
     def generate(self, prompt: str, **options: Any) -> Iterator[str]:
         """As `SplitClient.generate`."""
-        pieces = self._client.generate(prompt, **options)
+        pieces: AsyncGenerator[str, None] = self._client.generate(prompt, **options)
         try:
             while (piece := self._wait(_next(pieces))) is not _END:
                 yield str(piece)
@@ -86,9 +86,9 @@ class SyncSplitClient:
         self._loop.close()
 
 
-async def _next(pieces: AsyncIterator[str]) -> object:
+async def _next(pieces: AsyncGenerator[str, None]) -> object:
     return await anext(pieces, _END)
 
 
-async def _close(pieces: AsyncIterator[str]) -> None:
-    await pieces.aclose()  # type: ignore[attr-defined]
+async def _close(pieces: AsyncGenerator[str, None]) -> None:
+    await pieces.aclose()

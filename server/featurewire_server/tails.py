@@ -1,10 +1,10 @@
 """The tails that a server holds: model names in, loaded tails and their profiles out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire.wire.profiles import ProfileSet
+from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire.wire.status import Refusal
 from featurewire_models import ModelInfo, Tail, describe, load_model, load_tail
 
@@ -27,16 +27,16 @@ class Served:
 
 def _profiles(info: ModelInfo, split: str, task: str, given: list[ProfileSet]) -> ProfileSet:
     """The given set for this split point, else the one beside the model, else an empty one."""
-    origin = {"model": info.name, "revision": info.revision, "split": split, "task": task}
+    origin = Origin(info.name, info.revision, split, task)
     for profiles in given:
-        if (profiles.model, profiles.split, profiles.task) == (info.name, split, task):
-            profiles.check(**origin)
+        if replace(profiles.origin, revision=info.revision) == origin:
+            profiles.check(origin)
             return profiles
     folder = info.profile_folder(split, task)
     if folder is None:
-        return ProfileSet(**origin)
+        return ProfileSet(origin)
     profiles = ProfileSet.from_pretrained(folder)
-    profiles.check(**origin)
+    profiles.check(origin)
     return profiles
 
 

@@ -3,11 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import torch
 import typer
 from featurewire.wire.runtime import run
 from featurewire_models import describe, load_processor
+from PIL import Image
 
 from featurewire_client import result
 from featurewire_client.client import InferResult
@@ -64,19 +66,24 @@ def infer(
         metrics_port=metrics_port,
     )
     chosen = describe(model).check_task(task)
-    processor = load_processor(model, chosen)
-    options = (
-        {"seed": seed, "steps": steps, "guidance": guidance} if chosen == "text-to-image" else {}
-    )
+    processor: Any = load_processor(model, chosen)  # what it takes depends on the task
     raw = read_input(input, chosen)
-    inputs = processor.inputs(raw, **options)
+    made: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
+    if chosen == "text-to-image":
+        made = {"seed": seed, "steps": steps, "guidance": guidance}
+    if chosen in ("segmentation", "depth") and isinstance(raw, Image.Image):
+        shown = {"size": (raw.height, raw.width)}
+    inputs = processor.inputs(raw, **made)
+    if chosen == "generation":  # the answer is the next piece of text: one row of logits
+        inputs["logits_to_keep"] = torch.tensor(1)
 
     async def once() -> InferResult:
         async with client:
             return await client.infer(inputs)
 
     answer = run(once())
-    value = processor.result(answer.output)
+    value = processor.result(answer.output, **shown)
     if out is not None:
         result.write(value, out)
     if as_json:

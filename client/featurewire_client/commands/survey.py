@@ -81,7 +81,8 @@ def plan(
     """
     chosen = describe(model).check_task(task)
     raw = sample_input(chosen) if input is None else read_input(input, chosen)
-    inputs = load_processor(model, chosen).inputs(raw)
+    processor: Any = load_processor(model, chosen)
+    inputs = processor.inputs(raw)
 
     def make_client(split: str) -> SplitClient:
         return SplitClient(server, model, split=split, task=chosen, snr_db=snr_db)

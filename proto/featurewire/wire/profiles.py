@@ -6,7 +6,7 @@ FOLDER/<tensor>/config.json, profile.safetensors
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from featurewire_codec import Profile, ProfileError
@@ -16,19 +16,26 @@ PROFILE_FILES = ("config.json", "profile.safetensors")
 
 
 @dataclass(frozen=True)
-class ProfileSet:
-    """What one split point's features are coded with.
-
-    Attributes:
-        model, revision, split, task: what the profiles were learned from.
-        profiles: a profile for each tensor's name; empty: self-describing bitstreams.
-        folder: where the set lies, if it lies anywhere.
-    """
+class Origin:
+    """What a set of profiles is of."""
 
     model: str
     revision: str
     split: str
     task: str
+
+
+@dataclass(frozen=True)
+class ProfileSet:
+    """What one split point's features are coded with.
+
+    Attributes:
+        origin: what the profiles were learned from.
+        profiles: a profile for each tensor's name; empty: self-describing bitstreams.
+        folder: where the set lies, if it lies anywhere.
+    """
+
+    origin: Origin
     profiles: dict[str, Profile] = field(default_factory=dict)
     folder: Path | None = None
 
@@ -48,41 +55,33 @@ class ProfileSet:
             ProfileError: the folder holds no set, or a profile in it is damaged.
         """
         try:
-            about = json.loads((folder / SET_FILE).read_text())
-            origin = {key: str(about[key]) for key in ("model", "revision", "split", "task")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            origin = Origin(**json.loads((folder / SET_FILE).read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise ProfileError(
                 f"{folder} is no set of profiles: {SET_FILE} is missing or damaged;"
                 " `featurewire calibrate` makes one"
             ) from error
         folders = sorted(path.parent for path in folder.glob(f"*/{PROFILE_FILES[0]}"))
         profiles = {path.name: Profile.from_pretrained(path) for path in folders}
-        return cls(**origin, profiles=profiles, folder=folder)
+        return cls(origin, profiles, folder)
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes the set; the folder is made."""
         for name, profile in self.profiles.items():
             profile.save_pretrained(folder / name)
-        origin = {
-            "model": self.model,
-            "revision": self.revision,
-            "split": self.split,
-            "task": self.task,
-        }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SET_FILE).write_text(json.dumps(origin, indent=2) + "\n")
+        (folder / SET_FILE).write_text(json.dumps(asdict(self.origin), indent=2) + "\n")
 
-    def check(self, *, model: str, revision: str, split: str, task: str) -> None:
+    def check(self, wanted: Origin) -> None:
         """Holds the set against what it is to code.
 
         Raises:
             ProfileError: it was learned from something else; the message says both.
         """
-        wanted = {"model": model, "revision": revision, "split": split, "task": task}
-        for key, value in wanted.items():
-            found = getattr(self, key)
-            if found != value:
+        found = asdict(self.origin)
+        for key, value in asdict(wanted).items():
+            if found[key] != value:
                 raise ProfileError(
-                    f"the profiles in {self.folder} were learned at {key} {found!r},"
+                    f"the profiles in {self.folder} were learned at {key} {found[key]!r},"
                     f" and {value!r} is asked for"
                 )
