@@ -1,0 +1,140 @@
+"""Composed digit scenes in, the bundled folder tiny-dinov2 out.
+
+One Dinov2 backbone learns classification, segmentation and depth together, first on scenes
+shrunk to half their size (a quarter of the patches), then at full size. Each task's folder is
+saved with the whole backbone, the way a folder of the hub would be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from featurewire_models.training import digits as scenes
+from featurewire_models.training.muon import Muon
+from featurewire_models.training.vision_model import VisionModel, scene_batch
+
+STEPS = 1800  # optimiser steps
+SMALL = 0.85  # the share of them at half size; one at full size costs about four times as much
+BATCH = 32
+MUON_RATE = 1e-2
+ADAM_RATE = 1.5e-3
+WARM_UP = 0.05
+SEED = 20
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train and save tiny-dinov2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m featurewire_models.training.vision",
+        description="Train tiny-dinov2 (classification, segmentation, depth) on handwritten "
+        "digits composed into 64x64 scenes. Needs scikit-learn. One core, about half an hour.",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help=f"stop after so many minutes, with the schedule squeezed to fit (a quick look; "
+        f"the default is {STEPS} steps, which gives the same weights every time)",
+    )
+    options = parser.parse_args(arguments)
+    torch.manual_seed(SEED)
+    torch.set_num_threads(1)
+    model = VisionModel()
+    train(model, options.out, options.minutes)
+    model.save_pretrained(options.out, half=True)
+    print(f"saved {options.out}")
+
+
+def train(model: VisionModel, out: Path, minutes: float | None) -> None:
+    """Fit `model` to freshly composed scenes; `out` gets a first version along the way."""
+    digits, held_out = scenes.load_digits()
+    rng = np.random.default_rng(SEED)
+    muon, adam = build_optimisers(model)
+    started, step, saved, averages = time.monotonic(), 0, False, np.zeros(3)
+    while True:
+        elapsed = (time.monotonic() - started) / 60.0
+        progress = step / STEPS if minutes is None else elapsed / minutes
+        if progress >= 1.0:
+            break
+        # the clock's share of small steps is lower than their count's, for they are cheaper
+        small = progress < (SMALL if minutes is None else 0.43)
+        losses = task_losses(model, rng, digits, small)
+        model.zero_grad()
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        muon.param_groups[0]["lr"] = MUON_RATE * rate(progress)
+        adam.param_groups[0]["lr"] = ADAM_RATE * rate(progress)
+        muon.step()
+        adam.step()
+        averages += 0.02 * (losses.detach().numpy() - averages)
+        step += 1
+        if step % 50 == 0:
+            classes, masks, depth = averages / (1.0 - 0.98**step)
+            print(
+                f"step {step} {elapsed:.1f} min {'small' if small else 'full'} "
+                f"loss: class {classes:.3f} mask {masks:.3f} depth {depth:.3f}",
+                flush=True,
+            )
+        if step % 250 == 0:
+            print(f"held-out top-1 {accuracy(model, held_out, small):.3f}", flush=True)
+        if not small and not saved and progress > 0.5 * (1.0 + SMALL):
+            model.save_pretrained(out, half=True)
+            saved = True
+
+
+def build_optimisers(model: VisionModel) -> tuple[Muon, torch.optim.AdamW]:
+    """Muon for the blocks' matrices, AdamW for all else."""
+    blocks = model.classification.dinov2.encoder
+    matrices = [weight for weight in blocks.parameters() if weight.ndim == 2]
+    chosen = {id(weight) for weight in matrices}
+    others = [weight for weight in model.parameters() if id(weight) not in chosen]
+    muon = Muon(matrices, lr=0.0, momentum=0.95, weight_decay=0.05)
+    return muon, torch.optim.AdamW(others, weight_decay=0.05, betas=(0.9, 0.98))
+
+
+def rate(progress: float) -> float:
+    """Linear warm-up, then a cosine down to nothing at progress 1: a share of the peak rate."""
+    if progress < WARM_UP:
+        return progress / WARM_UP + 0.01
+    return 0.5 * (1.0 + float(np.cos(np.pi * (progress - WARM_UP) / (1.0 - WARM_UP))))
+
+
+def task_losses(
+    model: VisionModel, rng: np.random.Generator, digits: scenes.Digits, small: bool
+) -> torch.Tensor:
+    """Cross-entropy of classes, cross-entropy of masks and mean depth error: [3]."""
+    half = BATCH // 2
+    single = [scenes.scene(rng, digits, "single") for _ in range(half)]
+    crowded = [scenes.scene(rng, digits, "crowded") for _ in range(half)]
+    pixels, labels, masks, depth = scene_batch(single + crowded, small)
+    class_scores, mask_scores, predicted = model(pixels, len(single))
+    mask_scores = functional.interpolate(
+        mask_scores, size=masks.shape[-2:], mode="bilinear", align_corners=False
+    )
+    return torch.stack(
+        [
+            functional.cross_entropy(class_scores, labels[:half], label_smoothing=0.05),
+            functional.cross_entropy(mask_scores, masks),
+            functional.l1_loss(predicted, depth),
+        ]
+    )
+
+
+@torch.no_grad()
+def accuracy(model: VisionModel, digits: scenes.Digits, small: bool, count: int = 200) -> float:
+    """The share of held-out single digits that are recognised."""
+    rng = np.random.default_rng(7)
+    held_out = [scenes.scene(rng, digits, "single") for _ in range(count)]
+    pixels, labels, _, _ = scene_batch(held_out, small)
+    scores, _, _ = model(pixels, count)
+    return float((scores.argmax(1) == labels).float().mean())
+
+
+if __name__ == "__main__":
+    main()
