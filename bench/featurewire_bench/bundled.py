@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from featurewire_models import load_model, load_processor
@@ -53,7 +54,7 @@ def only(
 
 def generation() -> Workload:
     """Text from a prompt, scored by the perplexity that the whole model finds in it."""
-    processor = load_processor(TEXT, "generation")
+    processor: Any = load_processor(TEXT, "generation")
     whole = load_model(TEXT)
 
     def perplexity(prompts: Sequence[str], texts: Sequence[str]) -> float:
@@ -81,7 +82,7 @@ def generation() -> Workload:
 
 def passage_loss() -> Workload:
     """The loss over the end of a held-out passage, given its beginning."""
-    processor = load_processor(TEXT, "generation")
+    processor: Any = load_processor(TEXT, "generation")
     ids = processor.inputs(samples.read_text(TEXT, "passage.txt"))["input_ids"]
     inputs = {"input_ids": ids, "logits_to_keep": torch.tensor(LOSS_TOKENS + 1)}
     return Inference(
@@ -121,7 +122,7 @@ def depth(count: int | None = None) -> Workload:
 def text_to_image(count: int | None = None) -> Workload:
     """Images of digits, judged by a classifier that saw none of the bundled models."""
     prompts = samples.image_prompts(IMAGES)[:count]
-    processor = load_processor(IMAGES, "text-to-image")
+    processor: Any = load_processor(IMAGES, "text-to-image")
     judge = Judge.load(samples.samples_folder(IMAGES) / "judge.safetensors")
     return Inference(
         model=IMAGES,
@@ -143,7 +144,7 @@ def _vision(
     task: str, scenes: Sequence[samples.Scene], output: str, metric: str, scored: scores.Score
 ) -> Workload:
     """A workload on images."""
-    processor = load_processor(VISION, task)
+    processor: Any = load_processor(VISION, task)
     return Inference(
         model=VISION,
         task=task,

@@ -119,14 +119,16 @@ class Generation(Workload):
 
     def remark(self, outputs: Sequence[Any], unsplit: Sequence[Any]) -> str:
         agreements = [
-            token_agreement(self._ids(split), self._ids(whole))
-            for split, whole in zip(outputs, unsplit, strict=True)
+            token_agreement(self._ids(prompt, split), self._ids(prompt, whole))
+            for prompt, split, whole in zip(self.prompts, outputs, unsplit, strict=True)
         ]
         share = 100 * sum(agreements) / len(agreements)
         return f"{self.note}; {share:.0f} % of the tokens are the unsplit model's"
 
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.processor.inputs(text)["input_ids"][0].tolist()
+    def _ids(self, prompt: str, text: str) -> list[int]:
+        """The tokens of the text after its prompt."""
+        given = self.processor.inputs(prompt)["input_ids"].shape[1]
+        ids: list[int] = self.processor.inputs(prompt + text)["input_ids"][0, given:].tolist()
         return ids
 
     def _continue(self, model: Any, prompt: str) -> str:

@@ -30,7 +30,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     options = ["--samples", "2", "--out", str(out), "--rate-mbit", "50", "--rtt-ms", "10"]
     environment = {**os.environ, "COLUMNS": "120"}
     done = subprocess.run(
-        [*command, *options], capture_output=True, text=True, timeout=300, env=environment
+        [*command, *options],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, out
