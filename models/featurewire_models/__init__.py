@@ -20,26 +20,38 @@ from featurewire_models.halves import Cache, Head, Model, Tail
 from featurewire_models.info import ModelInfo, describe
 from featurewire_models.loading import load_head, load_model, load_tail
 from featurewire_models.outputs import Outputs, outputs_to_tensors, tensors_to_outputs
+from featurewire_models.processor import (
+    ImageProcessor,
+    Processor,
+    PromptProcessor,
+    TextProcessor,
+    load_processor,
+)
 
 __all__ = [
     "ArchitectureError",
     "Cache",
     "Features",
     "Head",
+    "ImageProcessor",
     "InputError",
     "Model",
     "ModelError",
     "ModelInfo",
     "Outputs",
     "PlacementError",
+    "Processor",
+    "PromptProcessor",
     "SourceError",
     "SplitError",
     "Tail",
     "TaskError",
+    "TextProcessor",
     "WeightsError",
     "describe",
     "load_head",
     "load_model",
+    "load_processor",
     "load_tail",
     "outputs_to_tensors",
     "tensors_to_outputs",

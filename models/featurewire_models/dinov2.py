@@ -1,12 +1,56 @@
-"""DINOv2: images in; class scores, a class map, a depth map or patch features out."""
+"""DINOv2: images in; class scores, a class map, a depth map or patch features out.
+
+Head: the patch embedding and the first k blocks. Tail: the other blocks, the final norm and what
+the task puts on top. Feature ``hidden`` ``[batch, 1 + patches, hidden]``: what block k receives. A
+depth head reads several levels (the outputs of several blocks): those within the head travel
+as features ``level_j``, after j blocks; ``hidden`` is then sent only if deeper levels need it and
+it is no level itself. Every feature has the patches' grid.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from torch import nn
-from transformers.modeling_outputs import SemanticSegmenterOutput
+from torch import Tensor, nn
+from transformers import DPTForDepthEstimation
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    DepthEstimatorOutput,
+    ImageClassifierOutput,
+    SemanticSegmenterOutput,
+)
 from transformers.models.dinov2.configuration_dinov2 import Dinov2Config
-from transformers.models.dinov2.modeling_dinov2 import Dinov2Model, Dinov2PreTrainedModel
+from transformers.models.dinov2.modeling_dinov2 import (
+    Dinov2ForImageClassification,
+    Dinov2Model,
+    Dinov2PreTrainedModel,
+)
+
+from featurewire_models.errors import InputError
+from featurewire_models.features import Features, require
+from featurewire_models.halves import (
+    Cache,
+    Head,
+    Model,
+    Tail,
+    gradients_for,
+    refuse_cache,
+    refuse_unknown,
+)
+from featurewire_models.info import ModelInfo, read_config
+from featurewire_models.split import check_split, layers_before
+from featurewire_models.weights import (
+    Checkpoint,
+    Placement,
+    TensorOf,
+    fill,
+    shared,
+    shift_blocks,
+    skeleton,
+)
 
 
 class Dinov2ForSemanticSegmentation(Dinov2PreTrainedModel):  # type: ignore[misc]
@@ -32,9 +76,217 @@ class Dinov2ForSemanticSegmentation(Dinov2PreTrainedModel):  # type: ignore[misc
         rows and cols count the patches; ``.loss`` is the mean cross-entropy, when labels are given.
         """
         tokens = self.dinov2(pixel_values).last_hidden_state
-        patch = self.config.patch_size
-        rows, cols = pixel_values.shape[-2] // patch, pixel_values.shape[-1] // patch
-        patches = tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, rows, cols)
-        logits = self.classifier(patches)
+        logits = self.classify(tokens, _patch_grid(self.config, pixel_values))
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SemanticSegmenterOutput(loss=loss, logits=logits)
+
+    def classify(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Scores ``[batch, labels, rows, cols]`` of tokens ``[batch, 1 + patches, hidden]``."""
+        patches = tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, *grid)
+        scores: Tensor = self.classifier(patches)
+        return scores
+
+
+CLASSES: dict[str, Any] = {
+    "features": Dinov2Model,
+    "classification": Dinov2ForImageClassification,
+    "segmentation": Dinov2ForSemanticSegmentation,
+    "depth": DPTForDepthEstimation,
+}
+
+
+@dataclass(frozen=True)
+class Dinov2Head(Head):
+    """Patch embedding, first blocks. Inputs: ``pixel_values`` float ``[batch, 3, height, width]``.
+
+    Height and width are multiples of the patch size, or are cut to one as the class does.
+    """
+
+    network: Any
+
+    def __call__(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Features:
+        """Features ``hidden`` and, for depth, ``level_j``; each with the patches' grid."""
+        refuse_cache(self.info, cache)
+        backbone = _backbone(self.network)
+        pixels = _check_pixels(backbone.config, inputs).to(next(backbone.parameters()).device)
+        with gradients_for(pixels):
+            states = [backbone.embeddings(pixels)]
+            for block in backbone.encoder.layer:
+                states.append(block(states[-1]))
+        names = _features(self.network, layers_before(self.split))
+        return Features(
+            tensors={name: states[depth] for name, depth in names.items()},
+            grids=dict.fromkeys(names, _patch_grid(backbone.config, pixels)),
+        )
+
+
+@dataclass(frozen=True)
+class Dinov2Tail(Tail):
+    """Last blocks, norm and the task's head. Gives what the task's class returns."""
+
+    network: Any
+
+    def __call__(self, features: Features, cache: Cache | None = None) -> Any:
+        """``.logits``, ``.predicted_depth`` or, for task features, ``.last_hidden_state``."""
+        refuse_cache(self.info, cache)
+        backbone, first = _backbone(self.network), layers_before(self.split)
+        parameter = next(self.network.parameters())
+        states = {}
+        for name, depth in _features(self.network, first).items():
+            tensor = require(features, name, backbone.config.hidden_size)
+            states[depth] = tensor.to(parameter.device, parameter.dtype)
+        grid = _check_grid(features, states)
+        with gradients_for(*states.values()):
+            for depth, block in enumerate(backbone.encoder.layer, start=first):
+                states[depth + 1] = block(states[depth])
+            return _finish(self.network, states, grid)
+
+
+@dataclass(frozen=True)
+class Dinov2Whole(Model):
+    """The whole network, the reference for every split of it."""
+
+    network: Any
+
+    def __call__(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Any:
+        """What the class itself returns."""
+        refuse_cache(self.info, cache)
+        pixels = _check_pixels(_backbone(self.network).config, inputs)
+        with gradients_for(pixels):
+            return self.network(pixel_values=pixels.to(next(self.network.parameters()).device))
+
+    def head(self, split: str) -> Dinov2Head:
+        """The first blocks, over this model's weights."""
+        check_split(split, self.info.splits, self.info.name)
+        module = _head_module(self.task, self.network.config, split, shared(self.network))
+        return Dinov2Head(self.info, self.task, split, module)
+
+    def tail(self, split: str) -> Dinov2Tail:
+        """The last blocks and the task's head, over this model's weights."""
+        check_split(split, self.info.splits, self.info.name)
+        module = _tail_module(self.task, self.network.config, split, shared(self.network))
+        return Dinov2Tail(self.info, self.task, split, module)
+
+
+def load_dinov2_head(info: ModelInfo, task: str, split: str, placement: Placement) -> Dinov2Head:
+    """Reads the patch embedding and the first blocks only."""
+    whole, checkpoint = _open(info, task, placement)
+    module = _head_module(task, whole.config, split, checkpoint)
+    return Dinov2Head(info, task, split, module)
+
+
+def load_dinov2_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> Dinov2Tail:
+    """Reads the last blocks, the norm and the task's head only."""
+    whole, checkpoint = _open(info, task, placement)
+    module = _tail_module(task, whole.config, split, checkpoint)
+    return Dinov2Tail(info, task, split, module)
+
+
+def load_dinov2(info: ModelInfo, task: str, placement: Placement) -> Dinov2Whole:
+    """Reads the whole network."""
+    whole, checkpoint = _open(info, task, placement)
+    fill(whole, checkpoint)
+    return Dinov2Whole(info, task, whole)
+
+
+def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
+    folder = info.folders[task]
+    whole = skeleton(CLASSES[task], read_config(folder))
+    return whole, Checkpoint(info.source, folder, whole, placement)
+
+
+def _head_module(task: str, config: Any, split: str, tensor_of: TensorOf) -> Any:
+    network = skeleton(CLASSES[task], config)
+    backbone = _backbone(network)
+    backbone.encoder.layer = backbone.encoder.layer[: layers_before(split)]
+    backbone.layernorm = None
+    for name, child in list(network.named_children()):
+        if child is not backbone and network is not backbone:
+            setattr(network, name, None)
+    fill(network, tensor_of)
+    return network
+
+
+def _tail_module(task: str, config: Any, split: str, tensor_of: TensorOf) -> Any:
+    network, first = skeleton(CLASSES[task], config), layers_before(split)
+    backbone = _backbone(network)
+    deepest = max(_levels(network), default=backbone.config.num_hidden_layers)
+    backbone.encoder.layer = backbone.encoder.layer[first:deepest]
+    backbone.embeddings = None
+    fill(network, lambda name: tensor_of(shift_blocks(name, "encoder.layer", first)))
+    return network
+
+
+def _backbone(network: Any) -> Any:
+    """The part of any of the classes that is embeddings, encoder and layernorm."""
+    return getattr(network, "dinov2", None) or getattr(network, "backbone", None) or network
+
+
+def _levels(network: Any) -> list[int]:
+    """After how many blocks a depth head reads its levels; empty for the other tasks."""
+    if not isinstance(network, DPTForDepthEstimation):
+        return []
+    config = network.backbone.config
+    return [config.stage_names.index(stage) for stage in config.out_features]
+
+
+def _features(network: Any, first: int) -> dict[str, int]:
+    """What the head of ``layers.first`` sends: each feature's name and the blocks before it."""
+    levels = _levels(network)
+    names = {f"level_{depth}": depth for depth in levels if depth <= first}
+    if first not in levels and max(levels, default=first) >= first:
+        names["hidden"] = first
+    return names
+
+
+def _patch_grid(config: Any, pixels: Tensor) -> tuple[int, int]:
+    return pixels.shape[-2] // config.patch_size, pixels.shape[-1] // config.patch_size
+
+
+def _check_pixels(config: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    refuse_unknown(inputs, "pixel_values")
+    pixels = inputs["pixel_values"]
+    wanted = f"[batch, {config.num_channels}, height, width]"
+    if pixels.dim() != 4 or pixels.shape[1] != config.num_channels or not len(pixels):
+        raise InputError(f"pixel_values must have shape {wanted}, not {list(pixels.shape)}.")
+    if min(pixels.shape[-2:]) < config.patch_size or not pixels.is_floating_point():
+        raise InputError(
+            f"pixel_values must be floats of at least {config.patch_size} x {config.patch_size} "
+            f"pixels, not {pixels.dtype} of {pixels.shape[-2]} x {pixels.shape[-1]}."
+        )
+    return pixels
+
+
+def _check_grid(features: Features, states: Mapping[int, Tensor]) -> tuple[int, int]:
+    """The one grid of all features; InputError if they disagree with it or with one another."""
+    grids = {features.grids.get(name) for name in features.tensors}
+    shapes = {tuple(state.shape) for state in states.values()}
+    if len(grids) != 1 or len(shapes) != 1 or None in grids:
+        raise InputError(f"The features must share one grid and shape, not {grids} and {shapes}.")
+    (grid,), (shape,) = grids, shapes
+    if grid is None or min(grid) < 1 or shape[1] != 1 + grid[0] * grid[1]:
+        raise InputError(f"A grid of {grid} patches and one CLS token are not {shape[1]} tokens.")
+    return grid
+
+
+def _finish(network: Any, states: Mapping[int, Tensor], grid: tuple[int, int]) -> Any:
+    """What the class computes from its backbone's states, by their depth in blocks."""
+    if isinstance(network, DPTForDepthEstimation):
+        levels = [_feature_map(network.backbone, states[depth], grid) for depth in _levels(network)]
+        return DepthEstimatorOutput(predicted_depth=network.head(network.neck(levels, *grid)))
+    tokens = _backbone(network).layernorm(states[max(states)])
+    if isinstance(network, Dinov2ForImageClassification):
+        pooled = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+        return ImageClassifierOutput(logits=network.classifier(pooled))
+    if isinstance(network, Dinov2ForSemanticSegmentation):
+        return SemanticSegmenterOutput(logits=network.classify(tokens, grid))
+    return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=tokens[:, 0])
+
+
+def _feature_map(backbone: Any, state: Tensor, grid: tuple[int, int]) -> Tensor:
+    """One level as the backbone class hands it to the neck."""
+    if backbone.config.apply_layernorm:
+        state = backbone.layernorm(state)
+    if backbone.config.reshape_hidden_states:
+        state = state[:, 1:].reshape(len(state), *grid, -1).permute(0, 3, 1, 2).contiguous()
+    return state

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from featurewire_models.errors import InputError, TaskError
@@ -82,6 +83,22 @@ class Model(ABC):
         raise TaskError(f"{self.info.name} is a {self.info.family} model and has no cache.")
 
 
+def gradients_for(*tensors: Tensor) -> torch.set_grad_enabled:
+    """Records gradients only if one of the tensors asks for them.
+
+    Parameters keep asking, as the unsplit class's do: torch picks another matrix product, with
+    other last bits, for weights that do not.
+    """
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return torch.set_grad_enabled(wanted)
+
+
+def refuse_cache(info: ModelInfo, cache: Cache | None) -> None:
+    """TaskError if a family that is not causal is given a cache."""
+    if cache is not None:
+        raise TaskError(f"{info.name} is a {info.family} model and takes no cache.")
+
+
 def refuse_unknown(inputs: Mapping[str, Tensor], required: str, *optional: str) -> None:
     """InputError unless the required tensor is there and no other than the optional ones."""
     allowed = (required, *optional)
@@ -89,3 +106,22 @@ def refuse_unknown(inputs: Mapping[str, Tensor], required: str, *optional: str) 
     if required not in inputs or unknown:
         found = ", ".join(sorted(inputs)) or "nothing"
         raise InputError(f"The inputs are {found}; they must be {' and maybe '.join(allowed)}.")
+
+
+def check_tokens(info: ModelInfo, ids: Tensor, vocabulary: int) -> Tensor:
+    """The token ids themselves; InputError unless they are such, and not too many."""
+    if ids.dim() != 2 or ids.is_floating_point() or ids.numel() == 0:
+        raise InputError(
+            f"input_ids must be integers of shape [batch, tokens], not {ids.dtype} of shape "
+            f"{list(ids.shape)}."
+        )
+    if info.context is not None and ids.shape[1] > info.context:
+        raise InputError(
+            f"{ids.shape[1]} tokens are more than the {info.context} of {info.name}'s context."
+        )
+    if int(ids.min()) < 0 or int(ids.max()) >= vocabulary:
+        raise InputError(
+            f"input_ids range from {int(ids.min())} to {int(ids.max())}, but {info.name} has the "
+            f"tokens 0 to {vocabulary - 1}."
+        )
+    return ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig
 
@@ -21,6 +21,7 @@ DINOV2_TASKS = {
     "Dinov2ForSemanticSegmentation": "segmentation",
     "DPTForDepthEstimation": "depth",
 }
+Family = Literal["llama", "dinov2", "sd3", "bert"]
 TASK_FOLDERS = ("classification", "segmentation", "depth")
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -35,7 +36,7 @@ class ModelInfo:
     """
 
     source: Source
-    family: str
+    family: Family
     tasks: tuple[str, ...]
     splits: tuple[str, ...]
     default_split: str
@@ -90,7 +91,7 @@ def describe(model: str | Path, revision: str | None = None) -> ModelInfo:
         )
     if config.model_type == "bert" and not config.is_decoder:
         context = min(config.max_position_embeddings, _sentence_tokens(source.path))
-        return _describe_stack(source, "bert", ("embedding", "features"), config, context)
+        return _describe_stack(source, "bert", ("embedding", "tokens"), config, context)
     if _dinov2_task(config) is not None:
         return _describe_dinov2(source, config)
     raise ArchitectureError(
@@ -146,7 +147,7 @@ def _layers(config: Any) -> int:
 
 
 def _describe_stack(
-    source: Source, family: str, tasks: tuple[str, ...], config: Any, context: int
+    source: Source, family: Family, tasks: tuple[str, ...], config: Any, context: int
 ) -> ModelInfo:
     layers = _layers(config)
     return ModelInfo(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,10 +19,26 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from featurewire_models.errors import InputError
 from featurewire_models.features import Features, require
-from featurewire_models.halves import Cache, Head, Model, Tail, refuse_unknown
+from featurewire_models.halves import (
+    Cache,
+    Head,
+    Model,
+    Tail,
+    check_tokens,
+    gradients_for,
+    refuse_unknown,
+)
 from featurewire_models.info import ModelInfo, read_config
 from featurewire_models.split import check_split, layers_before
-from featurewire_models.weights import Checkpoint, TensorOf, fill, shift_layers, skeleton
+from featurewire_models.weights import (
+    Checkpoint,
+    Placement,
+    TensorOf,
+    fill,
+    shared,
+    shift_blocks,
+    skeleton,
+)
 
 OPTIONAL_INPUTS = ("attention_mask", "position_ids", "logits_to_keep")
 build = AutoModelForCausalLM.from_config
@@ -91,59 +106,55 @@ class LlamaModel(Model):
     def head(self, split: str) -> LlamaHead:
         """The first blocks, over this model's weights."""
         check_split(split, self.info.splits, self.info.name)
-        config, tensor_of = self.language_model.config, _shared(self.language_model)
+        config, tensor_of = self.language_model.config, shared(self.language_model)
         return LlamaHead(self.info, self.task, split, _head_module(config, split, tensor_of))
 
     def tail(self, split: str) -> LlamaTail:
         """The last blocks, over this model's weights."""
         check_split(split, self.info.splits, self.info.name)
-        config, tensor_of = self.language_model.config, _shared(self.language_model)
+        config, tensor_of = self.language_model.config, shared(self.language_model)
         return LlamaTail(self.info, self.task, split, _tail_module(config, split, tensor_of))
 
 
-def load_llama_head(
-    info: ModelInfo, task: str, split: str, dtype: torch.dtype, device: torch.device
-) -> LlamaHead:
+def load_llama_head(info: ModelInfo, task: str, split: str, placement: Placement) -> LlamaHead:
     """Reads the embedding and the first blocks only."""
-    config, checkpoint, _ = _open(info, task, dtype, device)
-    return LlamaHead(info, task, split, _head_module(config, split, checkpoint))
+    whole, checkpoint = _open(info, task, placement)
+    return LlamaHead(info, task, split, _head_module(whole.config, split, checkpoint))
 
 
-def load_llama_tail(
-    info: ModelInfo, task: str, split: str, dtype: torch.dtype, device: torch.device
-) -> LlamaTail:
+def load_llama_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> LlamaTail:
     """Reads the last blocks, the norm and ``lm_head`` (the embedding's matrix where tied) only."""
-    config, checkpoint, _ = _open(info, task, dtype, device)
-    return LlamaTail(info, task, split, _tail_module(config, split, checkpoint))
+    whole, checkpoint = _open(info, task, placement)
+    return LlamaTail(info, task, split, _tail_module(whole.config, split, checkpoint))
 
 
-def load_llama(info: ModelInfo, task: str, dtype: torch.dtype, device: torch.device) -> LlamaModel:
+def load_llama(info: ModelInfo, task: str, placement: Placement) -> LlamaModel:
     """Reads the whole model."""
-    _, checkpoint, whole = _open(info, task, dtype, device)
-    return LlamaModel(info, task, _filled(whole, checkpoint))
+    whole, checkpoint = _open(info, task, placement)
+    fill(whole, checkpoint)
+    return LlamaModel(info, task, whole)
 
 
-def _open(
-    info: ModelInfo, task: str, dtype: torch.dtype, device: torch.device
-) -> tuple[Any, Checkpoint, Any]:
+def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
     folder = info.folders[task]
-    config = read_config(folder)
-    whole = skeleton(build, config)
-    return config, Checkpoint(info.source, folder, whole, dtype, device), whole
+    whole = skeleton(build, read_config(folder))
+    return whole, Checkpoint(info.source, folder, whole, placement)
 
 
 def _head_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
     module = skeleton(build, _blocks(config, 0, layers_before(split)))
     module.lm_head = None
     module.model.norm = nn.Identity()
-    return _filled(module, tensor_of)
+    fill(module, tensor_of)
+    return module
 
 
 def _tail_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
     first = layers_before(split)
     module = skeleton(build, _blocks(config, first, config.num_hidden_layers))
     module.model.embed_tokens = None
-    return _filled(module, lambda name: tensor_of(shift_layers(name, first)))
+    fill(module, lambda name: tensor_of(shift_blocks(name, "model.layers", first)))
+    return module
 
 
 def _blocks(config: Any, first: int, last: int) -> Any:
@@ -155,31 +166,9 @@ def _blocks(config: Any, first: int, last: int) -> Any:
     return part
 
 
-def _filled(module: Any, tensor_of: TensorOf) -> Any:
-    fill(module, tensor_of)
-    # Inverse frequencies are computed, never saved, and stayed on the meta device.
-    device = next(module.parameters()).device
-    module.model.rotary_emb = type(module.model.rotary_emb)(config=module.config).to(device)
-    return module
-
-
-def _shared(language_model: Any) -> TensorOf:
-    return partial(dict.__getitem__, dict(language_model.state_dict(keep_vars=True)))
-
-
 def _check_inputs(info: ModelInfo, config: Any, inputs: Mapping[str, Tensor]) -> None:
     refuse_unknown(inputs, "input_ids", *OPTIONAL_INPUTS)
-    ids = inputs["input_ids"]
-    if ids.dim() != 2 or ids.is_floating_point() or ids.numel() == 0:
-        raise InputError(
-            f"input_ids must be integers of shape [batch, tokens], not {ids.dtype} of shape "
-            f"{list(ids.shape)}."
-        )
-    if int(ids.min()) < 0 or int(ids.max()) >= config.vocab_size:
-        raise InputError(
-            f"input_ids range from {int(ids.min())} to {int(ids.max())}, but {info.name} has the "
-            f"tokens 0 to {config.vocab_size - 1}."
-        )
+    check_tokens(info, inputs["input_ids"], config.vocab_size)
 
 
 def _run(info: ModelInfo, module: Any, inputs: Mapping[str, Tensor], cache: Cache | None) -> Any:
@@ -205,7 +194,8 @@ def _run(info: ModelInfo, module: Any, inputs: Mapping[str, Tensor], cache: Cach
     else:
         arguments["past_key_values"] = cache.states if cache is not None else None
         arguments["use_cache"] = cache is not None
-    outputs = module(**arguments)
+    with gradients_for(sequence):
+        outputs = module(**arguments)
     if cache is not None:
         cache.length += tokens
     return outputs

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featurewire_models import llama
-from featurewire_models.errors import ArchitectureError
+from featurewire_models.bert import load_bert, load_bert_head, load_bert_tail
+from featurewire_models.dinov2 import load_dinov2, load_dinov2_head, load_dinov2_tail
 from featurewire_models.halves import Head, Model, Tail
 from featurewire_models.info import describe
+from featurewire_models.llama import load_llama, load_llama_head, load_llama_tail
+from featurewire_models.sd3 import load_sd3, load_sd3_head, load_sd3_tail
 from featurewire_models.split import check_split
 from featurewire_models.weights import place
 
@@ -28,11 +30,16 @@ def load_head(
     info = describe(model, revision)
     task = info.check_task(task)
     split = check_split(split or info.default_split, info.splits, info.name)
-    where = place(dtype, device)
+    placement = place(dtype, device)
     match info.family:
         case "llama":
-            return llama.load_llama_head(info, task, split, *where)
-    raise ArchitectureError(f"There is no family {info.family}.")
+            return load_llama_head(info, task, split, placement)
+        case "dinov2":
+            return load_dinov2_head(info, task, split, placement)
+        case "bert":
+            return load_bert_head(info, task, split, placement)
+        case "sd3":
+            return load_sd3_head(info, task, split, placement)
 
 
 def load_tail(
@@ -47,11 +54,16 @@ def load_tail(
     info = describe(model, revision)
     task = info.check_task(task)
     split = check_split(split or info.default_split, info.splits, info.name)
-    where = place(dtype, device)
+    placement = place(dtype, device)
     match info.family:
         case "llama":
-            return llama.load_llama_tail(info, task, split, *where)
-    raise ArchitectureError(f"There is no family {info.family}.")
+            return load_llama_tail(info, task, split, placement)
+        case "dinov2":
+            return load_dinov2_tail(info, task, split, placement)
+        case "bert":
+            return load_bert_tail(info, task, split, placement)
+        case "sd3":
+            return load_sd3_tail(info, task, split, placement)
 
 
 def load_model(
@@ -61,11 +73,16 @@ def load_model(
     device: str = "cpu",
     revision: str | None = None,
 ) -> Model:
-    """The whole model: the unsplit reference; its ``.head(split)`` and ``.tail(split)`` share it."""
+    """The whole model, the unsplit reference; ``.head(split)`` and ``.tail(split)`` share it."""
     info = describe(model, revision)
     task = info.check_task(task)
-    where = place(dtype, device)
+    placement = place(dtype, device)
     match info.family:
         case "llama":
-            return llama.load_llama(info, task, *where)
-    raise ArchitectureError(f"There is no family {info.family}.")
+            return load_llama(info, task, placement)
+        case "dinov2":
+            return load_dinov2(info, task, placement)
+        case "bert":
+            return load_bert(info, task, placement)
+        case "sd3":
+            return load_sd3(info, task, placement)

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,7 +28,14 @@ Module = TypeVar("Module", bound=nn.Module)
 TensorOf = Callable[[str], Tensor]
 
 
-def place(dtype: str, device: str) -> tuple[torch.dtype, torch.device]:
+class Placement(NamedTuple):
+    """What numbers the weights become and where they live."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+
+def place(dtype: str, device: str) -> Placement:
     """The named dtype and device; PlacementError if there is no such."""
     if dtype not in DTYPES:
         raise PlacementError(f"The dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
@@ -37,13 +44,13 @@ def place(dtype: str, device: str) -> tuple[torch.dtype, torch.device]:
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         raise PlacementError(f"The device {device!r} cannot be used here.") from error
-    return DTYPES[dtype], found
+    return Placement(DTYPES[dtype], found)
 
 
 def skeleton(module_class: Callable[[Any], Module], config: Any) -> Module:
     """The module of that configuration on the meta device: names and shapes, no memory."""
     with torch.device("meta"):
-        return module_class(config).eval().requires_grad_(False)
+        return module_class(config).eval()
 
 
 def fill(module: nn.Module, tensor_of: TensorOf) -> None:
@@ -61,11 +68,35 @@ def fill(module: nn.Module, tensor_of: TensorOf) -> None:
                 f"configuration asks for {list(expected.shape)}."
             )
     module.load_state_dict(state, assign=True)
+    device = next((tensor.device for tensor in state.values()), torch.device("cpu"))
+    for part in module.modules():
+        _recompute(part, device)
 
 
-def shift_layers(name: str, by: int) -> str:
-    """The name that block ``i`` of a half has in the whole model, where it is block ``i + by``."""
-    return re.sub(r"(\blayers?\.)(\d+)\.", lambda m: f"{m[1]}{int(m[2]) + by}.", name, count=1)
+def _recompute(part: Any, device: torch.device) -> None:
+    """Fills the buffers that are computed rather than saved; they stayed on the meta device."""
+    for name, buffer in list(part.named_buffers(recurse=False)):
+        if not buffer.is_meta:
+            continue
+        if name in ("inv_freq", "original_inv_freq"):  # rotary embeddings: only the class knows how
+            fresh = getattr(type(part)(config=part.config), name)
+        elif name == "position_ids":
+            fresh = torch.arange(buffer.shape[-1]).expand(1, -1)
+        elif name == "token_type_ids":
+            fresh = torch.zeros(buffer.shape, dtype=torch.long)
+        else:
+            raise WeightsError(f"The weights lack {name} of {type(part).__name__}.")
+        part.register_buffer(name, fresh.to(device), persistent=False)
+
+
+def shift_blocks(name: str, stack: str, by: int) -> str:
+    """A half's tensor name in the whole model, where block i of ``stack`` is block i + by."""
+    return re.sub(rf"({re.escape(stack)}\.)(\d+)", lambda m: f"{m[1]}{int(m[2]) + by}", name)
+
+
+def shared(module: nn.Module) -> TensorOf:
+    """The tensors of a module in memory, by name: what its halves are filled with."""
+    return dict(module.state_dict(keep_vars=True)).__getitem__
 
 
 class Checkpoint:
@@ -81,13 +112,13 @@ class Checkpoint:
         source: Source,
         folder: Path,
         whole: nn.Module,
-        dtype: torch.dtype,
-        device: torch.device,
+        placement: Placement,
+        file: str = "model.safetensors",
     ) -> None:
         self._source, self._folder, self._config = source, folder, whole.config
-        self._dtype, self._device = dtype, device
+        self._dtype, self._device = placement
         self._tied: dict[str, str] = getattr(whole, "all_tied_weights_keys", {})
-        self._files = self._list_files()
+        self._files = self._list_files(file)
         self._places = self._list_places(whole)
 
     def __call__(self, name: str) -> Tensor:
@@ -104,14 +135,20 @@ class Checkpoint:
             raise WeightsError(f"The file {self._files[key]} cannot be read ({error}).") from error
         if converter is not None:
             tensor = self._convert(converter, key, tensor)[name]
-        # A copy of its own: aligned as any tensor is, and independent of the file from now on.
-        dtype = self._dtype if tensor.is_floating_point() else tensor.dtype
-        copied: Tensor = tensor.to(self._device, dtype, copy=True)
-        return copied.contiguous()
+        # No copy unless dtype or device ask for one: the file stays mapped, so processes share its
+        # pages. from_pretrained does so too, and where a tensor lies in memory can decide the last
+        # bit of a matrix product.
+        placed: Tensor = tensor.to(
+            self._device, self._dtype if tensor.is_floating_point() else tensor.dtype
+        )
+        return placed
 
-    def _list_files(self) -> dict[str, str]:
+    def __contains__(self, name: str) -> bool:
+        return name in self._places or self._tied.get(name) in self._places
+
+    def _list_files(self, file: str) -> dict[str, str]:
         """Which file holds which tensor, by the names in the files."""
-        index = self._folder / "model.safetensors.index.json"
+        index = self._folder / f"{file}.index.json"
         if index.is_file():
             if index.stat().st_size > MAX_INDEX_BYTES:
                 raise WeightsError(f"{index.name} is larger than {MAX_INDEX_BYTES} bytes.")
@@ -120,10 +157,10 @@ class Checkpoint:
             except (ValueError, KeyError, TypeError) as error:
                 raise WeightsError(f"{index.name} is no index of weight files.") from error
         try:
-            with safe_open(self._open_path("model.safetensors"), framework="pt") as file:
-                return dict.fromkeys(file.keys(), "model.safetensors")
+            with safe_open(self._open_path(file), framework="pt") as opened:
+                return dict.fromkeys(opened.keys(), file)
         except SafetensorError as error:
-            raise WeightsError(f"model.safetensors is damaged ({error}).") from error
+            raise WeightsError(f"{file} is damaged ({error}).") from error
 
     def _open_path(self, file: str) -> Path:
         path = self._folder / file
