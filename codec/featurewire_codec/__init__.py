@@ -7,7 +7,8 @@
 `FeatureCodec()` alone needs no profile. BITSTREAM.md specifies the bytes.
 """
 
-from .codec import Decoder, FeatureCodec, Rows
+from .codec import FeatureCodec
+from .decoder import Decoder, Rows
 from .errors import (
     BitstreamError,
     CalibrationWarning,

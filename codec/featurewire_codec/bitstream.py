@@ -211,7 +211,7 @@ class _Cursor:
         coded = self.varint(2 * len(allowed), name)
         value = (coded >> 1) ^ -(coded & 1)
         if value not in allowed:
-            raise BitstreamError(f"the {name} is {value}, not {allowed.start} to {allowed.stop - 1}")
+            raise BitstreamError(f"the {name} is {value}, beyond {allowed[0]} to {allowed[-1]}")
         return value
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .block_dct import BlockDct
 from .codec import FeatureCodec, distortion
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .errors import CalibrationWarning, FeatureError
 from .feature import Feature, as_array, clip_giants, energy
 from .profile import Profile
 from .quantiser import nearest_step_exponent
-from .transform import BlockDct, ChannelKlt, Geometry, Identity, Transform
+from .transform import ChannelKlt, Geometry, Identity, Transform
 
 Arrays = Sequence[NDArray[np.float32]]
 
@@ -104,7 +105,7 @@ def column_offsets(
         clip_giants(np.concatenate(arrays)), np.cumsum([len(array) for array in arrays])[:-1]
     )
     for array in clipped:
-        geometry = Geometry(*array.shape, grid=grid)
+        geometry = Geometry.of(array, grid)
         layout = transform.layout(geometry, range(len(array)))
         assert layout is not None  # all of a sample is a span of every transform
         magnitude = np.abs(transform.forward(array, geometry, range(len(array))))
@@ -113,8 +114,9 @@ def column_offsets(
     mean = total / np.maximum(count, 1)
     mean[count == 0] = mean.max()  # never seen: as large as any
     octaves = np.log2(np.maximum(mean, 2.0 ** (-_OFFSET_LIMIT / LEVELS_PER_OCTAVE)))
-    levels = np.rint(LEVELS_PER_OCTAVE * octaves).astype(np.int32) + np.int32(UNIT_LEVEL)
-    return np.clip(levels, -_OFFSET_LIMIT, _OFFSET_LIMIT)
+    levels = np.rint(LEVELS_PER_OCTAVE * octaves) + UNIT_LEVEL
+    offsets: NDArray[np.int32] = np.clip(levels, -_OFFSET_LIMIT, _OFFSET_LIMIT).astype(np.int32)
+    return offsets
 
 
 def coded_bpfp(
@@ -160,7 +162,7 @@ def _control_rate(
     profile = Profile(transform, scale, offsets, steps, np.zeros(len(steps)), {})
     errors = np.zeros(len(steps))
     for array in measured:
-        geometry = Geometry(*array.shape, grid=grid)
+        geometry = Geometry.of(array, grid)
         span = range(len(array))
         values = transform.forward(array, geometry, span)
         layout = transform.layout(geometry, span)
@@ -179,23 +181,26 @@ def _control_rate(
 def _fit_block_dct(samples: Arrays, grid: tuple[int, int], block: int) -> BlockDct:
     channels = samples[0].shape[1]
     prefix = len(samples[0]) - grid[0] * grid[1]
-    mean = np.mean([sample[prefix:].mean(axis=0) for sample in samples], axis=0, dtype=np.float32)
-    prefix_mean = np.mean([s[:prefix].mean(axis=0) for s in samples], axis=0) if prefix else mean
+    mean = np.concatenate([sample[prefix:] for sample in samples]).mean(axis=0)
+    prefix_mean = np.concatenate([s[:prefix] for s in samples]).mean(axis=0) if prefix else mean
     shared = block**2 * channels**2 > MAX_MATRIX_VALUES
     count = 1 if shared else block**2
     half_way = BlockDct(mean, prefix_mean, np.eye(channels, dtype=np.float32)[None], block)
     covariances = np.zeros((count, channels, channels))
     blocks = np.zeros(count, np.int64)
     for sample in samples:
-        geometry = Geometry(*sample.shape, grid=grid)
+        geometry = Geometry.of(sample, grid)
         _, spectra = half_way.spectra(sample, geometry, range(len(sample)))
         for frequencies, spectrum in spectra:
             grams = spectrum.swapaxes(-1, -2) @ spectrum
             places = np.zeros_like(frequencies) if shared else frequencies
             np.add.at(covariances, places, grams)
             np.add.at(blocks, places, spectrum.shape[2])
-    matrices = [_principal_components(*pair) for pair in zip(covariances, blocks, strict=True)]
-    return BlockDct(mean, prefix_mean.astype(np.float32), np.stack(matrices), block)
+    matrices = [
+        _principal_components(gram, int(number))
+        for gram, number in zip(covariances, blocks, strict=True)
+    ]
+    return BlockDct(mean, prefix_mean, np.stack(matrices), block)
 
 
 def _principal_components(gram: NDArray[np.floating], count: int) -> NDArray[np.float32]:

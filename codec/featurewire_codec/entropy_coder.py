@@ -91,7 +91,7 @@ def unpack_fields(data: bytes, widths: NDArray[np.integer]) -> NDArray[np.int64]
     return values
 
 
-def _bits_below(widths: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _bits_below(widths: NDArray[np.integer], values: NDArray[np.int64]) -> NDArray[np.uint8]:
     ends = np.cumsum(widths)
     place = np.repeat(ends, widths) - 1 - np.arange(int(widths.sum()))
     return ((np.repeat(values, widths) >> place) & 1).astype(np.uint8)

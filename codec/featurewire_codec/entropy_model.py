@@ -83,7 +83,8 @@ def to_symbols(
 
 def escapes(symbols: NDArray[np.int32], radii: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Tell which symbols are escapes: the first and the last of their class's alphabet."""
-    return (symbols == 0) | (symbols == 2 * radii)
+    at_edge: NDArray[np.bool_] = (symbols == 0) | (symbols == 2 * radii)
+    return at_edge
 
 
 def from_symbols(

@@ -63,4 +63,5 @@ def column_levels(magnitude: NDArray[np.float32]) -> tuple[int, NDArray[np.int32
 
 def _level_of(mean: NDArray[np.floating]) -> NDArray[np.int32]:
     octaves = np.log2(np.maximum(mean, 2.0 ** (-UNIT_LEVEL / LEVELS_PER_OCTAVE)))
-    return np.rint(octaves * LEVELS_PER_OCTAVE).astype(np.int32) + np.int32(UNIT_LEVEL)
+    level: NDArray[np.int32] = np.rint(octaves * LEVELS_PER_OCTAVE).astype(np.int32)
+    return level + np.int32(UNIT_LEVEL)

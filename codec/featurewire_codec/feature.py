@@ -32,12 +32,12 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
     Raises:
         FeatureError: not two-dimensional, empty, not of a float type, or not finite in float32.
     """
-    if hasattr(feature, "detach"):  # a torch tensor, known without importing torch
+    if not isinstance(feature, np.ndarray):  # a torch tensor, known without importing torch
         if not feature.dtype.is_floating_point:
             raise FeatureError(f"a feature has a float type, this one is {feature.dtype}")
-        array = feature.detach().to("cpu").float().numpy()
+        array: NDArray[Any] = feature.detach().to("cpu").float().numpy()
     else:
-        array = np.asarray(feature)
+        array = feature
         if not np.issubdtype(array.dtype, np.floating):
             raise FeatureError(f"a feature has a float type, this one is {array.dtype}")
     if array.ndim != 2:
@@ -45,11 +45,11 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
     if array.size == 0:
         raise FeatureError(f"a feature has at least one value, this one has shape {array.shape}")
     with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        bad = int(array.size - np.isfinite(array).sum())
+        floats: NDArray[np.float32] = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(floats).all():
+        bad = int(floats.size - np.isfinite(floats).sum())
         raise FeatureError(f"a feature is finite in float32, this one has {bad} NaN or infinities")
-    return array
+    return floats
 
 
 def clip_giants(feature: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -59,7 +59,8 @@ def clip_giants(feature: NDArray[np.float32]) -> NDArray[np.float32]:
     limit = ESCAPE_LIMIT * 1.4826 * float(np.median(np.abs(deviation)))
     if limit == 0.0:  # more than half of the values are one number: no scale to judge giants by
         return feature
-    return (centre + np.clip(deviation, -limit, limit)).astype(np.float32)
+    clipped: NDArray[np.float32] = centre + np.clip(deviation, -limit, limit)
+    return clipped.astype(np.float32)
 
 
 def energy(feature: NDArray[np.float32]) -> float:
@@ -75,4 +76,4 @@ def energy(feature: NDArray[np.float32]) -> float:
 
 
 def _has_channel_means(feature: NDArray[np.float32]) -> bool:
-    return feature.shape[0] >= MIN_TOKENS_FOR_CHANNEL_MEANS
+    return len(feature) >= MIN_TOKENS_FOR_CHANNEL_MEANS

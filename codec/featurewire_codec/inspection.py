@@ -41,7 +41,7 @@ def inspect(data: bytes) -> Inspection:
         raise BitstreamError(f"the bitstream ends in its header, after {len(data)} bytes")
     header, place = found
     header_bytes = data[:place]
-    chunks = []
+    chunks: list[ChunkInfo] = []
     while place < len(data):
         length = read_chunk_length(data[place : place + 16], header)
         if length is None or place + length > len(data):

@@ -7,6 +7,7 @@ control out, kept as a folder of `config.json` and `profile.safetensors`.
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .block_dct import BlockDct
 from .errors import ProfileError
 from .feature import Feature
-from .transform import BlockDct, ChannelKlt, Identity, Transform
-
+from .transform import ChannelKlt, Identity, Transform
 
 FORMAT = 1
 MAX_PROFILE_BYTES = 1 << 31
@@ -79,8 +80,8 @@ class Profile:
 
     def step_exponent(self, snr_db: float) -> int:
         """Return the j that reaches an SNR on the calibrated domain, on average."""
-        slope = 32 / (20 * np.log10(2.0))  # beyond what was measured: 6.02 dB an octave
-        low, high = self.snr_db[0], self.snr_db[-1]
+        slope = 32 / (20 * math.log10(2.0))  # beyond what was measured: 6.02 dB an octave
+        low, high = float(self.snr_db[0]), float(self.snr_db[-1])
         inside = float(np.interp(snr_db, self.snr_db, self.step_exponents))
         return round(inside - slope * (min(snr_db - low, 0.0) + max(snr_db - high, 0.0)))
 

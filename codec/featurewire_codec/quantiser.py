@@ -45,7 +45,8 @@ def quantise(values: NDArray[np.float32], step_exponent: int) -> NDArray[np.int3
             "can be coded: ask for a lower snr_db, or encode without this profile"
         )
     indices = (magnitude + np.float32(ROUNDING)).astype(np.int32)
-    return np.where(scaled < 0, -indices, indices)
+    signed: NDArray[np.int32] = np.where(scaled < 0, -indices, indices)
+    return signed
 
 
 def dequantise(
@@ -56,11 +57,11 @@ def dequantise(
 ) -> NDArray[np.float32]:
     """Rebuild coefficients from indices: (|k| + centroid[class, |k|]) steps, with k's sign.
 
-    `centroids` is int8[classes, 4] in 1/256 of a step, for |k| of 0 (always 0), 1, 2, and 3 or more.
+    `centroids` is int8[classes, 4] in 1/256 of a step, for |k| = 0 (always 0), 1, 2, and 3 or more.
     """
     magnitude = np.abs(indices)
     which = np.minimum(magnitude, centroids.shape[1] - 1)
     shift = centroids[classes, which].astype(np.float32) * np.float32(1.0 / CENTROID_UNIT)
-    return np.sign(indices).astype(np.float32) * (
-        (magnitude.astype(np.float32) + shift) * np.float32(step_size(step_exponent))
-    )
+    rebuilt = (magnitude.astype(np.float32) + shift) * np.float32(step_size(step_exponent))
+    signed: NDArray[np.float32] = np.sign(indices).astype(np.float32) * rebuilt
+    return signed

@@ -77,9 +77,9 @@ class Tables:
 
 
 def class_radii() -> NDArray[np.int32]:
-    """Return int32[64]: ten times the mean magnitude 2^((class - 44) / 4) and three, at most 255.
+    """Return int32[64]: ten times the class's mean magnitude, and three, at most 255.
 
-    In integers: mean^4 = 2^(class - 44), so the radius is the least r with (r - 3)^4 >= 10^4 mean^4.
+    The mean m is 2^((class - 44) / 4), so in integers: the least r with (r - 3)^4 >= 10^4 m^4.
     """
     radii = []
     for number in range(CLASSES):

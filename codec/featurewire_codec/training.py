@@ -4,7 +4,6 @@ Each source is transformed by profiles fitted on half of its samples; the other 
 every SNR and counted. The tables follow from the counts (`tables.build_tables`).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,31 +33,29 @@ class Source:
     grid: tuple[int, int] | None
 
 
-def train(sources: Iterable[Source]) -> Histograms:
-    """Count the histograms of all sources, each by its best-suited transforms."""
-    histograms = Histograms.zeros()
-    for source in sources:
-        if len(source.samples) > 1:
-            fitted, counted = source.samples[::2], source.samples[1::2]
-        else:
-            pooled = source.samples[0]
-            fitted, counted = [pooled[: len(pooled) // 2]], [pooled[len(pooled) // 2 :]]
-        counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
-        scale = energy(np.concatenate(fitted))
-        modes = dict(fit_transforms(fitted, source.grid if len(source.samples) > 1 else None))
-        for name, transform in modes.items():
-            if name == "identity" or (source.grid and name == "klt"):
-                continue
-            offsets = column_offsets(transform, counted, source.grid)
-            for sample in counted:
-                geometry = Geometry(*sample.shape, grid=source.grid)
-                layout = transform.layout(geometry, range(len(sample)))
-                assert layout is not None  # all of a sample is a span of every transform
-                values = transform.forward(sample, geometry, range(len(sample)))
-                count_sample(histograms, values, layout, offsets, scale)
+def count_source(histograms: Histograms, source: Source) -> None:
+    """Count one source, by the transforms that suit it: block DCTs on a grid, else the KLT."""
+    on_grid = source.grid is not None and len(source.samples) > 1
+    if len(source.samples) > 1:
+        fitted, counted = source.samples[::2], source.samples[1::2]
+    else:
+        pooled = source.samples[0]
+        fitted, counted = [pooled[: len(pooled) // 2]], [pooled[len(pooled) // 2 :]]
+    counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
+    grid = source.grid if on_grid else None
+    scale = energy(np.concatenate(fitted))
+    for name, transform in fit_transforms(fitted, grid):
+        if name == "identity" or (on_grid and name == "klt"):
+            continue
+        offsets = column_offsets(transform, counted, grid)
         for sample in counted:
-            count_columns(histograms, sample, scale)
-    return histograms
+            geometry = Geometry.of(sample, grid)
+            layout = transform.layout(geometry, range(len(sample)))
+            assert layout is not None  # all of a sample is a span of every transform
+            values = transform.forward(sample, geometry, range(len(sample)))
+            count_sample(histograms, values, layout, offsets, scale)
+    for sample in counted:
+        count_columns(histograms, sample, scale)
 
 
 def count_sample(
@@ -72,9 +69,8 @@ def count_sample(
     radii = class_radii()
     for snr_db in SNRS_DB:
         step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))))
-        used = USED_SNRS_DB[0] <= snr_db <= USED_SNRS_DB[1]
-        weight = USED_WEIGHT if used else 1
-        magnitude = np.abs(values) / np.float32(step_size(step_exponent))
+        weight = USED_WEIGHT if _is_used(snr_db) else 1
+        magnitude = np.abs(values) * np.float32(1.0 / step_size(step_exponent))
         own, shift = offsets[layout.column], -quarter_octave(step_exponent)
         level = levels(own, layout.row, np.zeros(layout.rows, np.int32), shift)
         exponents = row_exponents(magnitude, level, layout.row, layout.rows)
@@ -103,10 +99,15 @@ def count_sample(
 
 def count_columns(histograms: Histograms, sample: NDArray[np.float32], scale: float) -> None:
     """Count the column exponents of one sample [tokens, channels], coded plainly."""
-    for snr_db in SNRS_DB[(SNRS_DB >= USED_SNRS_DB[0]) & (SNRS_DB <= USED_SNRS_DB[1])]:
-        magnitude = np.abs(sample) / np.float32(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10)))
+    for snr_db in filter(_is_used, SNRS_DB):
+        step = np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))
+        magnitude = np.abs(sample) * np.float32(1.0 / step)
         exponents = column_levels(magnitude)[1]
         if exponents.any():
             histograms.column_exponents[...] += np.bincount(
                 exponents + MAX_EXPONENT, minlength=2 * MAX_EXPONENT + 1
             )
+
+
+def _is_used(snr_db: float) -> bool:
+    return USED_SNRS_DB[0] <= snr_db <= USED_SNRS_DB[1]

@@ -1,0 +1,204 @@
+"""The transform over a grid: blocks of a span in, coefficients by frequency out, and back.
+
+A block's sides are near-equal parts of the grid's, at most `block` long, so that no grid needs
+padding: a shorter block's frequency counts as the full block's nearest below it.
+"""
+
+import functools
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .transform import Floats, Geometry, Layout, near_equal_parts, ranges_between
+
+
+class BlockDct:
+    """A DCT-II over near-square blocks of the grid, then a KLT over the channels.
+
+    Blocks are `block` by `block`, or a little smaller where the grid's sides are no multiples of
+    it. One row a block, one column a (frequency, component); the tokens before the grid are only
+    less their own mean: one row a token, one column a channel, after the blocks' columns.
+    """
+
+    mode: ClassVar[str] = "dct"
+
+    def __init__(self, mean: Floats, prefix_mean: Floats, matrices: Floats, block: int) -> None:
+        """`matrices` is float32[1 or block^2, channels, channels]: shared, or one a frequency."""
+        self.mean = mean
+        self.prefix_mean = prefix_mean
+        self.matrices = matrices
+        self.block = block
+        self.columns = (block * block + 1) * len(mean)
+
+    def spans(self, geometry: Geometry, features: int) -> list[range]:
+        """Cut the tokens into spans of whole bands of blocks, of about `features` values each."""
+        spans: list[range] = []
+        for band in ranges_between(_band_cuts(geometry, self.block)):
+            if spans and (band.stop - spans[-1].start) * geometry.channels <= features:
+                spans[-1] = range(spans[-1].start, band.stop)
+            else:
+                spans.append(band)
+        return spans
+
+    def layout(self, geometry: Geometry, span: range) -> Layout | None:
+        """Lay out the coefficients of a span; None when no span may start or end there."""
+        return _block_layout(geometry, span, self.block)
+
+    def forward(self, feature: Floats, geometry: Geometry, span: range) -> Floats:
+        """Transform the tokens [len(span), channels] of a span to flat coefficients."""
+        prefix, spectra = self.spectra(feature, geometry, span)
+        parts = [prefix.ravel()]
+        for frequencies, spectrum in spectra:
+            rotated = self._rotate(spectrum, frequencies, inverse=False)
+            parts.append(rotated.transpose(2, 0, 1, 3).ravel())
+        return np.concatenate(parts)
+
+    def inverse(self, coefficients: Floats, geometry: Geometry, span: range) -> Floats:
+        """Undo `forward`: [len(span), channels]."""
+        prefix, tiles = _tiles(geometry, span, self.block)
+        feature = np.empty((len(span), geometry.channels), np.float32)
+        tokens = feature[prefix:].reshape(-1, _width(geometry), geometry.channels)
+        start = prefix * geometry.channels
+        before = coefficients[:start].reshape(prefix, geometry.channels)
+        feature[:prefix] = before + self.prefix_mean
+        for tile in tiles:
+            shape = (tile.down * tile.across, tile.height, tile.width, geometry.channels)
+            size = int(np.prod(shape))
+            rotated = coefficients[start : start + size].reshape(shape).transpose(1, 2, 0, 3)
+            spectrum = self._rotate(rotated, tile.frequencies(self.block), inverse=True)
+            spectrum[0, 0] += self.mean * np.float32(np.sqrt(tile.height * tile.width))
+            blocks = np.einsum("uh,vw,uvnc->nhwc", *tile.bases(), spectrum, optimize=True)
+            tile.paste(blocks, tokens)
+            start += size
+        return feature
+
+    def spectra(
+        self, feature: Floats, geometry: Geometry, span: range
+    ) -> tuple[Floats, list[tuple[NDArray[np.intp], Floats]]]:
+        """Go half-way: before the KLT. The tokens before the grid, and for each size of block its
+
+        frequencies intp[height, width] and spectrum float32[height, width, blocks, channels].
+        """
+        prefix, tiles = _tiles(geometry, span, self.block)
+        tokens = feature[prefix:].reshape(-1, _width(geometry), geometry.channels)
+        spectra = []
+        for tile in tiles:
+            blocks = tile.cut(tokens)
+            spectrum = np.einsum("uh,vw,nhwc->uvnc", *tile.bases(), blocks, optimize=True)
+            spectrum[0, 0] -= self.mean * np.float32(np.sqrt(tile.height * tile.width))
+            spectra.append((tile.frequencies(self.block), spectrum))
+        return feature[:prefix] - self.prefix_mean, spectra
+
+    def _rotate(self, spectrum: Floats, frequencies: NDArray[np.intp], inverse: bool) -> Floats:
+        matrices = self.matrices
+        if len(matrices) > 1:
+            matrices = matrices[frequencies]
+        if inverse:
+            matrices = matrices.swapaxes(-1, -2)
+        return spectrum @ matrices
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """`down` by `across` blocks of one size, side by side; sizes and places in tokens."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    down: int
+    across: int
+
+    def cut(self, tokens: Floats) -> Floats:
+        """Take the blocks [down * across, height, width, channels] out of [rows, columns, ...]."""
+        shape = (self.down, self.height, self.across, self.width, tokens.shape[2])
+        blocks = tokens[self._region()].reshape(shape).transpose(0, 2, 1, 3, 4)
+        return blocks.reshape(-1, self.height, self.width, tokens.shape[2])
+
+    def paste(self, blocks: Floats, tokens: Floats) -> None:
+        """Undo `cut`."""
+        shape = (self.down, self.across, self.height, self.width, tokens.shape[2])
+        region = blocks.reshape(shape).transpose(0, 2, 1, 3, 4)
+        tokens[self._region()] = region.reshape(self.down * self.height, -1, tokens.shape[2])
+
+    def _region(self) -> tuple[slice, slice]:
+        bottom = self.top + self.down * self.height
+        return slice(self.top, bottom), slice(self.left, self.left + self.across * self.width)
+
+    def bases(self) -> tuple[Floats, Floats]:
+        return _dct(self.height), _dct(self.width)
+
+    def frequencies(self, block: int) -> NDArray[np.intp]:
+        """Name the frequency of a full block that stands for each of [height, width]."""
+        rows = np.arange(self.height) * block // self.height
+        columns = np.arange(self.width) * block // self.width
+        return rows[:, None] * block + columns[None, :]
+
+
+@functools.cache
+def _dct(size: int) -> Floats:
+    """Return the orthonormal DCT-II [frequency, place]."""
+    basis = np.cos(np.pi / size * np.arange(size)[:, None] * (np.arange(size)[None, :] + 0.5))
+    basis *= np.sqrt(2.0 / size)
+    basis[0] /= np.sqrt(2.0)
+    return basis.astype(np.float32)
+
+
+def _width(geometry: Geometry) -> int:
+    if geometry.grid is None:
+        raise ValueError("a block transform needs a grid")
+    return geometry.grid[1]
+
+
+@functools.lru_cache(maxsize=8)
+def _band_cuts(geometry: Geometry, block: int) -> tuple[int, ...]:
+    """Return the tokens at which a span may start or end."""
+    if geometry.grid is None:
+        raise ValueError("a block transform needs a grid")
+    rows, width = geometry.grid
+    ends = accumulate(height * width for height in near_equal_parts(rows, block))
+    return (0, *(geometry.prefix + end for end in ends))
+
+
+def _tiles(geometry: Geometry, span: range, block: int) -> tuple[int, list[_Tile]]:
+    """Return the span's tokens before the grid and its tiles: at most two heights by two widths."""
+    cuts = _band_cuts(geometry, block)
+    width = _width(geometry)
+    inside = cuts[bisect_left(cuts, span.start) : bisect_left(cuts, span.stop) + 1]
+    prefix = geometry.prefix
+    bands = Counter((stop - max(start, prefix)) // width for start, stop in pairwise(inside))
+    columns = Counter(near_equal_parts(width, block))
+    tiles = []
+    top = 0
+    for height, down in bands.items():
+        left = 0
+        for side, across in columns.items():
+            tiles.append(_Tile(top, left, height, side, down, across))
+            left += side * across
+        top += height * down
+    return (prefix if span.start == 0 else 0), tiles
+
+
+@functools.lru_cache(maxsize=8)
+def _block_layout(geometry: Geometry, span: range, block: int) -> Layout | None:
+    cuts = _band_cuts(geometry, block)
+    if span.start not in cuts or span.stop not in cuts[1:]:
+        return None
+    prefix, tiles = _tiles(geometry, span, block)
+    channel = np.arange(geometry.channels)
+    columns = [np.tile(block * block * geometry.channels + channel, (prefix, 1))]
+    for tile in tiles:
+        frequency = tile.frequencies(block).reshape(1, -1, 1)
+        one_row = (frequency * geometry.channels + channel).reshape(1, -1)
+        columns.append(np.repeat(one_row, tile.down * tile.across, axis=0))
+    sizes = np.concatenate([np.full(len(part), part.shape[1]) for part in columns])
+    return Layout(
+        rows=len(sizes),
+        row=np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
+        column=np.concatenate([part.ravel() for part in columns]).astype(np.int32),
+    )

@@ -1,0 +1,291 @@
+"""The command `featurewire-codec`: feature files and bitstreams in, files and figures out."""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from .errors import CodecError, FeatureError
+
+if TYPE_CHECKING:
+    from .files import Samples
+    from .profile import Profile
+
+Item = TypeVar("Item")
+
+app = typer.Typer(
+    help="Code a model's intermediate features: .npy and .safetensors files to .fw bitstreams.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Grid = Annotated[
+    str | None, typer.Option(help="Rows x columns of the tokens, as 16x16; the rest come before.")
+]
+ProfileFolder = Annotated[Path | None, typer.Option("--profile", help="A calibrated profile.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+Name = Annotated[str | None, typer.Option(help="The tensor of a .safetensors file.")]
+FeatureFiles = Annotated[list[Path], typer.Argument(help="Feature files.")]
+
+
+@app.command()
+def calibrate(
+    files: FeatureFiles,
+    out: Annotated[Path, typer.Option(help="The profile's folder.")],
+    grid: Grid = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn a profile from features of one model and split.
+
+    Example: featurewire-codec calibrate train-*.npy --out profiles/layers.4 --grid 16x16
+    """
+    from .profile import Profile
+
+    sources = _read_all(files, None, _parse_grid(grid))
+    grids = {source.grid for source in sources}
+    if len(grids) > 1:
+        raise FeatureError(f"the files have different grids: {sorted(map(str, grids))}")
+    arrays = [array for source in sources for array in source.arrays]
+    with _waiting("calibrating"), warnings.catch_warnings(record=True) as caught:
+        profile = Profile.calibrate(arrays, grid=grids.pop())
+    for warning in caught:
+        print(f"featurewire-codec: {warning.message}", file=sys.stderr)
+    profile.save_pretrained(out)
+    rates = profile.report["bpfp_by_mode_and_snr_db"]
+    if as_json:
+        print(json.dumps({"profile": str(out), "digest": profile.digest} | profile.report))
+        return
+    print(f"{out}: {profile.channels} channels, digest {profile.digest[:16]}")
+    columns = [f"BPFP at {snr_db} dB" for snr_db in next(iter(rates.values()))]
+    rows = [[mode, *(f"{rate:.3f}" for rate in by_snr.values())] for mode, by_snr in rates.items()]
+    _print_table(["mode", *columns], rows)
+
+
+@app.command()
+def encode(
+    file: Annotated[Path, typer.Argument(help="A feature file with one sample.")],
+    out: Annotated[Path, typer.Option(help="The bitstream, .fw.")],
+    profile: ProfileFolder = None,
+    snr_db: Annotated[float, typer.Option("--snr-db", help="Quality in dB.")] = 25.0,
+    grid: Grid = None,
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Encode one feature to a bitstream.
+
+    Example: featurewire-codec encode feature.npy --out feature.fw --snr-db 20
+    """
+    from .codec import FeatureCodec
+
+    sources = _read_all([file], name, _parse_grid(grid))
+    arrays = [array for source in sources for array in source.arrays]
+    if len(arrays) != 1:
+        raise FeatureError(f"{file} holds {len(arrays)} features, one can be encoded (--name)")
+    data = FeatureCodec(_load_profile(profile)).encode(arrays[0], snr_db, sources[0].grid)
+    out.write_bytes(data)
+    bpfp = 8 * len(data) / arrays[0].size
+    if as_json:
+        print(json.dumps({"out": str(out), "bytes": len(data), "bpfp": bpfp}))
+    else:
+        print(f"{out}: {len(data)} bytes, {bpfp:.3f} bits a feature")
+
+
+@app.command()
+def decode(
+    file: Annotated[Path, typer.Argument(help="A bitstream, .fw.")],
+    out: Annotated[Path, typer.Option(help="The feature, .npy or .safetensors.")],
+    profile: ProfileFolder = None,
+) -> None:
+    """Decode a bitstream to a feature file.
+
+    Example: featurewire-codec decode feature.fw --out feature.npy --profile profiles/layers.4
+    """
+    from .codec import FeatureCodec
+    from .files import write_feature
+
+    feature = FeatureCodec(_load_profile(profile)).decode(file.read_bytes()).numpy()
+    write_feature(out, feature)
+    print(f"{out}: {feature.shape[0]} tokens x {feature.shape[1]} channels, float32")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A bitstream, .fw.")], as_json: AsJson = False
+) -> None:
+    """Show a bitstream's header and chunks; no profile is needed.
+
+    Example: featurewire-codec inspect feature.fw --json
+    """
+    from .inspection import inspect as read
+    from .quantiser import step_size
+
+    found = read(file.read_bytes())
+    header = found.header
+    facts: dict[str, Any] = {
+        "tokens": header.tokens,
+        "channels": header.channels,
+        "grid": header.grid,
+        "step": step_size(header.step_exponent),
+        "profile": header.profile.hex() if header.profile else None,
+        "energy": header.energy,
+        "header_bytes": found.header_bytes,
+        "bytes": found.bytes,
+        "bpfp": found.bpfp,
+    }
+    chunks = [
+        {"first": c.tokens.start, "tokens": len(c.tokens), "bytes": c.bytes, "plain": c.plain}
+        for c in found.chunks
+    ]
+    if as_json:
+        print(json.dumps(facts | {"chunks": chunks}))
+        return
+    for name, value in facts.items():
+        print(f"{name.replace('_', ' ')}: {value}")
+    _print_table(
+        ["tokens", "bytes", "by profile"],
+        [
+            [f"{c.tokens.start}-{c.tokens.stop - 1}", str(c.bytes), "no" if c.plain else "yes"]
+            for c in found.chunks
+        ],
+    )
+
+
+@app.command()
+def evaluate(
+    files: FeatureFiles,
+    profile: ProfileFolder = None,
+    snr_db: Annotated[str, typer.Option("--snr-db", help="SNRs in dB.")] = "10,15,20,25",
+    grid: Grid = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure bits a feature, the SNR reached, and speed.
+
+    Example: featurewire-codec evaluate test-*.npy --profile profiles/layers.4 --snr-db 15,25
+    """
+    from .codec import FeatureCodec
+    from .evaluation import evaluate as measure
+
+    try:
+        wanted = [float(part) for part in snr_db.split(",")]
+    except ValueError:
+        raise FeatureError(f"--snr-db is {snr_db!r}, not numbers such as 10,15,20,25") from None
+    codec = FeatureCodec(_load_profile(profile))
+    sources = _read_all(files, None, _parse_grid(grid))
+    results = _progress(wanted, "evaluating", lambda each: measure(codec, sources, each))
+    if as_json:
+        print(json.dumps([vars(result) for result in results]))
+        return
+    digits = 1, 3, 2, 1, 1
+    _print_table(
+        ["asked dB", "BPFP", "SNR dB", "encode Mfeatures/s", "decode Mfeatures/s"],
+        [
+            [
+                f"{figure:.{places}f}"
+                for figure, digits in zip(vars(r).values(), _DIGITS, strict=True)
+            ]
+            for r in results
+        ],
+    )
+
+
+@app.command()
+def train(
+    files: FeatureFiles,
+    out: Annotated[Path, typer.Option(help="The tables, .safetensors.")],
+) -> None:
+    """Train the universal entropy tables on features of several models.
+
+    Each file is a source of its own; give samples on a grid as [samples, rows, columns, channels].
+
+    Example: featurewire-codec train text.npy latents.npy --out tables.safetensors
+    """
+    from .tables import Histograms, save_tables
+    from .training import Source, count_source
+
+    histograms = Histograms.zeros()
+    sources = [Source(s.name, s.arrays, s.grid) for s in _read_all(files, None, None)]
+    _progress(sources, "training", lambda source: count_source(histograms, source))
+    save_tables(histograms, out)
+    print(f"{out}: tables of {int(histograms.magnitudes.sum())} weighted coefficients")
+
+
+def main() -> None:
+    """Run the command line; bad input exits 2 with one sentence."""
+    started = time.perf_counter()
+    try:
+        code = app(standalone_mode=False)
+    except (CodecError, OSError) as error:
+        _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        _refuse(f"stopped after {time.perf_counter() - started:.0f} s")
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's usage errors have no public class
+            raise
+        _refuse(error.format_message())
+    else:
+        sys.exit(code or 0)
+
+
+def _refuse(sentence: str) -> None:
+    print(f"featurewire-codec: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _read_all(
+    files: Sequence[Path], name: str | None, grid: tuple[int, int] | None
+) -> "list[Samples]":
+    from .files import read_samples
+
+    return [samples for file in files for samples in read_samples(file, name, grid)]
+
+
+def _load_profile(folder: Path | None) -> "Profile | None":
+    from .profile import Profile
+
+    return Profile.from_pretrained(folder) if folder else None
+
+
+def _parse_grid(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal()):
+        raise FeatureError(f"--grid is {text!r}, not rows x columns such as 16x16")
+    return int(rows), int(columns)
+
+
+def _progress(items: Iterable[Item], title: str, work: Callable[[Item], Any]) -> list[Any]:
+    """Do the work on every item, under a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    bar = track(list(items), title, console=console, disable=not console.is_terminal)
+    return [work(item) for item in bar]
+
+
+def _waiting(title: str) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True).status(title)
+
+
+def _print_table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The decoder: pieces of a bitstream in, tokens out as their chunks complete."""
+
+from bisect import bisect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bitstream import DIGEST_BYTES, Chunk, Header, read_chunk, read_chunk_length, read_header
+from .block_dct import BlockDct
+from .coefficients import decode_indices
+from .errors import BitstreamError, ChunkError, ProfileError
+from .profile import Profile
+from .quantiser import dequantise
+from .tables import load_tables
+from .transform import Geometry, Transform, plain_transform
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Rows(NamedTuple):
+    """Decoded tokens: which ones, and their values torch.float32[len(tokens), channels]."""
+
+    tokens: range
+    values: "torch.Tensor"
+
+
+class Decoder:
+    """Decodes one bitstream that arrives in pieces of any size, yielding tokens as they complete.
+
+    Chunks may arrive in any order after the header. A damaged chunk raises a ChunkError; feeding
+    on (also with `b""`) goes on behind it. Any other BitstreamError ends the bitstream.
+    """
+
+    def __init__(self, profile: Profile | None = None) -> None:
+        """`header` is None until the header has arrived."""
+        self.profile = profile
+        self.header: Header | None = None
+        self._header_bytes = b""
+        self._buffer = bytearray()
+        self._done: list[tuple[int, int]] = []
+
+    def feed(self, data: bytes) -> Iterator[Rows]:
+        """Take the next bytes; the iterator yields what they complete.
+
+        Raises (while iterating):
+            ChunkError: one chunk is damaged, repeated or out of place.
+            BitstreamError: the bytes are no bitstream.
+            ProfileError: the bitstream was made with another profile.
+        """
+        self._buffer += data
+        return self._drain()
+
+    def finish(self) -> None:
+        """Check that the bitstream was complete.
+
+        Raises:
+            BitstreamError: tokens are missing, or bytes are left over.
+        """
+        if self.header is None:
+            raise BitstreamError(
+                f"the bitstream ends in its header, after {len(self._buffer)} bytes"
+            )
+        seen = sum(stop - start for start, stop in self._done)
+        if seen < self.header.tokens:
+            raise BitstreamError(f"{self.header.tokens - seen} of {self.header.tokens} tokens miss")
+        if self._buffer:
+            raise BitstreamError(f"{len(self._buffer)} bytes follow the last chunk")
+
+    def _drain(self) -> Iterator[Rows]:
+        import torch
+
+        if self.header is None:
+            found = read_header(bytes(self._buffer[:64]))
+            if found is None:
+                return
+            header, length = found
+            self._check_profile(header)
+            self.header, self._header_bytes = header, bytes(self._buffer[:length])
+            del self._buffer[:length]
+        while self._buffer:
+            length_or_none = read_chunk_length(bytes(self._buffer[:16]), self.header)
+            if length_or_none is None or length_or_none > len(self._buffer):
+                return
+            data = bytes(self._buffer[:length_or_none])
+            del self._buffer[:length_or_none]
+            tokens, values = self._decode_chunk(data, self.header)
+            yield Rows(tokens, torch.from_numpy(values))
+
+    def _check_profile(self, header: Header) -> None:
+        if header.profile is None:
+            return
+        if self.profile is None:
+            raise ProfileError(
+                f"the bitstream needs the profile {header.profile.hex()}, none is set"
+            )
+        own = bytes.fromhex(self.profile.digest)[:DIGEST_BYTES]
+        if own != header.profile:
+            raise ProfileError(
+                f"the bitstream needs the profile {header.profile.hex()}, this is {own.hex()}"
+            )
+        if header.channels != self.profile.channels:
+            raise BitstreamError(
+                f"the bitstream has {header.channels} channels, its profile {self.profile.channels}"
+            )
+
+    def _decode_chunk(self, data: bytes, header: Header) -> tuple[range, NDArray[np.float32]]:
+        chunk = read_chunk(data, header, self._header_bytes)
+        tokens = chunk.tokens
+        name = f"tokens {tokens.start} to {tokens.stop - 1}"
+        place = bisect(self._done, (tokens.start, tokens.stop))
+        before, after = self._done[max(place - 1, 0) : place], self._done[place : place + 1]
+        if any(stop > tokens.start for _, stop in before) or any(
+            start < tokens.stop for start, _ in after
+        ):
+            raise ChunkError(f"{name}: some of them have already arrived")
+        try:
+            values = self._decode_values(chunk, header)
+        except BitstreamError as error:
+            raise ChunkError(f"{name}: {error}") from error
+        self._done.insert(place, (tokens.start, tokens.stop))
+        return tokens, values
+
+    def _decode_values(self, chunk: Chunk, header: Header) -> NDArray[np.float32]:
+        geometry = Geometry(header.tokens, header.channels, header.grid)
+        transform: Transform = plain_transform(header.channels)
+        offsets = None
+        if not chunk.plain:
+            if header.profile is None or self.profile is None:
+                raise BitstreamError("a chunk needs a profile, the header names none")
+            transform, offsets = self.profile.transform, self.profile.offsets
+            if isinstance(transform, BlockDct) and header.grid is None:
+                raise BitstreamError("a chunk needs a grid, the header has none")
+        layout = transform.layout(geometry, chunk.tokens)
+        if layout is None:
+            raise BitstreamError("the chunk does not start and end with bands of blocks")
+        indices, classes = decode_indices(chunk, layout, offsets, header.step_exponent)
+        centroids = load_tables().centroids
+        with np.errstate(over="ignore", invalid="ignore"):
+            coefficients = dequantise(indices, classes, header.step_exponent, centroids)
+            values = transform.inverse(coefficients, geometry, chunk.tokens)
+        if not np.isfinite(values).all():
+            raise BitstreamError("the values are beyond float32")
+        return values
