@@ -187,7 +187,7 @@ def evaluate(
         [
             [
                 f"{figure:.{places}f}"
-                for figure, digits in zip(vars(r).values(), _DIGITS, strict=True)
+                for figure, places in zip(vars(r).values(), digits, strict=True)
             ]
             for r in results
         ],
