@@ -17,16 +17,13 @@ from featurewire_models.errors import (
 )
 from featurewire_models.features import Features
 from featurewire_models.halves import Cache, Head, Model, Tail
+from featurewire_models.image_processor import ImageProcessor
 from featurewire_models.info import ModelInfo, describe
 from featurewire_models.loading import load_head, load_model, load_tail
 from featurewire_models.outputs import Outputs, outputs_to_tensors, tensors_to_outputs
-from featurewire_models.processor import (
-    ImageProcessor,
-    Processor,
-    PromptProcessor,
-    TextProcessor,
-    load_processor,
-)
+from featurewire_models.processor import Processor, load_processor
+from featurewire_models.prompt_processor import PromptProcessor
+from featurewire_models.text_processor import TextProcessor
 
 __all__ = [
     "ArchitectureError",

@@ -129,6 +129,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def has_t5(info: ModelInfo) -> bool:
+    """Whether a Stable Diffusion 3 folder has the third text encoder; many leave it out."""
+    entry = read_json(info.path / "model_index.json").get("text_encoder_3")
+    return isinstance(entry, list) and bool(entry) and entry[0] is not None
+
+
 def _architecture(config: Any) -> str:
     return str((config.architectures or ["no architecture"])[0])
 

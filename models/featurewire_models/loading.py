@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from featurewire_models.bert import load_bert, load_bert_head, load_bert_tail
@@ -9,7 +12,6 @@ from featurewire_models.dinov2 import load_dinov2, load_dinov2_head, load_dinov2
 from featurewire_models.halves import Head, Model, Tail
 from featurewire_models.info import describe
 from featurewire_models.llama import load_llama, load_llama_head, load_llama_tail
-from featurewire_models.sd3 import load_sd3, load_sd3_head, load_sd3_tail
 from featurewire_models.split import check_split
 from featurewire_models.weights import place
 
@@ -39,6 +41,9 @@ def load_head(
         case "bert":
             return load_bert_head(info, task, split, placement)
         case "sd3":
+            with diffusers_unheard():
+                from featurewire_models.sd3 import load_sd3_head
+
             return load_sd3_head(info, task, split, placement)
 
 
@@ -63,6 +68,9 @@ def load_tail(
         case "bert":
             return load_bert_tail(info, task, split, placement)
         case "sd3":
+            with diffusers_unheard():
+                from featurewire_models.sd3 import load_sd3_tail
+
             return load_sd3_tail(info, task, split, placement)
 
 
@@ -85,4 +93,22 @@ def load_model(
         case "bert":
             return load_bert(info, task, placement)
         case "sd3":
+            with diffusers_unheard():
+                from featurewire_models.sd3 import load_sd3
+
             return load_sd3(info, task, placement)
+
+
+@contextmanager
+def diffusers_unheard() -> Iterator[None]:
+    """For importing diffusers, only when it is needed as it takes seconds.
+
+    It makes transformers warn that torchvision is absent, which nothing here uses.
+    """
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
 from featurewire_models.errors import ArchitectureError, InputError
-from featurewire_models.info import ModelInfo, read_config, read_json
+from featurewire_models.info import ModelInfo, has_t5, read_config, read_json
 from featurewire_models.weights import Checkpoint, Placement, fill, skeleton
 
 DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
@@ -83,12 +83,6 @@ def read_decoder(info: ModelInfo, placement: Placement) -> Any:
         return vae
 
     return _read_part(info, "vae", without_encoder, placement)
-
-
-def has_t5(info: ModelInfo) -> bool:
-    """Whether the folder has the third text encoder; many leave it out."""
-    entry = read_json(info.path / "model_index.json").get("text_encoder_3")
-    return isinstance(entry, list) and bool(entry) and entry[0] is not None
 
 
 def _read_encoder(
