@@ -1,0 +1,262 @@
+"""The commands against a server process: answers, accounts, and one plain sentence on bad input."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from featurewire_bench.process import ServerProcess
+from featurewire_client.cli import main as client_main
+from featurewire_models import load_model, load_processor
+from featurewire_server.cli import main as server_main
+from PIL import Image
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess(["tiny-llama3", "tiny-dinov2"]) as process:
+        yield process
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Run:
+    """Runs a command's main as its script would: exit status, stdout, stderr."""
+
+    def call(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def featurewire(run, server) -> Callable[..., tuple[int, str, str]]:
+    """A client command against the server process."""
+    return lambda *arguments: run(client_main, *arguments, "--server", server.address)
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    path = tmp_path / "picture.png"
+    shades = np.random.default_rng(0).integers(0, 255, (48, 96, 3), dtype=np.uint8)
+    Image.fromarray(shades).save(path)
+    return path
+
+
+def sentence(err: str) -> str:
+    """The one line that a person reads, which names no file of the program's."""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def test_generate_streams_the_unsplit_models_text_and_accounts_for_it(featurewire):
+    status, out, err = featurewire(
+        "generate", "tiny-llama3", "Return the number", "--max-tokens", 8, "--codec", "float32"
+    )
+    assert status == 0
+    processor = load_processor("tiny-llama3")
+    model = load_model("tiny-llama3")
+    ids = processor.inputs("Return the number")["input_ids"]
+    cache, expected = model.new_cache(), []
+    for _ in range(8):
+        ids = model({"input_ids": ids}, cache=cache).logits[:, -1:].argmax(-1)
+        expected.append(int(ids))
+    assert out == processor.decode(expected) + "\n"
+    assert re.search(r"sent \d+ bytes .* 8 tokens", err)
+
+
+def test_generate_as_json_gives_text_and_account(featurewire):
+    status, out, _ = featurewire(
+        "generate", "tiny-llama3", "If the list", "--max-tokens", 4, "--json"
+    )
+    answer = json.loads(out)
+    assert status == 0
+    assert answer["stats"]["tokens"] == 4
+    assert answer["stats"]["sent_bytes"] < answer["stats"]["float16_bytes"]
+
+
+def test_the_same_seed_gives_the_same_text_and_another_one_another(featurewire):
+    def text(seed: int) -> str:
+        options = ("--temperature", 1, "--seed", seed, "--max-tokens", 12, "--json")
+        return json.loads(featurewire("generate", "tiny-llama3", "The", *options)[1])["text"]
+
+    assert text(1) == text(1)
+    assert len({text(seed) for seed in range(4)}) > 1
+
+
+def test_a_stop_string_ends_the_text_before_it(featurewire):
+    whole = featurewire("generate", "tiny-llama3", "The", "--max-tokens", 20)[1]
+    word = whole.split()[3]
+    cut = featurewire("generate", "tiny-llama3", "The", "--max-tokens", 20, "--stop", word)[1]
+    assert whole.startswith(cut.rstrip("\n"))
+    assert word not in cut
+
+
+@pytest.mark.parametrize(("task", "kind"), [("segmentation", "classes"), ("depth", "values")])
+def test_infer_gives_a_map_of_the_pictures_own_size(featurewire, picture, tmp_path, task, kind):
+    target = tmp_path / "map.npy"
+    status, out, err = featurewire("infer", "tiny-dinov2", picture, "--task", task, "--out", target)
+    assert status == 0
+    assert f"48 x 96 {kind}" in out
+    assert np.load(target).shape == (48, 96)
+    assert "bits each" in err
+
+
+def test_infer_gives_a_label_as_json(featurewire, picture):
+    status, out, _ = featurewire("infer", "tiny-dinov2", picture, "--json")
+    answer = json.loads(out)
+    assert status == 0
+    assert answer["result"]["label"] in "zero one two three four five six seven eight nine"
+    assert answer["stats"]["features"] > 0
+
+
+def test_models_lists_what_the_server_has(featurewire):
+    status, out, _ = featurewire("models", "--json")
+    assert status == 0
+    assert [row["model"] for row in json.loads(out)] == ["tiny-llama3", "tiny-dinov2"]
+    assert "tiny-llama3" in featurewire("models")[1]
+
+
+def test_plan_measures_every_split_point_and_names_the_fastest(featurewire):
+    status, out, _ = featurewire("plan", "tiny-dinov2", "--runs", 1, "--json")
+    answer = json.loads(out)
+    served = json.loads(featurewire("models", "--json")[1])
+    assert status == 0
+    assert [row["split"] for row in answer["rows"]] == served[1]["splits"]
+    fastest = min(answer["rows"], key=lambda row: row["total_ms"])
+    assert answer["best"] == fastest["split"]
+
+
+def test_a_profile_learned_from_own_data_is_served_fetched_and_cheaper(run, tmp_path, monkeypatch):
+    profile, cache = tmp_path / "profile", tmp_path / "cache"
+    data = tmp_path / "texts"
+    data.mkdir()
+    sources = sorted(Path(json.__file__).parent.glob("*.py"))
+    (data / "a.txt").write_text("\n".join(path.read_text() for path in sources))
+    options = ("--split", "layers.1", "--data", data, "--out", profile, "--limit", 40)
+    status, out, err = run(client_main, "calibrate", "tiny-llama3", *options)
+    assert status == 0, err
+    assert "--profile" in out
+    monkeypatch.setattr("featurewire_client.profiles.CACHE", cache)
+    with ServerProcess(["tiny-llama3"], ["--profile", str(profile)]) as process:
+        generate = (
+            "generate",
+            "tiny-llama3",
+            "The name of the module",
+            "--json",
+            "--max-tokens",
+            2,
+        )
+        place = ("--split", "layers.1", "--server", process.address)
+        with_profile = json.loads(run(client_main, *generate, *place)[1])["stats"]["bpfp"]
+        without = json.loads(run(client_main, *generate, *place, "--profile", "none")[1])
+        own = run(client_main, *generate, *place, "--profile", profile)
+        moved = ("--split", "layers.2", "--server", process.address, "--profile", profile)
+        wrong = run(client_main, *generate, *moved)
+    assert with_profile < without["stats"]["bpfp"]
+    assert own[0] == 0
+    assert len(list(cache.iterdir())) == 1
+    assert wrong[0] == 2
+    assert "learned at split 'layers.1', and 'layers.2' is asked for" in sentence(wrong[2])
+
+
+BAD_INPUT = {
+    "unknown model": (("generate", "no-such-model", "x"), "no-such-model"),
+    "model that the server lacks": (("generate", "tiny-sd3", "x"), "tiny-llama3, tiny-dinov2"),
+    "split point beyond the model": (
+        ("generate", "tiny-llama3", "x", "--split", "layers.99"),
+        "layers.0 to layers",
+    ),
+    "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "float16"),
+    "unknown task": (("infer", "tiny-dinov2", "x.png", "--task", "sorting"), "classification"),
+    "empty prompt": (("generate", "tiny-llama3", ""), "empty"),
+    "prompt over the context": (("generate", "tiny-llama3", "word " * 5000), "context is"),
+    "image that is not there": (("infer", "tiny-dinov2", "nowhere.png"), "nowhere.png"),
+    "image that is none": (("infer", "tiny-dinov2", __file__), "no image"),
+    "profile that is none": (("generate", "tiny-llama3", "x", "--profile", "/"), "set.json"),
+    "a folder to write to that is not there": (
+        ("infer", "tiny-llama3", "x", "--out", "/no/such/folder/x.json"),
+        "cannot be written",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_gets_one_sentence_and_status_2_and_the_server_goes_on(featurewire, case):
+    arguments, said = BAD_INPUT[case]
+    status, _, err = featurewire(*arguments)
+    assert status == 2
+    assert said in (sentence(err) if "--codec" not in arguments else err)
+    assert featurewire("models")[0] == 0
+
+
+def test_no_server_is_one_sentence_naming_the_address(run):
+    arguments = ("generate", "tiny-llama3", "x", "--server", "127.0.0.1:9")
+    status, _, err = run(client_main, *arguments)
+    assert status == 2
+    assert "no server answers at 127.0.0.1:9" in sentence(err)
+
+
+BAD_START = {
+    "unknown model": (("--model", "no-such-model"), "no-such-model"),
+    "split point beyond the model": (
+        ("--model", "tiny-llama3", "--split", "layers.99"),
+        "layers.0",
+    ),
+    "folder that is no model": (("--model", "/tmp"), "/tmp"),
+    "address that is none": (("--model", "tiny-llama3", "--listen", "nowhere"), "nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_START)
+def test_a_server_that_cannot_start_says_why_and_exits_2(run, case):
+    arguments, said = BAD_START[case]
+    status, _, err = run(server_main, *arguments, "--metrics-port", 0)
+    assert status == 2
+    assert said in sentence(err)
+
+
+def test_a_port_in_use_is_one_sentence_and_status_2(run, server):
+    options = ("--model", "tiny-llama3", "--metrics-port", 0)
+    status, _, err = run(server_main, *options, "--listen", server.address)
+    assert status == 2
+    assert f"cannot listen on address {server.address}: it is in use" in sentence(err)
+
+
+def test_a_metrics_port_in_use_is_one_sentence_and_status_2(run, server):
+    port = server.address.split(":")[1]
+    options = ("--model", "tiny-llama3", "--listen", "127.0.0.1:0")
+    status, _, err = run(server_main, *options, "--metrics-port", port)
+    assert status == 2
+    assert f"cannot listen on metrics address 127.0.0.1:{port}" in sentence(err)
+
+
+def test_sigterm_ends_the_server_cleanly():
+    with ServerProcess(["tiny-llama3"]) as process:
+        process._process.send_signal(signal.SIGTERM)
+        assert process._process.wait(20) == 0
+        assert "stopped after" in process.log()
+
+
+@pytest.mark.parametrize("script", ["featurewire", "featurewire-server"])
+def test_the_installed_scripts_show_help_with_an_example(script):
+    path = Path(sys.executable).parent / script
+    command = [path, "generate", "--help"] if script == "featurewire" else [path, "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert f"Example: {script}" in shown.stdout
