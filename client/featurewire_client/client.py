@@ -243,9 +243,8 @@ class SplitClient:
                 )
                 if self._session is None or self._session.ended:
                     self._session = await self._open()
-                features = coded.features
                 reply = await self._session.request(
-                    features.tensors, coded.samples, features.uncoded, sampling, outputs
+                    coded.features, coded.samples, sampling, outputs
                 )
         except BaseException as error:
             # an answer may still be under way: this stream can serve no further request

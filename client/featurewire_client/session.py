@@ -1,7 +1,7 @@
 """One stream to the server: features in, outputs or a token and the server's account out."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import join_outputs, pack
+from featurewire_models import Features
 
 from featurewire_client.connection import Connection
 from featurewire_client.errors import ClientError, SessionError, client_error
@@ -59,18 +60,16 @@ class Session:
 
     async def request(
         self,
-        tensors: Mapping[str, torch.Tensor],
+        features: Features,
         coded: Iterable[CodedSample],
-        uncoded: Mapping[str, torch.Tensor],
         sampling: pb.Sampling | None = None,
         outputs: Sequence[str] = (),
     ) -> Reply:
         """Sends one feature and waits for its answer.
 
         Args:
-            tensors: the coded tensors `[batch, tokens, channels]`; only their shapes are used.
-            coded: their samples in order.
-            uncoded: tensors that travel as they are.
+            features: of the coded tensors only the shapes and grids are used.
+            coded: the samples of its tensors, in order.
             sampling: set for a step of a generation.
             outputs: names of the outputs wanted; none: all.
 
@@ -81,10 +80,10 @@ class Session:
         begin = pb.Begin(
             request=self._requests,
             tensors=[
-                pb.CodedTensor(name=name, batch=t.shape[0], tokens=t.shape[1], channels=t.shape[2])
-                for name, t in tensors.items()
+                _describe(name, tensor, features.grids.get(name, (0, 0)))
+                for name, tensor in features.tensors.items()
             ],
-            uncoded=pack(uncoded),
+            uncoded=pack(features.uncoded),
             sampling=sampling,
             outputs=outputs,
         )
@@ -171,3 +170,16 @@ class Session:
             return SessionError(f"the server at {address} ended the session")
         empty = grpc.aio.Metadata()
         return client_error(grpc.aio.AioRpcError(code, empty, trailers, details=details), address)
+
+
+def _describe(name: str, tensor: torch.Tensor, grid: tuple[int, int]) -> pb.CodedTensor:
+    batch, tokens, channels = tensor.shape
+    rows, columns = grid
+    return pb.CodedTensor(
+        name=name,
+        batch=batch,
+        tokens=tokens,
+        channels=channels,
+        grid_rows=rows,
+        grid_columns=columns,
+    )

@@ -1,7 +1,7 @@
 """The same client without `async`, for notebooks and scripts: one event loop on its own thread."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,7 +27,7 @@ class SyncSplitClient:
     """
 
     def __init__(self, address: str, model: str, **options: Any) -> None:
-        self._make = lambda: SplitClient(address, model, **options)
+        self._make: Callable[[], SplitClient] = lambda: SplitClient(address, model, **options)
 
     def __enter__(self) -> Self:
         self._loop = new_event_loop()

@@ -137,6 +137,11 @@ class Session:
             tensors={
                 tensor.name: self._decode(tensor, coded[tensor.name]) for tensor in begin.tensors
             },
+            grids={
+                tensor.name: (tensor.grid_rows, tensor.grid_columns)
+                for tensor in begin.tensors
+                if tensor.grid_rows and tensor.grid_columns
+            },
             uncoded=unpack(begin.uncoded),
         )
         decoded = time.perf_counter()

@@ -111,16 +111,20 @@ class RawTensor(_message.Message):
     def __init__(self, name: _Optional[str] = ..., data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class CodedTensor(_message.Message):
-    __slots__ = ("name", "batch", "tokens", "channels")
+    __slots__ = ("name", "batch", "tokens", "channels", "grid_rows", "grid_columns")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    GRID_ROWS_FIELD_NUMBER: _ClassVar[int]
+    GRID_COLUMNS_FIELD_NUMBER: _ClassVar[int]
     name: str
     batch: int
     tokens: int
     channels: int
-    def __init__(self, name: _Optional[str] = ..., batch: _Optional[int] = ..., tokens: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
+    grid_rows: int
+    grid_columns: int
+    def __init__(self, name: _Optional[str] = ..., batch: _Optional[int] = ..., tokens: _Optional[int] = ..., channels: _Optional[int] = ..., grid_rows: _Optional[int] = ..., grid_columns: _Optional[int] = ...) -> None: ...
 
 class InferRequest(_message.Message):
     __slots__ = ("handshake", "begin", "chunk")
