@@ -50,14 +50,14 @@ def demo(
 ) -> None:
     from featurewire_bench import figures
     from featurewire_bench.bundled import demo_workloads
-    from featurewire_bench.demo import SNR_DB, DemoConfig, document, run_demo, write_json
+    from featurewire_bench.demo import SNR_DB, DemoConfig, document, remarks, run_demo, write_json
     from featurewire_bench.showcase import write_pictures
 
     config = DemoConfig(LinkConfig(rate_mbit, rtt_ms), SNR_DB if snr_db is None else snr_db)
     figures.require_matplotlib()
     out.mkdir(parents=True, exist_ok=True)
     workloads = demo_workloads(samples)
-    with steps(1 + 2 * len(workloads)) as progress:
+    with steps(1 + len(workloads)) as progress:
         comparisons = asyncio.run(run_demo(config, workloads, progress))
     content = document(config, comparisons)
     write_json(out / "demo.json", content)
@@ -67,9 +67,8 @@ def demo(
         print(json.dumps(content))
         return
     title = f"Split inference over {rate_mbit:g} Mbit/s and {rtt_ms:g} ms round trip"
-    notes = [f"{c.workload.title}: {c.remark}" for c in comparisons]
     screen = console()
-    screen.print(demo_table([c.row for c in comparisons], title, "\n".join(notes)))
+    screen.print(demo_table([c.row for c in comparisons], title, remarks(comparisons)))
     screen.print(f"features at {config.snr_db:g} dB SNR; pictures and demo.json in {out}/")
 
 
@@ -105,7 +104,7 @@ def sweep(
         workloads=only(demo_workloads(samples), model, task),
     )
     out.mkdir(parents=True, exist_ok=True)
-    with steps(grid.points) as progress:
+    with steps(len(grid.workloads) * len(grid.links)) as progress:
         runs = asyncio.run(run_sweep(grid, progress))
     write_csv(out / "sweep.csv", runs)
     write_json(out / "sweep.json", {"runs": [asdict(run) for run in runs]})
@@ -113,7 +112,7 @@ def sweep(
     if as_json:
         print(json.dumps({"runs": [asdict(run) for run in runs]}))
         return
-    console().print(runs_table(runs, f"{grid.points} runs; files in {out}/"))
+    console().print(runs_table(runs, f"{len(runs)} runs; files in {out}/"))
 
 
 CODECS_HELP = """

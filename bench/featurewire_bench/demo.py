@@ -11,9 +11,10 @@ from typing import Any
 
 from featurewire_bench.account import Row, Run
 from featurewire_bench.link import LinkConfig
+from featurewire_bench.measurement import Way, run_workload
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
-from featurewire_bench.workload import Way, Workload, run_workload
+from featurewire_bench.workload import Workload
 
 SNR_DB = 25.0  # features this close to the head's own leave every task's metric where it was
 Progress = Callable[[str], None]  # told what begins
@@ -84,14 +85,18 @@ async def _compare(
     address: str,
     progress: Progress,
 ) -> Comparison:
-    runs = {}
-    for codec in ("featurewire", "float16"):
-        progress(f"{workload.model}, {workload.title}: {codec}")
-        way = Way(codec, config.snr_db)
-        runs[codec] = await run_workload(workload, address, way, config.link)
-    ours, outputs = runs["featurewire"]
-    plain, _ = runs["float16"]
+    progress(f"{workload.model}: {workload.title}")
+    ways = (Way("featurewire", config.snr_db), Way("float16"))
+    (ours, outputs), (plain, _) = await run_workload(workload, address, ways, config.link)
     return Comparison(workload, ours, plain, workload.score(unsplit), outputs, unsplit)
+
+
+def remarks(comparisons: Sequence[Comparison]) -> str:
+    """What to say below the table, a line for all tasks of which the same is to be said."""
+    tasks: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        tasks.setdefault(comparison.remark, []).append(comparison.workload.title)
+    return "\n".join(f"{', '.join(names)}: {remark}" for remark, names in tasks.items())
 
 
 def document(config: DemoConfig, comparisons: Sequence[Comparison]) -> dict[str, Any]:

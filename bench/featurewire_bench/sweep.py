@@ -10,9 +10,10 @@ from featurewire.wire.coder import CODECS
 from featurewire_bench.account import Run
 from featurewire_bench.errors import LinkError
 from featurewire_bench.link import LinkConfig
+from featurewire_bench.measurement import Way, run_workload
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
-from featurewire_bench.workload import Way, Workload, run_workload
+from featurewire_bench.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,6 @@ class Grid:
     workloads: Sequence[Workload]
     links: Sequence[LinkConfig]
     ways: Sequence[Way]
-
-    @property
-    def points(self) -> int:
-        """The number of runs."""
-        return len(self.workloads) * len(self.links) * len(self.ways)
 
 
 def ways(codecs: Sequence[str], snrs_db: Sequence[float]) -> list[Way]:
@@ -53,15 +49,14 @@ async def run_sweep(grid: Grid, progress: Callable[[str], None]) -> list[Run]:
         ClientError, ModelError, CodecError: a request fails.
     """
     models = list(dict.fromkeys(workload.model for workload in grid.workloads))
-    runs = []
+    runs = list[Run]()
     with ServerProcess(models) as server:
         for link in grid.links:
             async with Relay(server.address, link.rate_mbit, link.rtt_ms, link.jitter_ms) as relay:
                 for workload in grid.workloads:
-                    for way in grid.ways:
-                        progress(f"{link.rate_mbit:g} Mbit/s, {workload.title}, {way.codec}")
-                        run, _ = await run_workload(workload, relay.address, way, link)
-                        runs.append(run)
+                    progress(f"{link.rate_mbit:g} Mbit/s, {workload.model}: {workload.title}")
+                    measured = await run_workload(workload, relay.address, grid.ways, link)
+                    runs += [run for run, _ in measured]
     return runs
 
 

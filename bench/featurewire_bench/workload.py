@@ -12,12 +12,9 @@ import torch
 from featurewire_client import SplitClient
 from featurewire_models import load_model
 
-from featurewire_bench.account import InferenceStats, Run
-from featurewire_bench.link import LinkConfig
 from featurewire_bench.metrics import token_agreement
 
 Inputs = dict[str, torch.Tensor]
-FEWEST = 3  # inferences that a median is taken of; fewer samples are run again
 
 
 @dataclass(frozen=True)
@@ -144,51 +141,3 @@ class Generation(Workload):
             ids = torch.tensor([[token]])
         text: str = self.processor.decode(tokens)
         return text
-
-
-@dataclass(frozen=True)
-class Way:
-    """How features cross the link."""
-
-    codec: str  # "featurewire", "float16" or "float32"
-    snr_db: float = 25.0  # only "featurewire" has this knob
-
-    @property
-    def asked_snr_db(self) -> float | None:
-        """The knob's setting, None for a codec without it."""
-        return self.snr_db if self.codec == "featurewire" else None
-
-
-async def run_workload(
-    workload: Workload, address: str, way: Way, link: LinkConfig
-) -> tuple[Run, list[Any]]:
-    """Runs every sample, after a warm-up, in one session; the run and the outputs.
-
-    Raises:
-        ClientError, ModelError, CodecError: a request fails.
-    """
-    outputs, stats = list[Any](), list[InferenceStats]()
-    async with SplitClient(
-        address, model=workload.model, task=workload.task, codec=way.codec, snr_db=way.snr_db
-    ) as client:
-        await workload.warm_up(client)
-        for number in range(max(workload.size, FEWEST)):
-            output = await workload.ask(client, number % workload.size)
-            if number < workload.size:
-                outputs.append(output)
-            assert client.last_stats is not None
-            stats.append(client.last_stats)
-        split = client.split
-    run = Run.of(
-        stats,
-        model=workload.model,
-        task=workload.title,
-        split=split,
-        codec=way.codec,
-        snr_db=way.asked_snr_db,
-        rate_mbit=link.rate_mbit,
-        rtt_ms=link.rtt_ms,
-        metric=workload.metric,
-        value=workload.score(outputs),
-    )
-    return run, outputs
