@@ -165,6 +165,8 @@ def read_chunk(data: bytes, header: Header, header_bytes: bytes) -> Chunk:
         words = cursor.take(4 * cursor.varint(len(data) // 4, "words in a chunk"))
     except _CutShort:
         raise ChunkError("a chunk ends inside its fields") from None
+    except BitstreamError as error:
+        raise ChunkError(f"in a chunk {error}") from error
     return Chunk(
         tokens=range(first, first + count),
         plain=bool(flags & _PLAIN),

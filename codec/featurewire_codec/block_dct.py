@@ -155,7 +155,7 @@ def _width(geometry: Geometry) -> int:
     return geometry.grid[1]
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=2)
 def _band_cuts(geometry: Geometry, block: int) -> tuple[int, ...]:
     """Return the tokens at which a span may start or end."""
     if geometry.grid is None:
@@ -184,7 +184,7 @@ def _tiles(geometry: Geometry, span: range, block: int) -> tuple[int, list[_Tile
     return (prefix if span.start == 0 else 0), tiles
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=4)
 def _block_layout(geometry: Geometry, span: range, block: int) -> Layout | None:
     cuts = _band_cuts(geometry, block)
     if span.start not in cuts or span.stop not in cuts[1:]:

@@ -5,6 +5,7 @@
 Arrays up to the entropy coder (`coefficients` has its half), whose words the bitstream frames.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ from .profile import Profile
 from .quantiser import (
     MAX_STEP_EXPONENT,
     MIN_STEP_EXPONENT,
+    STEPS_PER_OCTAVE,
     dequantise,
     nearest_step_exponent,
     quantise,
@@ -86,14 +88,9 @@ class FeatureCodec:
         self._check(geometry, snr_db)
         own_energy = energy(array) if self.profile is None else None
         if self.profile is not None:
-            step_exponent = self.profile.step_exponent(snr_db)
+            step_exponent = _checked_step_exponent(self.profile.step_exponent(snr_db), snr_db)
         else:
             step_exponent = _search_step_exponent(array, own_energy or 1.0, snr_db)
-        if not MIN_STEP_EXPONENT <= step_exponent <= MAX_STEP_EXPONENT:
-            raise FeatureError(
-                f"an SNR of {snr_db} dB needs a step of 2^{step_exponent / 32:.0f}, beyond "
-                "2^-80 to 2^64: scale the feature"
-            )
         digest = bytes.fromhex(self.profile.digest)[:DIGEST_BYTES] if self.profile else None
         tokens, channels = geometry.tokens, geometry.channels
         header = Header(tokens, channels, step_exponent, grid, digest, own_energy)
@@ -151,7 +148,10 @@ class FeatureCodec:
         if self.profile is not None:
             transform = self.profile.transform
         for span in transform.spans(geometry, CHUNK_FEATURES):
-            chunk = self._encode_span(array[span.start : span.stop], geometry, span, header)
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # the quantiser refuses what it gives
+                chunk = self._encode_span(array[span.start : span.stop], geometry, span, header)
             yield lead + write_chunk(chunk, header, header_bytes)
             lead = b""
 
@@ -232,12 +232,22 @@ def _search_step_exponent(feature: NDArray[np.float32], own_energy: float, snr_d
     some = np.ascontiguousarray(feature[:: max(1, tokens * channels // _SEARCH_FEATURES)])
     layout = plain_transform(channels).layout(Geometry.of(some), range(len(some)))
     target = own_energy * 10 ** (-snr_db / 10)
-    step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * target)))
+    wanted = nearest_step_exponent(math.sqrt(12.0 * target))
+    step_exponent = _checked_step_exponent(wanted, snr_db)
     for _ in range(6):
         reached = distortion(some.ravel(), layout, None, step_exponent)
         octaves = 0.5 * np.log2(target / max(reached, 1e-300))
-        change = round(32 * float(np.clip(octaves, -2.0, 2.0)))
-        step_exponent += change
+        change = round(STEPS_PER_OCTAVE * float(np.clip(octaves, -2.0, 2.0)))
+        step_exponent = _checked_step_exponent(step_exponent + change, snr_db)
         if change == 0:
             break
+    return step_exponent
+
+
+def _checked_step_exponent(step_exponent: int, snr_db: float) -> int:
+    if not MIN_STEP_EXPONENT <= step_exponent <= MAX_STEP_EXPONENT:
+        raise FeatureError(
+            f"an SNR of {snr_db} dB needs a step of 2^{step_exponent / STEPS_PER_OCTAVE:.0f}, "
+            "beyond 2^-80 to 2^64: scale the feature"
+        )
     return step_exponent

@@ -26,15 +26,16 @@ def row_exponents(
     `magnitude` float32[n] is in steps, `level` int32[n] the level with exponents of zero.
     """
     lowest = int(level.min())
-    expected = 2.0 ** ((np.arange(lowest, int(level.max()) + 1) - UNIT_LEVEL) / LEVELS_PER_OCTAVE)
+    octaves = (np.arange(lowest, int(level.max()) + 1) - UNIT_LEVEL) / LEVELS_PER_OCTAVE
+    expected = 2.0 ** np.clip(octaves, -40.0, 100.0)  # within float32, its inverse too
     # A coefficient far below the step is zero whatever its row does; it has no say.
     weight = (expected**2 / (expected**2 + 0.05)).astype(np.float32)
     place = level - lowest
     ratio = np.minimum(magnitude * (1.0 / expected).astype(np.float32)[place], np.float32(_GIANT))
     total = np.bincount(row, weights=weight[place], minlength=rows)
     mean = np.bincount(row, weights=ratio * weight[place], minlength=rows) / (total + 1e-9)
-    octaves = np.log2(np.maximum(mean, 1e-6))
-    steps = np.rint(octaves * (LEVELS_PER_OCTAVE / _ROW_RESOLUTION)).astype(np.int32)
+    gain = np.log2(np.maximum(mean, 1e-6))
+    steps = np.rint(gain * (LEVELS_PER_OCTAVE / _ROW_RESOLUTION)).astype(np.int32)
     limit = _MAX_ROW_EXPONENT
     exponents: NDArray[np.int32] = np.clip(steps * _ROW_RESOLUTION, -limit, limit)
     # A scale off by r costs a Laplacian variable about (ln r)^2 / (2 ln 2) bits.

@@ -22,6 +22,7 @@ ESCAPE_LIMIT = 60.0
 MIN_TOKENS_FOR_CHANNEL_MEANS = 8
 # A constant feature has no variance; its energy is then this fraction of its power (100 dB down).
 ENERGY_FLOOR = 1e-10
+MIN_ENERGY, MAX_ENERGY = 1e-37, 1e37  # a float32 holds it
 
 
 def as_array(feature: "Feature") -> NDArray[np.float32]:
@@ -68,11 +69,21 @@ def energy(feature: NDArray[np.float32]) -> float:
 
     The variance is about the channel's mean, or about the single mean of all values when there are
     fewer than 8 tokens. E is above zero for every feature, so that a step can follow from it.
+
+    Raises:
+        FeatureError: the energy is beyond what a header can hold.
     """
-    clipped = clip_giants(feature).astype(np.float64)
+    with np.errstate(over="ignore"):
+        clipped = clip_giants(feature).astype(np.float64)
     mean = clipped.mean(axis=0) if _has_channel_means(feature) else clipped.mean()
     power = float(np.mean(clipped**2))
-    return max(float(np.mean((clipped - mean) ** 2)), ENERGY_FLOOR * power) or 1.0
+    scale = max(float(np.mean((clipped - mean) ** 2)), ENERGY_FLOOR * power) or 1.0
+    if not MIN_ENERGY <= scale <= MAX_ENERGY:
+        raise FeatureError(
+            f"the feature has an energy of {scale:.3g}, {MIN_ENERGY:g} to {MAX_ENERGY:g} is coded: "
+            "scale it"
+        )
+    return scale
 
 
 def _has_channel_means(feature: NDArray[np.float32]) -> bool:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .block_dct import BlockDct
 from .errors import ProfileError
 from .feature import Feature
+from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT
 from .transform import ChannelKlt, Identity, Transform
 
 FORMAT = 1
@@ -114,8 +115,8 @@ class Profile:
         except (OSError, ValueError, SafetensorError) as error:
             raise ProfileError(f"{folder} holds no profile: {error}") from error
         try:
-            profile = _build(config, tensors)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            profile = _build(dict(config), tensors)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProfileError(f"{folder} holds a damaged profile: {error!r}") from error
         if profile.digest != config.get("digest"):
             raise ProfileError(
@@ -182,6 +183,8 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
     snr_db = np.array(config["snr_db"], np.float64)
     if steps.shape != snr_db.shape or steps.ndim != 1 or len(steps) < 1:
         raise ValueError("the rate control has no steps, or not one SNR for each")
+    if not (steps.min() >= MIN_STEP_EXPONENT and steps.max() <= MAX_STEP_EXPONENT):
+        raise ValueError("a step of the rate control is out of range")
     if not (np.isfinite(snr_db).all() and (np.diff(snr_db) > 0).all()):
         raise ValueError("the SNRs of the rate control are not finite and rising")
     energy = float(config["energy"])

@@ -129,7 +129,7 @@ def ranges_between(cuts: Iterable[int]) -> list[range]:
     return [range(start, stop) for start, stop in pairwise(cuts)]
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=4)
 def _dense_layout(tokens: int, channels: int) -> Layout:
     row = np.repeat(np.arange(tokens, dtype=np.int32), channels)
     return Layout(tokens, row, np.tile(np.arange(channels, dtype=np.int32), tokens))

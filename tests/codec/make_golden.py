@@ -6,13 +6,12 @@ Each case starts from integers (indices and exponents), so the bytes are the sam
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
-
 from featurewire_codec import Profile
 from featurewire_codec.bitstream import Header, write_chunk, write_header
 from featurewire_codec.block_dct import BlockDct
 from featurewire_codec.coefficients import Scales, encode_indices
 from featurewire_codec.transform import Geometry, Identity, Transform, plain_transform
+from safetensors.numpy import save_file
 
 GOLDEN = Path(__file__).parent / "golden"
 NONE = np.zeros(0, np.int32)

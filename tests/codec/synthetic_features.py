@@ -1,0 +1,25 @@
+"""Synthetic features with what real ones have: correlated channels, uneven tokens, giants."""
+
+import numpy as np
+
+
+def make_tokens(seed: int, tokens: int, channels: int = 32, giants: bool = True) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(0).normal(size=(channels, channels))
+    scales = np.geomspace(3, 0.05, channels)
+    features = rng.laplace(size=(tokens, channels)) * scales @ np.linalg.qr(mixing)[0]
+    features *= np.exp(rng.normal(0, 0.4, (tokens, 1)))
+    if giants:
+        features[0, 3] = 900.0
+    return (features + np.arange(channels) / 8).astype(np.float32)
+
+
+def make_grid(seed: int, rows: int, cols: int, channels: int = 6, prefix: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    spectrum = np.fft.rfft2(rng.normal(size=(rows, cols, channels)), axes=(0, 1))
+    smooth = 1 / (
+        1 + 25 * np.hypot(*np.meshgrid(*map(np.fft.fftfreq, (rows, cols)), indexing="ij"))
+    )
+    plane = np.fft.irfft2(spectrum * smooth[:, : cols // 2 + 1, None], (rows, cols), axes=(0, 1))
+    tokens = plane.reshape(-1, channels) * np.geomspace(4, 0.5, channels)
+    return np.concatenate([rng.normal(size=(prefix, channels)) * 9, tokens]).astype(np.float32)

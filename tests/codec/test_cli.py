@@ -1,0 +1,108 @@
+"""The commands: what they write and print, and one sentence with exit 2 on bad input."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from featurewire_codec.cli import main
+from safetensors.torch import save_file
+from synthetic_features import make_grid, make_tokens
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["featurewire-codec", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return call
+
+
+def test_a_profile_is_calibrated_and_used_from_end_to_end(run):
+    np.save("train.npy", np.stack([make_tokens(seed, 64) for seed in range(10)]))
+    np.save("one.npy", make_tokens(99, 50))
+    code, out, _ = run("calibrate", "train.npy", "--out", "profile", "--json")
+    assert code == 0
+    assert json.loads(out)["tokens"] == 640
+    assert run("encode", "one.npy", "--out", "x.fw", "--profile", "profile")[0] == 0
+    code, out, _ = run("inspect", "x.fw", "--json")
+    assert json.loads(out)["chunks"][0]["tokens"] == 50
+    assert run("decode", "x.fw", "--out", "y.safetensors", "--profile", "profile")[0] == 0
+    code, out, _ = run("evaluate", "one.npy", "--profile", "profile", "--snr-db", "10,20", "--json")
+    assert [result["asked_db"] for result in json.loads(out)] == [10.0, 20.0]
+
+
+def test_grids_and_bfloat16_tensors_are_read(run):
+    latents = np.stack([make_grid(seed, 8, 8) for seed in range(6)]).reshape(6, 8, 8, 6)
+    save_file({"a": torch.from_numpy(latents).bfloat16(), "b": torch.ones(2, 6)}, "f.safetensors")
+    np.save("latents.npy", latents)
+    assert run("calibrate", "latents.npy", "--out", "p")[0] == 0
+    assert "6 channels" in run("calibrate", "latents.npy", "--out", "p")[1]
+    np.save("one.npy", latents[0].reshape(64, 6))
+    assert run("encode", "one.npy", "--out", "x.fw", "--profile", "p", "--grid", "8x8")[0] == 0
+    code, out, _ = run("encode", "f.safetensors", "--name", "b", "--out", "y.fw")
+    assert (code, out.startswith("y.fw: ")) == (0, True)
+
+
+def test_train_writes_tables(run):
+    np.save("tokens.npy", np.stack([make_tokens(seed, 128) for seed in range(16)]))
+    code, out, _ = run("train", "tokens.npy", "--out", "tables.safetensors")
+    assert (code, "weighted coefficients" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "command", ["calibrate", "encode", "decode", "inspect", "evaluate", "train"]
+)
+def test_every_command_shows_an_example(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"Example: featurewire-codec {command} " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["encode", "absent.npy", "--out", "x.fw"], "cannot be read"),
+        (["encode", "one.txt", "--out", "x.fw"], "ends in neither"),
+        (["encode", "pickled.npy", "--out", "x.fw"], "cannot be read"),
+        (["encode", "ints.npy", "--out", "x.fw"], "float type"),
+        (["encode", "many.npy", "--out", "x.fw"], "holds 2 features"),
+        (["encode", "one.npy", "--out", "x.fw", "--snr-db", "900"], "snr_db is 900"),
+        (["encode", "one.npy", "--out", "x.fw", "--snr-db", "loud"], "--snr-db"),
+        (["encode", "one.npy", "--out", "x.fw", "--grid", "9"], "not rows x columns"),
+        (["encode", "one.npy", "--out", "x.fw", "--profile", "nowhere"], "holds no profile"),
+        (["encode", "one.npy", "--out", "x.fw", "--name", "a"], "no named tensors"),
+        (["encode", "one.npy", "--out", "no/such/folder.fw"], "No such file"),
+        (["decode", "one.npy", "--out", "y.npy"], "a bitstream begins with"),
+        (["decode", "absent.fw", "--out", "y.npy"], "No such file"),
+        (["inspect", "one.npy"], "a bitstream begins with"),
+        (["evaluate", "one.npy", "--snr-db", "a,b"], "not numbers"),
+        (["conjure"], "No such command"),
+        (["encode"], "Missing"),
+    ],
+)
+def test_bad_input_exits_2_with_one_sentence(run, arguments, words):
+    np.save("one.npy", make_tokens(1, 5))
+    np.save("many.npy", np.ones((2, 3, 4), np.float32))
+    np.save("ints.npy", np.ones((3, 4), np.int64))
+    np.save("pickled.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert words in err
+    assert err.startswith("featurewire-codec: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_startup_imports_no_torch():
+    import subprocess
+
+    script = "import sys, featurewire_codec.cli; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
