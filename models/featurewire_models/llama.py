@@ -40,7 +40,7 @@ from featurewire_models.weights import (
     skeleton,
 )
 
-OPTIONAL_INPUTS = ("attention_mask", "position_ids", "logits_to_keep")
+OPTIONAL_INPUTS = ("attention_mask", "position_ids", "logits_to_keep", "labels")
 build = AutoModelForCausalLM.from_config
 
 
@@ -49,8 +49,8 @@ class LlamaHead(Head):
     """Embedding and first blocks. Inputs: ``input_ids`` int64 ``[batch, tokens]`` and, if wanted,
 
     ``attention_mask`` ``[batch, tokens seen so far and these]``, ``position_ids``
-    ``[1 or batch, tokens]`` and ``logits_to_keep`` (a number of last tokens, or their indices).
-    Those three travel uncoded when given; nothing does otherwise.
+    ``[1 or batch, tokens]``, ``logits_to_keep`` (a number of last tokens, or their indices) and
+    ``labels`` ``[batch, tokens]`` (-100 where none). Those travel uncoded when given.
     """
 
     language_model: Any
@@ -69,7 +69,10 @@ class LlamaHead(Head):
 
 @dataclass(frozen=True)
 class LlamaTail(Tail):
-    """Last blocks, norm and ``lm_head``. Gives ``.logits`` ``[batch, tokens, vocabulary]``."""
+    """Last blocks, norm and ``lm_head``. Gives ``.logits`` ``[batch, tokens, vocabulary]`` and,
+
+    where labels came, ``.loss``: the mean of the next-token losses, in nats.
+    """
 
     language_model: Any
 
@@ -185,9 +188,12 @@ def _run(info: ModelInfo, module: Any, inputs: Mapping[str, Tensor], cache: Cach
     keep = given.get("logits_to_keep")
     arguments: dict[str, Any] = {**given}
     if keep is not None:
-        del arguments["logits_to_keep"]
-        if hasattr(module, "lm_head"):
-            arguments["logits_to_keep"] = int(keep) if keep.dim() == 0 else keep
+        arguments["logits_to_keep"] = int(keep) if keep.dim() == 0 else keep
+    if "labels" in given:
+        arguments["labels"] = given["labels"].long()
+    if not hasattr(module, "lm_head"):  # a head computes neither
+        arguments.pop("logits_to_keep", None)
+        arguments.pop("labels", None)
     if module.config.num_hidden_layers == 0:
         arguments.pop("attention_mask", None)
         arguments["use_cache"] = False
@@ -217,7 +223,14 @@ def _check_shapes(
         raise InputError(
             f"position_ids must have shape [{batch}, {tokens}], not {list(positions.shape)}."
         )
-    keep = given.get("logits_to_keep")
+    keep, labels = given.get("logits_to_keep"), given.get("labels")
+    if labels is not None and (labels.shape != (batch, tokens) or labels.is_floating_point()):
+        raise InputError(
+            f"labels must be integers of shape [{batch}, {tokens}], not {labels.dtype} of "
+            f"{list(labels.shape)}."
+        )
+    if labels is not None and keep is not None:
+        raise InputError("labels need every token's logits: give them without logits_to_keep.")
     if keep is None:
         return
     indices = keep.dim() == 1 and keep.numel() > 0

@@ -24,7 +24,6 @@ class Terms:
     dtype: str
     tail: Tail
     profiles: ProfileSet
-    context: int | None
 
     def reply(self) -> pb.HandshakeReply:
         return pb.HandshakeReply(
@@ -87,7 +86,6 @@ def agree(offer: pb.Handshake, tails: Tails, dtype: str) -> Terms:
         dtype=dtype,
         tail=model.tail(task, split),
         profiles=_profiles(offer, model, task, split),
-        context=model.info.context,
     )
 
 

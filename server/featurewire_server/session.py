@@ -178,20 +178,17 @@ class Session:
         if begin.sampling.restart or self._cache is None:
             self._cache = self._terms.tail.new_cache()
             self._position = 0
-        length = self._position + tensor.tokens
-        allowed = self._terms.context or 0
-        if tensor.batch != 1 or length > allowed:
+        if tensor.batch != 1:
             raise Refusal(
                 "TOO_LARGE",
-                f"a generation of {tensor.batch} sequences and {length} tokens;"
-                f" 1 sequence of {allowed} tokens is allowed",
-                found=str(length),
-                allowed=str(allowed),
+                f"a generation of {tensor.batch} sequences; 1 is allowed",
+                found=str(tensor.batch),
+                allowed="1",
             )
         outputs = self._terms.tail(features, cache=self._cache)
-        self._position = length
-        token = next_token(outputs.logits[0, -1], begin.sampling, length)
-        return pb.Token(request=begin.request, position=length, id=token)
+        self._position += tensor.tokens
+        token = next_token(outputs.logits[0, -1], begin.sampling, self._position)
+        return pb.Token(request=begin.request, position=self._position, id=token)
 
     def _record(self, buffer: FeatureBuffer, answer: Answer, output_bytes: int) -> None:
         assert self._terms is not None

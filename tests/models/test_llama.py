@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from featurewire_models import load_head, load_model, load_tail
+from featurewire_models import InputError, load_head, load_model, load_tail
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -145,6 +145,24 @@ def test_only_the_wanted_logits_are_computed(saved):
     chosen = torch.tensor([2, 5])
     some = tail(head({**inputs, "logits_to_keep": chosen})).logits
     assert torch.equal(some, reference(model, inputs, logits_to_keep=chosen))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_loss_of_labels_is_the_unsplit_classs(saved, split):
+    reference, folder = saved
+    ids = prompt(2, 9)
+    labels = ids.masked_fill(torch.arange(9) < 3, -100)
+    with torch.no_grad():
+        expected = reference(input_ids=ids, labels=labels).loss
+        head, tail = load_head(folder, split), load_tail(folder, split)
+        outputs = tail(head({"input_ids": ids, "labels": labels.int()}))
+    assert torch.equal(outputs.loss, expected)
+
+
+def test_labels_of_another_shape_are_refused(saved):
+    _, folder = saved
+    with pytest.raises(InputError, match=r"labels must be integers of shape \[2, 9\]"):
+        load_model(folder)({"input_ids": prompt(2, 9), "labels": prompt(2, 8)})
 
 
 def test_views_share_the_weights(saved):
