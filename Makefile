@@ -44,5 +44,19 @@ train-tiny: $(READY)  ## train the bundled models again (about an hour on two co
 	$(BIN)/python -m featurewire_models.training.diffusion --out models/featurewire_models/bundled/tiny-sd3
 	$(MAKE) profiles
 
+BUNDLED := models/featurewire_models/bundled
+DATA := out/calibration
+calibrate = $(BIN)/featurewire calibrate $(1) --split $(2) --task $(3) --data $(DATA)/$(4) --limit $(5) \
+	--out $(BUNDLED)/$(1)/profiles/$(2)/$(3)
+
+profiles: $(READY)  ## calibrate the profiles of the bundled models at their default split points
+	$(BIN)/python -m featurewire_models.training.calibration_data --out $(DATA)
+	rm -rf $(BUNDLED)/*/profiles
+	$(call calibrate,tiny-llama3,layers.4,generation,text,96)
+	$(call calibrate,tiny-dinov2,layers.3,classification,images,384)
+	$(call calibrate,tiny-dinov2,layers.3,segmentation,images,384)
+	$(call calibrate,tiny-dinov2,layers.3,depth,images,384)
+	$(call calibrate,tiny-sd3,latents,text-to-image,prompts.txt,96)
+
 clean:  ## what the other targets made, .venv included
 	rm -rf .venv out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -66,9 +66,12 @@ def _inputs(
     processor: Any, context: int | None, data: Path, task: str, limit: int
 ) -> Iterator[dict[str, torch.Tensor]]:
     count = 0
-    for raw in read_folder(data, task, limit):
+    for number, raw in enumerate(read_folder(data, task, limit)):
+        if task == "text-to-image":  # one noise for all would be learned with them
+            yield processor.inputs(raw, seed=number)
+            continue
         pieces = [raw]
-        if isinstance(raw, str) and task != "text-to-image":
+        if isinstance(raw, str):
             pieces = list(_pieces(raw, _CHARACTERS_PER_TOKEN * (context or _DEFAULT_CONTEXT)))
         for piece in pieces:
             for inputs in _fitting(processor, piece):

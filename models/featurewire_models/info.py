@@ -62,10 +62,10 @@ class ModelInfo:
     def profile_folder(self, split: str, task: str) -> Path | None:
         """The codec profiles that lie beside the model for this split point, if any do.
 
-        The folder holds one profile for each named feature; the task's own come before "any".
+        The folder holds one profile for each named feature.
         """
-        folders = [self.path / "profiles" / split / name for name in (task, "any")]
-        return next((folder for folder in folders if folder.is_dir()), None)
+        folder = self.path / "profiles" / split / task
+        return folder if folder.is_dir() else None
 
     def check_task(self, task: str | None) -> str:
         """The task itself, the default for None; TaskError naming the model's tasks otherwise."""
