@@ -19,9 +19,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from featurewire_models.training.muon import Muon
 from featurewire_models.training.prose import read_corpus, split_corpus
 from featurewire_models.training.text_model import Shape, add_dropout, build_model, train_tokenizer
-from featurewire_models.training.text_report import evaluate, loss_of, print_loss, report
+from featurewire_models.training.text_report import evaluate, loss_of, measure
 from featurewire_models.training.text_rows import batches, cut_rows, encode
-from featurewire_models.training.trigram import Trigram, unigram_loss
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class Recipe:
 
     shape: Shape = field(default_factory=Shape)
     steps: int = 1200
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     short_context: int = 128  # tokens; cheap rows first, rows of the full context at the end
-    short_part: float = 0.7  # of the training
+    short_part: float = 0.75  # of the training
     warmup_part: float = 0.03
     last_learning_rate: float = 0.03  # of the highest, where the cosine ends
     matrix_learning_rate: float = 0.02  # Muon
@@ -41,7 +40,7 @@ class Recipe:
     weight_decay: float = 0.1
     largest_gradient: float = 1.0  # norm
     dropout: float = 0.05
-    evaluate_every: int = 200  # steps
+    evaluate_every: int = 400  # steps
     patience: int = 4  # evaluations without a better held-out loss before stopping
     seed: int = 2024
 
@@ -127,7 +126,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
         step += 1
-        if step % 25 == 0:
+        if step % 50 == 0:
             print(f"step {step} ({100 * progress:.0f} %): loss {loss.item():.3f}", flush=True)
     model.load_state_dict(best)
 
@@ -142,7 +141,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, save and measure `tiny-llama3`."""
+    """Train, save and measure `tiny-llama3`, or only measure it."""
     parser = argparse.ArgumentParser(
         prog="python -m featurewire_models.training.text",
         description="Train the bundled tiny-llama3 on the prose of Python's standard library.",
@@ -152,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--minutes", type=float, help=f"end after so long, not after {Recipe.steps} steps"
     )
+    parser.add_argument("--measure", action="store_true", help="measure what is there, no training")
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default: 1)")
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="of weights and order")
     options = parser.parse_args(arguments)
@@ -160,35 +160,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     recipe = replace(Recipe(), seed=options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
-
     train_documents, held_out_documents = split_corpus(read_corpus())
-    tokenizer = train_tokenizer((document.text for document in train_documents), recipe.shape)
-    tokens, held_out_tokens = (
-        encode(documents, tokenizer) for documents in (train_documents, held_out_documents)
-    )
-    for name, documents, encoded in (
-        ("train", train_documents, tokens),
-        ("held out", held_out_documents, held_out_tokens),
-    ):
-        size = sum(len(document.text.encode()) for document in documents)
-        print(f"{name}: {len(documents)} modules, {size:,} bytes, {len(encoded):,} tokens")
-    bytes_per_token = size / len(held_out_tokens)
-
-    scored = held_out_tokens.tolist()
-    vocabulary = recipe.shape.vocabulary
-    trigram = Trigram(tokens.tolist(), vocabulary)
-    unigram = unigram_loss(tokens.tolist(), scored, vocabulary)
-    print_loss("unigram", unigram, bytes_per_token)
-    print_loss("trigram", trigram.loss(scored, range(2, len(scored))), bytes_per_token)
-
-    model = build_model(recipe.shape, tokenizer)
-    add_dropout(model, recipe.dropout)
-    rows = cut_rows(held_out_tokens, recipe.shape.context, tokenizer.bos_token_id)
-    checkpoint = options.out.with_name(options.out.name + ".checkpoint.pt")
-    train(model, tokens, rows, recipe, options.minutes, checkpoint)
-    save(model, tokenizer, options.out)
-    report(options.out, rows, bytes_per_token)
-    checkpoint.unlink(missing_ok=True)
+    if not options.measure:
+        tokenizer = train_tokenizer((document.text for document in train_documents), recipe.shape)
+        model = build_model(recipe.shape, tokenizer)
+        add_dropout(model, recipe.dropout)
+        tokens = encode(train_documents, tokenizer)
+        held_out = cut_rows(
+            encode(held_out_documents, tokenizer), recipe.shape.context, tokenizer.bos_token_id
+        )
+        checkpoint = options.out.with_name(options.out.name + ".checkpoint.pt")
+        train(model, tokens, held_out, recipe, options.minutes, checkpoint)
+        save(model, tokenizer, options.out)
+        checkpoint.unlink(missing_ok=True)
+    measure(options.out, train_documents, held_out_documents)
 
 
 if __name__ == "__main__":

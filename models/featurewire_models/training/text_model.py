@@ -21,7 +21,7 @@ class Shape:
     """The sizes of the model, in the proportions of Llama 3."""
 
     vocabulary: int = 2048
-    hidden: int = 160
+    hidden: int = 128
     intermediate: int = 384
     layers: int = 8
     heads: int = 4
