@@ -16,7 +16,6 @@ from featurewire_bench.workload import Generation, Inference, Workload
 
 TEXT, VISION, IMAGES = "tiny-llama3", "tiny-dinov2", "tiny-sd3"
 NEW_TOKENS = 32
-LOSS_TOKENS = 32  # the last ones of the passage: logits are large, and come back over the link
 SHOWN_IMAGES = 4  # generated, each of them three times
 
 
@@ -81,20 +80,19 @@ def generation() -> Workload:
 
 
 def passage_loss() -> Workload:
-    """The loss over the end of a held-out passage, given its beginning."""
+    """The loss over a held-out passage; the server sends the loss back, not its logits."""
     processor: Any = load_processor(TEXT, "generation")
     ids = processor.inputs(samples.read_text(TEXT, "passage.txt"))["input_ids"]
-    inputs = {"input_ids": ids, "logits_to_keep": torch.tensor(LOSS_TOKENS + 1)}
     return Inference(
         model=TEXT,
         task="generation",
         title="next-token loss",
         metric="loss, nats/token",
-        note=f"the last {LOSS_TOKENS} of a passage of {ids.shape[1]} tokens",
-        inputs=[inputs],
-        outputs=("logits",),
+        note=f"a held-out passage of {ids.shape[1]} tokens",
         samples=[ids],
-        scored=scores.next_token_loss([ids[:, -LOSS_TOKENS - 1 :]]),
+        inputs=[{"input_ids": ids, "labels": ids}],
+        outputs=("loss",),
+        scored=scores.mean_loss,
     )
 
 

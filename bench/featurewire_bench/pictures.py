@@ -10,7 +10,11 @@ import numpy.typing as npt
 
 from featurewire_bench.figures import new_figure
 
-CLASS_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+# Okabe and Ito's seven, and three of Paul Tol's that are told apart from them
+CLASS_COLOURS = (
+    *("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2"),
+    *("#D55E00", "#CC79A7", "#882255", "#999933", "#AA4499"),
+)
 Image = npt.NDArray[Any]  # [height, width, 3] uint8, or [height, width] of one value a pixel
 
 
@@ -69,7 +73,7 @@ def segmentation_picture(
     ]
     if patches:
         figure.legend(
-            handles=patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False
+            handles=patches, loc="outside lower center", ncols=min(10, len(patches)), frameon=False
         )
     figure.savefig(path)
 

@@ -51,17 +51,9 @@ def depth_rmse(depths: Sequence[npt.NDArray[np.float32]]) -> Score:
     return score
 
 
-def next_token_loss(passages: Sequence[torch.Tensor]) -> Score:
-    """Mean loss in nats a token of `passages` [1, tokens] under their `.logits`."""
-
-    def score(outputs: Sequence[Any]) -> float:
-        losses = [
-            metrics.next_token_loss(output.logits, ids)
-            for output, ids in zip(outputs, passages, strict=True)
-        ]
-        return float(np.mean(losses))
-
-    return score
+def mean_loss(outputs: Sequence[Any]) -> float:
+    """Mean of the `.loss` of each output."""
+    return float(np.mean([float(output.loss) for output in outputs]))
 
 
 def recognised(judge: Callable[[torch.Tensor], torch.Tensor], digits: Sequence[int]) -> Score:
