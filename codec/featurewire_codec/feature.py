@@ -73,11 +73,12 @@ def energy(feature: NDArray[np.float32]) -> float:
     Raises:
         FeatureError: the energy is beyond what a header can hold.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # such an energy is refused below
         clipped = clip_giants(feature).astype(np.float64)
-    mean = clipped.mean(axis=0) if _has_channel_means(feature) else clipped.mean()
-    power = float(np.mean(clipped**2))
-    scale = max(float(np.mean((clipped - mean) ** 2)), ENERGY_FLOOR * power) or 1.0
+        mean = clipped.mean(axis=0) if _has_channel_means(feature) else clipped.mean()
+        power = float(np.mean(clipped**2))
+        variance = float(np.mean((clipped - mean) ** 2))
+    scale = max(variance, ENERGY_FLOOR * power) or 1.0
     if not MIN_ENERGY <= scale <= MAX_ENERGY:
         raise FeatureError(
             f"the feature has an energy of {scale:.3g}, {MIN_ENERGY:g} to {MAX_ENERGY:g} is coded: "
