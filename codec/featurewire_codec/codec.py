@@ -148,9 +148,8 @@ class FeatureCodec:
         if self.profile is not None:
             transform = self.profile.transform
         for span in transform.spans(geometry, CHUNK_FEATURES):
-            with np.errstate(
-                over="ignore", invalid="ignore"
-            ):  # the quantiser refuses what it gives
+            # The quantiser refuses what an overflow leaves.
+            with np.errstate(over="ignore", invalid="ignore"):
                 chunk = self._encode_span(array[span.start : span.stop], geometry, span, header)
             yield lead + write_chunk(chunk, header, header_bytes)
             lead = b""
