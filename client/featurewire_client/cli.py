@@ -5,13 +5,10 @@ import sys
 
 import typer
 from featurewire.wire.runtime import tune_malloc
-from featurewire_codec import CodecError
-from featurewire_models import ModelError
 
 from featurewire_client.commands.calibrate import calibrate
 from featurewire_client.commands.inference import generate, infer
 from featurewire_client.commands.survey import models, plan
-from featurewire_client.errors import ClientError
 
 app = typer.Typer(
     add_completion=False,
@@ -28,8 +25,22 @@ def main() -> None:
     tune_malloc()
     try:
         app()
-    except (ClientError, ModelError, CodecError) as error:
-        print(f"featurewire: {error}", file=sys.stderr)
-        sys.exit(2)
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
+    except Exception as error:
+        if not _is_ours(error):
+            raise
+        print(f"featurewire: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Imports late: what raised such an error has imported its class already."""
+    from featurewire_client.errors import ClientError
+
+    if isinstance(error, ClientError):
+        return True
+    from featurewire_codec import CodecError
+    from featurewire_models import ModelError
+
+    return isinstance(error, CodecError | ModelError)

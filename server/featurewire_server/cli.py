@@ -9,12 +9,8 @@ from typing import Annotated
 
 import typer
 from featurewire.wire.runtime import run, tune_malloc
-from featurewire_codec import CodecError
-from featurewire_models import ModelError
 
 from featurewire_server.config import ServerConfig
-from featurewire_server.errors import ServerError
-from featurewire_server.server import Server
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -26,6 +22,8 @@ Example: featurewire-server --model tiny-llama3 --model tiny-dinov2 --listen 0.0
 
 
 async def _serve(config: ServerConfig) -> None:
+    from featurewire_server.server import Server
+
     server = Server(config)
     await server.start()
     for model in server.models:
@@ -102,6 +100,14 @@ def main() -> None:
     """Exits 2 with one sentence on bad input."""
     try:
         app()
-    except (ServerError, ModelError, CodecError) as error:
+    except Exception as error:
+        # imported late: what raised these errors has imported them already
+        from featurewire_codec import CodecError
+        from featurewire_models import ModelError
+
+        from featurewire_server.errors import ServerError
+
+        if not isinstance(error, ServerError | CodecError | ModelError):
+            raise
         print(f"featurewire-server: {error}", file=sys.stderr)
         sys.exit(2)

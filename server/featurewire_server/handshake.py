@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire import limits
-from featurewire.wire.coder import CODECS
 from featurewire.wire.profiles import ProfileSet
 from featurewire.wire.status import Refusal
 from featurewire_models import Tail
@@ -73,8 +72,8 @@ def agree(offer: pb.Handshake, tails: Tails, dtype: str) -> Terms:
     if split not in model.splits:
         what = f"split point of {offer.model}"
         raise _mismatch("SPLIT_UNKNOWN", what, split, _range(model.splits))
-    if offer.codec not in CODECS:
-        raise _mismatch("CODEC_UNKNOWN", "codec", offer.codec, ", ".join(CODECS))
+    if offer.codec not in limits.CODECS:
+        raise _mismatch("CODEC_UNKNOWN", "codec", offer.codec, ", ".join(limits.CODECS))
     if offer.dtype and offer.dtype != dtype:
         raise _mismatch("DTYPE_MISMATCH", "dtype", offer.dtype, dtype)
     return Terms(

@@ -9,7 +9,6 @@ import grpc
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
-from featurewire.wire.coder import CODECS
 from featurewire.wire.metrics import WireMetrics
 from featurewire.wire.profiles import PROFILE_FILES
 from featurewire.wire.status import Refusal, trailers
@@ -58,7 +57,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             protocol_min=limits.PROTOCOL_MIN,
             protocol_max=limits.PROTOCOL_MAX,
             models=self._tails.describe(),
-            codecs=CODECS,
+            codecs=limits.CODECS,
         )
 
     async def GetProfile(  # noqa: N802

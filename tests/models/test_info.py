@@ -83,13 +83,13 @@ def test_another_revision_is_refused(folder):
         describe(folder, revision="0123")
 
 
-def test_a_profile_of_the_task_comes_before_the_one_for_any(folder):
+def test_profiles_are_found_by_split_point_and_task(folder):
     info = describe(folder)
     assert info.profile_folder("layers.2", "generation") is None
-    for task in ("any", "generation"):
-        profiles = folder / "profiles" / "layers.2" / task
-        profiles.mkdir(parents=True)
-        assert info.profile_folder("layers.2", "generation") == profiles
+    profiles = folder / "profiles" / "layers.2" / "generation"
+    profiles.mkdir(parents=True)
+    assert info.profile_folder("layers.2", "generation") == profiles
+    assert info.profile_folder("layers.1", "generation") is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from featurewire_client import calibration
 from featurewire_client.commands.options import Json, ModelName, TaskName
 
 
@@ -26,6 +25,8 @@ def calibrate(
 
     Example: featurewire calibrate tiny-llama3 --split layers.4 --data texts/ --out profile/
     """
+    from featurewire_client import calibration
+
     with Progress(console=Console(stderr=True), transient=True) as bar:
         line = bar.add_task("head", total=None)
 

@@ -3,16 +3,11 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from featurewire.wire.runtime import run
-from featurewire_models import describe, load_processor
-from PIL import Image
 
-from featurewire_client import result
-from featurewire_client.client import InferResult
 from featurewire_client.commands.options import (
     Address,
     Codec,
@@ -26,7 +21,9 @@ from featurewire_client.commands.options import (
     Timeout,
     make_client,
 )
-from featurewire_client.raw_input import read_input
+
+if TYPE_CHECKING:
+    from featurewire_client.client import InferResult
 
 
 def infer(
@@ -54,6 +51,13 @@ def infer(
 
     Example: featurewire infer tiny-dinov2 a.png --server localhost:50051 --task depth --out b.png
     """
+    import torch
+    from featurewire_models import describe, load_processor
+    from PIL import Image
+
+    from featurewire_client import result
+    from featurewire_client.raw_input import read_input
+
     client = make_client(
         model,
         server,
@@ -78,7 +82,7 @@ def infer(
     if chosen == "generation":  # the answer is the next piece of text: one row of logits
         inputs["logits_to_keep"] = torch.tensor(1)
 
-    async def once() -> InferResult:
+    async def once() -> "InferResult":
         async with client:
             return await client.infer(inputs)
 

@@ -1,14 +1,12 @@
 """The options that several commands share, and the client that they come to."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from featurewire.wire.coder import CODECS
-from featurewire.wire.metrics import WireMetrics
-from prometheus_client import start_http_server
+from featurewire.wire.limits import CODECS
 
-from featurewire_client.client import SplitClient
-from featurewire_client.errors import ClientError
+if TYPE_CHECKING:
+    from featurewire_client.client import SplitClient
 
 ModelName = Annotated[str, typer.Argument(help="Bundled name, local folder or hub id.")]
 Address = Annotated[
@@ -39,7 +37,14 @@ def make_client(
     profile: str,
     timeout_s: float,
     metrics_port: int,
-) -> SplitClient:
+) -> "SplitClient":
+    """The client that the options describe, not connected yet."""
+    from featurewire.wire.metrics import WireMetrics
+    from prometheus_client import start_http_server
+
+    from featurewire_client.client import SplitClient
+    from featurewire_client.errors import ClientError
+
     if codec not in CODECS:
         raise typer.BadParameter(f"--codec {codec!r} is none of {', '.join(CODECS)}")
     metrics = None

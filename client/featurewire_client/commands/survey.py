@@ -6,16 +6,11 @@ from typing import Annotated, Any
 
 import typer
 from featurewire.wire.runtime import run
-from featurewire_models import describe, load_processor
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from featurewire_client import plan as planning
-from featurewire_client.client import SplitClient
 from featurewire_client.commands.options import Address, Json, ModelName, SnrDb, TaskName
-from featurewire_client.connection import connect
-from featurewire_client.raw_input import read_input, sample_input
 
 
 def models(server: Address, as_json: Json = False) -> None:
@@ -23,6 +18,7 @@ def models(server: Address, as_json: Json = False) -> None:
 
     Example: featurewire models --server localhost:50051
     """
+    from featurewire_client.connection import connect
 
     async def listing() -> list[dict[str, Any]]:
         connection = await connect(server, timeout_s=10)
@@ -79,6 +75,13 @@ def plan(
 
     Example: featurewire plan tiny-llama3 --server localhost:50051
     """
+    from featurewire_models import describe, load_processor
+
+    from featurewire_client import plan as planning
+    from featurewire_client.client import SplitClient
+    from featurewire_client.connection import connect
+    from featurewire_client.raw_input import read_input, sample_input
+
     chosen = describe(model).check_task(task)
     raw = sample_input(chosen) if input is None else read_input(input, chosen)
     processor: Any = load_processor(model, chosen)

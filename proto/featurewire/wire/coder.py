@@ -13,7 +13,6 @@ from featurewire_codec.bitstream import read_header
 from featurewire.wire.limits import MAX_CHUNK_BYTES
 from featurewire.wire.tensors import from_bytes, to_bytes
 
-CODECS = ("featurewire", "float16", "float32")
 _RAW = {"float16": torch.float16, "float32": torch.float32}
 
 # A coded sample can be larger than its features only by headers and escapes: a peer that sends
@@ -31,7 +30,7 @@ class Coder:
     """Encodes and decodes the named tensors of one split point.
 
     Args:
-        codec: one of CODECS.
+        codec: one of `limits.CODECS`.
         profiles: the profile of each tensor that has one; only "featurewire" uses them.
     """
 

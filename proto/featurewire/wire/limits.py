@@ -1,4 +1,7 @@
-"""Sizes and times of the wire, the same on both sides, and the gRPC options made from them."""
+"""Names, sizes and times of the wire, the same on both sides, and gRPC options made from them."""
+
+# How features may travel: `featurewire.wire.coder` says what each means.
+CODECS = ("featurewire", "float16", "float32")
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
