@@ -25,14 +25,14 @@ def calibrate(
     task: str | None,
     data: Path,
     limit: int,
-    done: Callable[[int, int], None],
+    done: Callable[[], None],
 ) -> ProfileSet:
     """Runs the head over the data and learns a profile for each of its tensors.
 
     Args:
         data: a folder of images or texts, or one file.
         limit: inputs to run at most.
-        done: called with the inputs run so far and `limit`.
+        done: called after each input.
 
     Raises:
         ModelError: no such model, split point or task, or data that it does not take.
@@ -44,13 +44,13 @@ def calibrate(
     processor = load_processor(model, chosen)
     samples: dict[str, list[torch.Tensor]] = {}
     grids: dict[str, tuple[int, int]] = {}
-    for count, inputs in enumerate(_inputs(processor, info.context, data, chosen, limit), start=1):
+    for inputs in _inputs(processor, info.context, data, chosen, limit):
         with torch.inference_mode():
             features = head(inputs)
         for name, tensor in features.tensors.items():
             samples.setdefault(name, []).extend(tensor)
         grids.update(features.grids)
-        done(count, limit)
+        done()
     profiles = {
         name: Profile.calibrate(tensors, grid=grids.get(name)) for name, tensors in samples.items()
     }

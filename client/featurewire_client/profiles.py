@@ -18,9 +18,7 @@ CACHE = Path.home() / ".cache" / "featurewire" / "profiles"
 _MAX_PROFILE_BYTES = 1 << 30
 
 
-async def fetch(
-    connection: Connection, info: ModelInfo, split: str, task: str, cache: Path = CACHE
-) -> ProfileSet:
+async def fetch(connection: Connection, info: ModelInfo, split: str, task: str) -> ProfileSet:
     """The server's profiles for a split point, from the model's folder, the cache or the server.
 
     Raises:
@@ -38,11 +36,11 @@ async def fetch(
         local = ProfileSet.from_pretrained(beside)
         if local.digest == announced.digest:
             return local
-    kept = cache / announced.digest
+    kept = CACHE / announced.digest
     if kept.is_dir():
         return ProfileSet.from_pretrained(kept)
-    cache.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=cache))
+    CACHE.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=CACHE))
     try:
         for tensor in announced.tensors:
             await _download(connection, announced.digest, tensor, fresh)

@@ -55,7 +55,7 @@ class PromptProcessor:
         return one_or_all([Image.fromarray(each.cpu().numpy()) for each in outputs.images])
 
     def _tokens(self, tokenizer: Any, length: int, texts: list[str]) -> Tensor:
-        longest = max(len(tokenizer(text)["input_ids"]) for text in texts)
+        longest = max(len(tokenizer(text, verbose=False)["input_ids"]) for text in texts)
         if longest > length:
             raise InputError(
                 f"The prompt has {longest} tokens; {self.info.name}'s text encoder takes {length}."

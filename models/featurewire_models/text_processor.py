@@ -29,7 +29,8 @@ class TextProcessor:
         Raises InputError for an empty text or one over the model's context.
         """
         texts = several(raw)
-        encoded = [self.tokenizer(checked_text(text))["input_ids"] for text in texts]
+        # not verbose: the tokenizer's own warning of a long text would come beside the error
+        encoded = [self.tokenizer(checked_text(text), verbose=False)["input_ids"] for text in texts]
         longest = max(map(len, encoded))
         if self.info.context is not None and longest > self.info.context:
             raise InputError(

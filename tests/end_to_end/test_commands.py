@@ -219,7 +219,7 @@ BAD_START = {
         ("--model", "tiny-llama3", "--split", "layers.99"),
         "layers.0",
     ),
-    "folder that is no model": (("--model", "/tmp"), "/tmp"),
+    "folder that is no model": (("--model", "/tmp"), "tmp/config.json"),
     "address that is none": (("--model", "tiny-llama3", "--listen", "nowhere"), "nowhere"),
 }
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from featurewire_client.commands.options import Json, ModelName, TaskName
+from featurewire_client.progress import counting
 
 
 def calibrate(
@@ -27,13 +26,8 @@ def calibrate(
     """
     from featurewire_client import calibration
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        line = bar.add_task("head", total=None)
-
-        def done(count: int, total: int) -> None:
-            bar.update(line, completed=count, total=total)
-
-        started = time.perf_counter()
+    started = time.perf_counter()
+    with counting("inputs through the head", limit) as done:
         learned = calibration.calibrate(model, split, task, data, limit, done)
     learned.save_pretrained(out)
     report = calibration.report(learned)

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from featurewire.wire.runtime import run
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from featurewire_client.commands.options import Address, Json, ModelName, SnrDb, TaskName
+from featurewire_client.progress import counting
 
 
 def models(server: Address, as_json: Json = False) -> None:
@@ -45,17 +45,16 @@ def models(server: Address, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table("model", "family", "tasks", "split points", "default", "profiles", "revision")
+    table = Table("model", "tasks", "split points", "default", "profiles")
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for row in rows:
         splits = row["splits"]
         table.add_row(
             row["model"],
-            row["family"],
-            ", ".join(row["tasks"]),
+            "\n".join(row["tasks"]),
             splits[0] if len(splits) == 1 else f"{splits[0]} to {splits[-1]}",
             row["default_split"],
-            ", ".join(sorted({held["split"] for held in row["profiles"]})) or "none",
-            row["revision"][:12],
+            "\n".join(sorted({held["split"] for held in row["profiles"]})) or "none",
         )
     Console().print(table)
 
@@ -94,11 +93,8 @@ def plan(
         connection = await connect(server, timeout_s=10)
         splits = list(connection.model(describe(model).name).splits)
         await connection.channel.close()
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            line = bar.add_task("split points", total=len(splits))
-            return await planning.measure(
-                make_client, splits, inputs, runs, lambda: bar.advance(line)
-            )
+        with counting("split points", len(splits)) as done:
+            return await planning.measure(make_client, splits, inputs, runs, done)
 
     costs = run(measure())
     if as_json:
