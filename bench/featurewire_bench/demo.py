@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from featurewire_bench.account import Row, Run
 from featurewire_bench.link import LinkConfig
-from featurewire_bench.measurement import Way, run_workload
+from featurewire_bench.measurement import THREADS, Way, run_workload
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
 from featurewire_bench.workload import Workload
@@ -60,7 +62,8 @@ async def run_demo(
         ClientError, ModelError, CodecError: a request fails.
     """
     models = list(dict.fromkeys(workload.model for workload in workloads))
-    server = ServerProcess(models)
+    torch.set_num_threads(THREADS)
+    server = ServerProcess(models, ["--threads", str(THREADS)])
     starting = asyncio.create_task(asyncio.to_thread(server.__enter__))
     try:
         progress("unsplit models, while the server starts")

@@ -11,6 +11,9 @@ from featurewire_bench.account import Run
 from featurewire_bench.link import LinkConfig
 from featurewire_bench.workload import Workload
 
+# CPU threads of the edge's and of the cloud's torch: small models gain nothing from more, and the
+# two share a machine here, where threads that wait for each other would measure the scheduler
+THREADS = 1
 FEWEST = 3  # inferences that a median is taken of; fewer samples are run again
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,6 @@ def side_by_side(pairs: Sequence[tuple[str, Image, Image]], caption: str, path: 
         cells = grid[i // across][2 * (i % across) : 2 * (i % across) + 2]
         for axes, image, kind in zip(cells, (unsplit, split), ("unsplit", "split"), strict=True):
             axes.imshow(image, interpolation="nearest")
-            axes.set_title(f"{title}\n{kind}", fontsize=9)
+            axes.set_title(f"{fill(title, 26)}\n{kind}", fontsize=9)
     figure.supxlabel(caption, fontsize=9)
     figure.savefig(path)

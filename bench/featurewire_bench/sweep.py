@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from featurewire.wire.coder import CODECS
+import torch
+from featurewire.wire.limits import CODECS
 
 from featurewire_bench.account import Run
 from featurewire_bench.errors import LinkError
 from featurewire_bench.link import LinkConfig
-from featurewire_bench.measurement import Way, run_workload
+from featurewire_bench.measurement import THREADS, Way, run_workload
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
 from featurewire_bench.workload import Workload
@@ -50,7 +51,8 @@ async def run_sweep(grid: Grid, progress: Callable[[str], None]) -> list[Run]:
     """
     models = list(dict.fromkeys(workload.model for workload in grid.workloads))
     runs = list[Run]()
-    with ServerProcess(models) as server:
+    torch.set_num_threads(THREADS)
+    with ServerProcess(models, ["--threads", str(THREADS)]) as server:
         for link in grid.links:
             async with Relay(server.address, link.rate_mbit, link.rtt_ms, link.jitter_ms) as relay:
                 for workload in grid.workloads:

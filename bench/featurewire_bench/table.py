@@ -93,7 +93,7 @@ def demo_table(rows: Sequence[Row], title: str, caption: str) -> Table:
 def runs_table(runs: Sequence[Run], title: str) -> Table:
     """A sweep's runs, one line each."""
     table = _table(title)
-    for heading in ("model", "task", "split", "codec"):
+    for heading in ("model", "task", "codec"):
         table.add_column(heading, no_wrap=True)
     for heading in ("Mbit/s", "rtt ms", "sent", "BPFP", "network", "total ms", "value"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -102,7 +102,6 @@ def runs_table(runs: Sequence[Run], title: str) -> Table:
         table.add_row(
             run.model,
             run.task,
-            run.split,
             way_text(run.codec, run.snr_db),
             f"{run.rate_mbit:g}",
             f"{run.rtt_ms:g}",
