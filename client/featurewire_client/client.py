@@ -215,7 +215,7 @@ class SplitClient:
                         raise SessionError("the server answered a step with no token")
                     steps.append(stats)
                     first_s = first_s or time.perf_counter() - started
-                    sampling.restart = False
+                    sampling = pb.Sampling()  # the settings stand until the next restart
                     inputs = {"input_ids": torch.tensor([[reply.token.id]])}
                     piece = text.add(reply.token.id)
                     if piece:

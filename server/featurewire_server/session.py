@@ -61,6 +61,7 @@ class Session:
         self._buffer: FeatureBuffer | None = None
         self._cache: Any = None
         self._position = 0
+        self._sampling = pb.Sampling()
 
     async def receive(self, message: pb.InferRequest) -> AsyncIterator[pb.InferResponse]:
         """Takes one message and gives the answers it calls for.
@@ -178,6 +179,7 @@ class Session:
         if begin.sampling.restart or self._cache is None:
             self._cache = self._terms.tail.new_cache()
             self._position = 0
+            self._sampling = begin.sampling
         if tensor.batch != 1:
             raise Refusal(
                 "TOO_LARGE",
@@ -187,7 +189,7 @@ class Session:
             )
         outputs = self._terms.tail(features, cache=self._cache)
         self._position += tensor.tokens
-        token = next_token(outputs.logits[0, -1], begin.sampling, self._position)
+        token = next_token(outputs.logits[0, -1], self._sampling, self._position)
         return pb.Token(request=begin.request, position=self._position, id=token)
 
     def _record(self, buffer: FeatureBuffer, answer: Answer, output_bytes: int) -> None:

@@ -1,0 +1,134 @@
+"""A generation over the wire is the unsplit model's own, step by step with caches on both sides."""
+
+import pytest
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire_client import SplitClient
+from featurewire_models import ModelError, TaskError, load_model
+from featurewire_server.sampling import next_token
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+WORDS = [f"w{number}" for number in range(97)]
+
+
+@pytest.fixture(scope="module")
+def speaking(llama):
+    """The random Llama with a tokeniser of one token a word."""
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(llama)
+    return llama
+
+
+def unsplit(folder, prompt: list[int], count: int, sampling: pb.Sampling) -> list[str]:
+    model = load_model(folder)
+    ids, cache, words = torch.tensor([prompt]), model.new_cache(), []
+    for step in range(count):
+        with torch.inference_mode():
+            logits = model({"input_ids": ids}, cache=cache).logits
+        token = next_token(logits[0, -1], sampling, len(prompt) + step)
+        ids = torch.tensor([[token]])
+        words.append(WORDS[token])
+    return words
+
+
+SETTINGS = {
+    "greedy": {},
+    "drawn": {"temperature": 1.5, "seed": 7},
+    "among the likeliest": {"temperature": 1.0, "top_k": 5, "top_p": 0.9, "seed": 3},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("split", ["layers.0", "layers.2", "layers.4"])
+async def test_every_token_is_the_unsplit_models(speaking, serve, split, name):
+    async with serve(speaking) as server:
+        address, model = server.address, str(speaking)
+        async with SplitClient(address, model, split=split, codec="float32") as client:
+            pieces = client.generate("w5 w6 w7", max_tokens=12, **SETTINGS[name])
+            text = "".join([piece async for piece in pieces])
+    assert text.split() == unsplit(speaking, [5, 6, 7], 12, pb.Sampling(**SETTINGS[name]))
+
+
+async def test_a_second_generation_starts_from_an_empty_cache(speaking, serve):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking)) as client,
+    ):
+        first = [piece async for piece in client.generate("w5 w6", max_tokens=6)]
+        async for _ in client.generate("w9 w8 w7 w6", max_tokens=3, temperature=2.0):
+            pass
+        assert [piece async for piece in client.generate("w5 w6", max_tokens=6)] == first
+
+
+async def test_a_generation_left_early_leaves_the_session_usable(speaking, serve):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking)) as client,
+    ):
+        pieces = client.generate("w5", max_tokens=30)
+        await anext(pieces)
+        await pieces.aclose()
+        assert client.last_stats.tokens == 1
+        assert len([piece async for piece in client.generate("w5", max_tokens=4)]) == 4
+
+
+async def test_the_account_of_a_generation_is_the_sum_of_its_steps(speaking, serve):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking), codec="float16") as client,
+    ):
+        async for _ in client.generate("w5 w6 w7", max_tokens=5):
+            pass
+        stats = client.last_stats
+    assert stats.tokens == 5
+    assert stats.features == (3 + 4) * 32
+    assert 0 < stats.first_token_ms < stats.total_ms
+
+
+async def test_the_context_bounds_a_generation(speaking, serve):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking)) as client,
+    ):
+        prompt = " ".join(WORDS[:60])
+        assert len([piece async for piece in client.generate(prompt, max_tokens=50)]) <= 5
+        assert client.last_stats.tokens == 5
+        with pytest.raises(ModelError, match="context is 64"):
+            await anext(client.generate(" ".join(WORDS), max_tokens=1))
+
+
+async def test_a_model_that_is_not_causal_generates_nothing(tmp_path, serve):
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(30)}, "w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0").save_pretrained(
+        tmp_path / "bert"
+    )
+    async with (
+        serve(tmp_path / "bert") as server,
+        SplitClient(server.address, str(tmp_path / "bert")) as client,
+    ):
+        with pytest.raises(TaskError, match="no cache"):
+            await anext(client.generate("w1"))
+
+
+async def test_a_step_costs_few_bytes_beyond_its_bitstream(speaking, serve):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking), codec="float16") as client,
+    ):
+        async for _ in client.generate("w5", max_tokens=9):
+            pass
+        stats = client.last_stats
+    assert stats.sent_bytes - stats.float16_bytes < 9 * 40
