@@ -37,10 +37,10 @@ def class_colour(label: int) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def overlay(image: Image, labels: Image, opacity: float = 0.6) -> Image:
-    """The image with every class but 0 tinted in its colour; [height, width, 3] uint8."""
-    tinted = np.repeat(image[..., None], 3, -1) if image.ndim == 2 else image[..., :3]
-    tinted = tinted.astype(np.float64)
+def overlay(image: Image, labels: Image, opacity: float = 0.75) -> Image:
+    """The image in grey with every class but 0 tinted in its colour; [height, width, 3] uint8."""
+    grey = image.astype(np.float64) if image.ndim == 2 else image[..., :3].mean(-1)
+    tinted = np.repeat(grey[..., None], 3, -1)
     for label in np.unique(labels):
         if 0 < label < 255:
             colour = 255 * np.array(class_colour(int(label)))
@@ -55,7 +55,7 @@ def segmentation_picture(
     """Input, truth, unsplit and split prediction of each sample, with a legend of the classes."""
     from matplotlib.patches import Patch
 
-    figure = new_figure(8.2, 0.9 + 2.0 * len(samples))
+    figure = new_figure(8.2, 1.1 + 2.0 * len(samples))
     grid = figure.subplots(len(samples), 4, squeeze=False)
     for row, sample in zip(grid, samples, strict=True):
         views = [sample.image] + [
@@ -74,7 +74,7 @@ def segmentation_picture(
     ]
     if patches:
         figure.legend(
-            handles=patches, loc="outside lower center", ncols=min(10, len(patches)), frameon=False
+            handles=patches, loc="outside lower center", ncols=min(5, len(patches)), frameon=False
         )
     figure.savefig(path)
 
@@ -83,7 +83,7 @@ def side_by_side(pairs: Sequence[tuple[str, Image, Image]], caption: str, path: 
     """Generated images (title, unsplit, split), unsplit beside split, and one caption below."""
     across = min(2, len(pairs))
     down = -(-len(pairs) // across)
-    figure = new_figure(1.0 + 4.2 * across, 0.9 + 2.4 * down)
+    figure = new_figure(4.6 * across, 0.5 + 3.0 * down)
     grid = figure.subplots(down, 2 * across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

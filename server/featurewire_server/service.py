@@ -16,7 +16,8 @@ from featurewire_codec import CodecError
 from featurewire_models import ModelError
 
 from featurewire_server.config import ServerConfig
-from featurewire_server.session import Session, Workers
+from featurewire_server.handshake import Terms, agree
+from featurewire_server.session import Session, Workers, out_of_order
 from featurewire_server.tails import Tails
 
 log = logging.getLogger("featurewire.server")
@@ -79,13 +80,16 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             message = f"{self._open} sessions are open; {self._config.max_sessions} are allowed"
             full = Refusal("SERVER_FULL", message, retry_s=_RETRY_S)
             await self._abort(context, full)
-        session = Session(
-            self._tails, self._workers, self._metrics, self._config.dtype, context.peer()
-        )
         self._open += 1
         self._metrics.sessions.inc()
         try:
+            session: Session | None = None
             async for request in request_iterator:
+                if session is None:
+                    terms = self._agree(request)
+                    session = Session(terms, self._workers, self._metrics, context.peer())
+                    yield pb.InferResponse(handshake=terms.reply())
+                    continue
                 async for response in session.receive(request):
                     yield response
         except Exception as error:
@@ -98,6 +102,11 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         finally:
             self._open -= 1
             self._metrics.sessions.dec()
+
+    def _agree(self, first: pb.InferRequest) -> Terms:
+        if not first.HasField("handshake"):
+            raise out_of_order(first.WhichOneof("message"), "handshake")
+        return agree(first.handshake, self._tails, self._config.dtype)
 
     def _profile_file(self, request: pb.GetProfileRequest) -> Path:
         held = self._tails.find_profiles(request.digest)

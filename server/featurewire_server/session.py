@@ -19,9 +19,8 @@ from featurewire.wire.tensors import output_chunks, unpack
 from featurewire_models import Features, outputs_to_tensors
 
 from featurewire_server.feature_buffer import FeatureBuffer
-from featurewire_server.handshake import Terms, agree
+from featurewire_server.handshake import Terms
 from featurewire_server.sampling import next_token
-from featurewire_server.tails import Tails
 
 log = logging.getLogger("featurewire.server")
 
@@ -46,18 +45,14 @@ class Answer:
 
 
 class Session:
-    """State: before the handshake, between requests, or amid a request's chunks."""
+    """One client's requests on agreed terms: between two of them, or amid one's chunks."""
 
-    def __init__(
-        self, tails: Tails, workers: Workers, metrics: WireMetrics, dtype: str, peer: str
-    ) -> None:
-        self._tails = tails
+    def __init__(self, terms: Terms, workers: Workers, metrics: WireMetrics, peer: str) -> None:
+        self._terms = terms
         self._workers = workers
         self._metrics = metrics
-        self._dtype = dtype
         self._peer = peer
-        self._terms: Terms | None = None
-        self._coder: Coder | None = None
+        self._coder = Coder(terms.codec, terms.profiles.profiles)
         self._buffer: FeatureBuffer | None = None
         self._cache: Any = None
         self._position = 0
@@ -72,11 +67,7 @@ class Session:
             ModelError: the tail cannot run on the feature.
         """
         kind = message.WhichOneof("message")
-        if kind == "handshake" and self._terms is None:
-            self._terms = agree(message.handshake, self._tails, self._dtype)
-            self._coder = Coder(self._terms.codec, self._terms.profiles.profiles)
-            yield pb.InferResponse(handshake=self._terms.reply())
-        elif kind == "begin" and self._terms is not None and self._buffer is None:
+        if kind == "begin" and self._buffer is None:
             self._buffer = FeatureBuffer(message.begin)
         elif kind == "chunk" and self._buffer is not None:
             received_ns = time.monotonic_ns()
@@ -95,18 +86,9 @@ class Session:
                 async for response in self._answer(buffer):
                     yield response
         else:
-            expected = (
-                "handshake" if self._terms is None else "begin" if self._buffer is None else "chunk"
-            )
-            raise Refusal(
-                "MESSAGE_OUT_OF_ORDER",
-                f"a {kind or 'nameless'} message came where a {expected} was expected",
-                found=kind or "",
-                allowed=expected,
-            )
+            raise out_of_order(kind, "begin" if self._buffer is None else "chunk")
 
     async def _answer(self, buffer: FeatureBuffer) -> AsyncIterator[pb.InferResponse]:
-        assert self._terms is not None
         coded = buffer.coded()
         submitted = time.perf_counter()
         answer = await self._workers.run(lambda: self._compute(buffer.begin, coded, submitted))
@@ -132,7 +114,6 @@ class Session:
 
     def _compute(self, begin: pb.Begin, coded: dict[str, list[bytes]], submitted: float) -> Answer:
         """Decodes and runs the tail; on a worker's thread."""
-        assert self._terms is not None
         started = time.perf_counter()
         features = Features(
             tensors={
@@ -164,7 +145,6 @@ class Session:
         return Answer(outputs, token, started - submitted, decoded - started, ended - decoded)
 
     def _decode(self, tensor: pb.CodedTensor, samples: list[bytes]) -> torch.Tensor:
-        assert self._coder is not None
         return torch.stack(
             [
                 self._coder.decode(tensor.name, data, tensor.tokens, tensor.channels)
@@ -174,7 +154,6 @@ class Session:
 
     def _step(self, begin: pb.Begin, features: Features) -> pb.Token:
         """One step of a generation: the tail with its cache, and the next token."""
-        assert self._terms is not None
         tensor = begin.tensors[0]
         if begin.sampling.restart or self._cache is None:
             self._cache = self._terms.tail.new_cache()
@@ -193,7 +172,6 @@ class Session:
         return pb.Token(request=begin.request, position=self._position, id=token)
 
     def _record(self, buffer: FeatureBuffer, answer: Answer, output_bytes: int) -> None:
-        assert self._terms is not None
         terms = self._terms
         stages = {"queue": answer.queue_s, "decode": answer.decode_s, "tail": answer.tail_s}
         self._metrics.request(
@@ -220,6 +198,12 @@ class Session:
             output_bytes,
             " ".join(f"{stage}_ms={1000 * seconds:.1f}" for stage, seconds in stages.items()),
         )
+
+
+def out_of_order(kind: str | None, expected: str) -> Refusal:
+    """The refusal of a message that came at the wrong time."""
+    message = f"a {kind or 'nameless'} message came where a {expected} was expected"
+    return Refusal("MESSAGE_OUT_OF_ORDER", message, found=kind or "", allowed=expected)
 
 
 def _wanted(every: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch.Tensor]:

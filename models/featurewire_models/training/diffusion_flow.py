@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import SD3Transformer2DModel
 from torch import nn
@@ -15,10 +14,12 @@ from torch.nn import functional
 from transformers import CLIPTextModelWithProjection
 
 from featurewire_models.training.diffusion_text import WIDTH, encode_ids
+from featurewire_models.training.muon import Muon
 
 STEPS = 3000
 BATCH = 32
-PEAK_RATE = 1e-3
+MUON_RATE = 1e-2
+ADAM_RATE = 1e-3
 CAPTION_DROPOUT = 0.1
 PIPELINE_PADDING = 256  # zero states that StableDiffusion3Pipeline adds in the absent T5's place
 
@@ -103,16 +104,14 @@ def train_flow(
     parts = nn.ModuleList([transformer, *encoders])
     averaging: Any = torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)  # type: ignore[no-untyped-call]
     mean = torch.optim.swa_utils.AveragedModel(parts, multi_avg_fn=averaging)
-    optimiser = torch.optim.AdamW(parts.parameters(), weight_decay=0.01, betas=(0.9, 0.98))
+    muon, adam = build_optimisers(parts)
     started, step, average = time.monotonic(), 0, 0.0
     while True:
         elapsed = (time.monotonic() - started) / 60.0
         progress = step / STEPS if minutes is None else elapsed / minutes
         if progress >= 1.0:
             break
-        for group in optimiser.param_groups:
-            warm = min(1.0, step / 100 + 0.01)
-            group["lr"] = PEAK_RATE * warm * 0.5 * (1.0 + np.cos(np.pi * progress))
+        rate = min(1.0, step / 100 + 0.01) * 0.5 * (1.0 + math.cos(math.pi * progress))
         chosen = torch.randint(len(latents), (BATCH,), generator=generator)
         dropped = torch.rand(BATCH, 1, generator=generator) < CAPTION_DROPOUT
         # one call in four may ask for fewer zero states
@@ -124,10 +123,13 @@ def train_flow(
             torch.where(dropped, empty, ids[chosen]),
             generator,
         )
-        optimiser.zero_grad()
+        parts.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
-        optimiser.step()
+        muon.param_groups[0]["lr"] = MUON_RATE * rate
+        adam.param_groups[0]["lr"] = ADAM_RATE * rate
+        muon.step()
+        adam.step()
         mean.update_parameters(parts)
         step += 1
         average += 0.02 * (float(loss.detach()) - average)
@@ -138,6 +140,16 @@ def train_flow(
             print(f"flow step {step} {elapsed:.1f} min loss {shown:.4f}", flush=True)
     parts.load_state_dict(mean.module.state_dict())
     transformer.set_attn_processor(usual)
+
+
+def build_optimisers(parts: nn.ModuleList) -> tuple[Muon, torch.optim.AdamW]:
+    """Muon for the matrices of all blocks, AdamW for the rest."""
+    matrices, others = [], []
+    for name, weight in parts.named_parameters():
+        in_block = "transformer_blocks" in name or "encoder.layers" in name
+        (matrices if in_block and weight.ndim == 2 else others).append(weight)
+    muon = Muon(matrices, lr=0.0, momentum=0.95, weight_decay=0.02)
+    return muon, torch.optim.AdamW(others, weight_decay=0.01, betas=(0.9, 0.98))
 
 
 def flow_loss(

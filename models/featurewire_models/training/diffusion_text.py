@@ -49,7 +49,7 @@ def build_tokenizer() -> CLIPTokenizer:
 
 def build_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     """An untrained text encoder of two layers."""
-    return CLIPTextModelWithProjection(
+    encoder = CLIPTextModelWithProjection(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,
@@ -63,6 +63,9 @@ def build_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    # SD3 takes states that no norm has touched; CLIP's usual 0.02 would make them too faint
+    torch.nn.init.normal_(encoder.text_model.embeddings.token_embedding.weight, std=0.5)
+    return encoder
 
 
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:

@@ -31,7 +31,7 @@ class Recipe:
     steps: int = 1200
     batch_tokens: int = 1024
     short_context: int = 128  # tokens; cheap rows first, rows of the full context at the end
-    short_part: float = 0.75  # of the training
+    short_part: float = 0.6  # of the training
     warmup_part: float = 0.03
     last_learning_rate: float = 0.03  # of the highest, where the cosine ends
     matrix_learning_rate: float = 0.02  # Muon
@@ -72,17 +72,18 @@ def train(
     minutes: float | None,
     checkpoint: Path,
 ) -> None:
-    """Train `model` in place, leaving the weights of the best held-out loss; resume `checkpoint`.
+    """Train `model` on `tokens`, leaving the weights of the best loss on the tokens `held_out`.
 
-    The schedule ends after `recipe.steps` steps or, where `minutes` is given, after that time.
+    The schedule ends after `recipe.steps` steps or, where `minutes` is given, after that time;
+    where `checkpoint` exists it goes on from there.
     """
     bos = model.config.bos_token_id
     pairs = optimizers(model, recipe)
-    step, spent_s, best_loss, misses = 0, 0.0, math.inf, 0
+    step, spent_s, best_loss, best_context, misses = 0, 0.0, math.inf, 0, 0
     best = model.state_dict()
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
-        step, spent_s, best_loss, misses = saved["counters"]
+        step, spent_s, best_loss, best_context, misses = saved["counters"]
         best = saved["best"]
         model.load_state_dict(saved["model"])
         for (optimizer, _), state in zip(pairs, saved["optimizers"], strict=True):
@@ -90,34 +91,36 @@ def train(
         torch.set_rng_state(saved["rng"])
         print(f"resumed at step {step}", flush=True)
     # A stream of its own for the steps that follow, so that resuming repeats no rows.
-    short, full = (
-        batches(tokens, context, recipe.batch_tokens // context, bos, recipe.seed + 2 * step + i)
-        for i, context in enumerate((recipe.short_context, recipe.shape.context))
-    )
+    streams = {
+        context: batches(tokens, context, recipe.batch_tokens // context, bos, recipe.seed + step)
+        for context in (recipe.short_context, recipe.shape.context)
+    }
     began = time.monotonic() - spent_s
     model.train()
     while True:
         spent_s = time.monotonic() - began
         progress = spent_s / (60 * minutes) if minutes else step / recipe.steps
+        context = recipe.short_context if progress < recipe.short_part else recipe.shape.context
         is_last = progress >= 1
         if step and (is_last or step % recipe.evaluate_every == 0):
-            held_out_loss = evaluate(model, held_out)
+            held_out_loss = evaluate(model, cut_rows(held_out, context, bos))
             print(f"step {step} ({spent_s:.0f} s): held-out loss {held_out_loss:.3f}", flush=True)
-            misses = 0 if held_out_loss < best_loss else misses + 1
+            # Losses compare within one context: a model knows no positions it has not met.
+            misses = 0 if held_out_loss < best_loss or context != best_context else misses + 1
             if not misses:
-                best_loss = held_out_loss
+                best_loss, best_context = held_out_loss, context
                 best = {name: weight.clone() for name, weight in model.state_dict().items()}
             if is_last or misses >= recipe.patience:
                 break
             state = {
-                "counters": (step, spent_s, best_loss, misses),
+                "counters": (step, spent_s, best_loss, best_context, misses),
                 "best": best,
                 "model": model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer, _ in pairs],
                 "rng": torch.get_rng_state(),
             }
             torch.save(state, checkpoint)
-        loss = loss_of(model, next(short if progress < recipe.short_part else full))
+        loss = loss_of(model, next(streams[context]))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.largest_gradient)
         for optimizer, highest in pairs:
@@ -166,9 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = build_model(recipe.shape, tokenizer)
         add_dropout(model, recipe.dropout)
         tokens = encode(train_documents, tokenizer)
-        held_out = cut_rows(
-            encode(held_out_documents, tokenizer), recipe.shape.context, tokenizer.bos_token_id
-        )
+        held_out = encode(held_out_documents, tokenizer)
         checkpoint = options.out.with_name(options.out.name + ".checkpoint.pt")
         train(model, tokens, held_out, recipe, options.minutes, checkpoint)
         save(model, tokenizer, options.out)
