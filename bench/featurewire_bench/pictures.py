@@ -92,5 +92,5 @@ def side_by_side(pairs: Sequence[tuple[str, Image, Image]], caption: str, path: 
         for axes, image, kind in zip(cells, (unsplit, split), ("unsplit", "split"), strict=True):
             axes.imshow(image, interpolation="nearest")
             axes.set_title(f"{fill(title, 26)}\n{kind}", fontsize=9)
-    figure.supxlabel(caption, fontsize=9)
+    figure.supxlabel(fill(caption, 60 * across), fontsize=9)
     figure.savefig(path)
