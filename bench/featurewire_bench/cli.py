@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from featurewire_client.progress import steps
 
 from featurewire_bench.errors import BenchError
 from featurewire_bench.link import LinkConfig
-from featurewire_bench.progress import steps
 from featurewire_bench.relay import Relay
 from featurewire_bench.table import console, demo_table, points_table, runs_table
 

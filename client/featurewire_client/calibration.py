@@ -25,14 +25,14 @@ def calibrate(
     task: str | None,
     data: Path,
     limit: int,
-    done: Callable[[], None],
+    begin: Callable[[str], None],
 ) -> ProfileSet:
     """Runs the head over the data and learns a profile for each of its tensors.
 
     Args:
         data: a folder of images or texts, or one file.
         limit: inputs to run at most.
-        done: called after each input.
+        begin: called before each input with what is being done.
 
     Raises:
         ModelError: no such model, split point or task, or data that it does not take.
@@ -45,12 +45,13 @@ def calibrate(
     samples: dict[str, list[torch.Tensor]] = {}
     grids: dict[str, tuple[int, int]] = {}
     for inputs in _inputs(processor, info.context, data, chosen, limit):
+        begin("head")
         with torch.inference_mode():
             features = head(inputs)
         for name, tensor in features.tensors.items():
             samples.setdefault(name, []).extend(tensor)
         grids.update(features.grids)
-        done()
+    begin("calibration")
     profiles = {
         name: Profile.calibrate(tensors, grid=grids.get(name)) for name, tensors in samples.items()
     }

@@ -29,24 +29,24 @@ async def measure(
     splits: Sequence[str],
     inputs: dict[str, torch.Tensor],
     runs: int,
-    done: Callable[[], None],
+    begin: Callable[[str], None],
 ) -> list[SplitCost]:
     """Runs the inputs split at each point; the first run of each only warms up.
 
     Args:
         make_client: a client for a split point.
-        done: called after each split point.
+        begin: called with each split point before it runs.
 
     Raises:
         ClientError, ModelError, CodecError: as `SplitClient.infer`.
     """
     costs = []
     for split in splits:
+        begin(split)
         async with make_client(split) as client:
             await client.infer(inputs)
             stats = [(await client.infer(inputs)).stats for _ in range(runs)]
         costs.append(_cost(split, stats))
-        done()
     return costs
 
 

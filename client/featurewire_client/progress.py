@@ -8,17 +8,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def counting(name: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar of `total` steps; call what it gives after each."""
+def steps(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar of `total` steps; call what it gives with the name of each step that begins."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.description}"),
     )
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda: progress.advance(task)
+        task = progress.add_task("", total=total)
+        begun = 0
+
+        def begin(name: str) -> None:
+            nonlocal begun
+            progress.update(task, completed=begun, description=name)
+            begun += 1
+
+        yield begin

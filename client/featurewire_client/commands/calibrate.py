@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from featurewire_client.commands.options import Json, ModelName, TaskName
-from featurewire_client.progress import counting
+from featurewire_client.progress import steps
 
 
 def calibrate(
@@ -27,8 +27,8 @@ def calibrate(
     from featurewire_client import calibration
 
     started = time.perf_counter()
-    with counting("inputs through the head", limit) as done:
-        learned = calibration.calibrate(model, split, task, data, limit, done)
+    with steps(limit + 1) as begin:
+        learned = calibration.calibrate(model, split, task, data, limit, begin)
     learned.save_pretrained(out)
     report = calibration.report(learned)
     if as_json:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from featurewire_client.commands.options import Address, Json, ModelName, SnrDb, TaskName
-from featurewire_client.progress import counting
+from featurewire_client.progress import steps
 
 
 def models(server: Address, as_json: Json = False) -> None:
@@ -93,8 +93,8 @@ def plan(
         connection = await connect(server, timeout_s=10)
         splits = list(connection.model(describe(model).name).splits)
         await connection.channel.close()
-        with counting("split points", len(splits)) as done:
-            return await planning.measure(make_client, splits, inputs, runs, done)
+        with steps(len(splits)) as begin:
+            return await planning.measure(make_client, splits, inputs, runs, begin)
 
     costs = run(measure())
     if as_json:
