@@ -59,7 +59,7 @@ def calibrate(
 
 
 def report(learned: ProfileSet) -> dict[str, Any]:
-    """What each profile's calibration measured on the samples that it held out."""
+    """By tensor: what calibration measured on the samples that it held out."""
     return {name: profile.report for name, profile in learned.profiles.items()}
 
 

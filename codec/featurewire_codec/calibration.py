@@ -47,23 +47,25 @@ def calibrate(samples: Iterable[Feature], grid: tuple[int, int] | None = None) -
     scale = energy(np.concatenate(arrays))
     fitted, held_out = split_samples(arrays, grid)
     measured = _subset(held_out)
-    best: tuple[float, Profile] | None = None
+    best: tuple[float, str, Profile] | None = None
     figures: dict[str, Any] = {}
     for name, transform in fit_transforms(fitted, grid):
         profile = _control_rate(transform, scale, measured, arrays, held_out, grid)
         rates = [coded_bpfp(profile, measured, snr_db, grid) for snr_db in COMPARED_SNR_DB]
         figures[name] = dict(zip(map(str, COMPARED_SNR_DB), rates, strict=True))
         if best is None or sum(rates) < best[0]:
-            best = sum(rates), profile
+            best = sum(rates), name, profile
     assert best is not None  # identity is always there
+    _, kept, profile = best
     report = {
+        "kept": kept,
         "tokens": tokens,
         "samples": len(arrays),
         "grid": grid,
         "held_out_features": sum(array.size for array in measured),
         "bpfp_by_mode_and_snr_db": figures,
     }
-    return replace(best[1], report=report)
+    return replace(profile, report=report)
 
 
 def split_samples(arrays: Arrays, grid: tuple[int, int] | None) -> tuple[Arrays, Arrays]:
