@@ -9,6 +9,7 @@ from featurewire.wire.tensors import join_outputs, output_chunks, pack, unpack
 
 TENSORS = {
     "float32": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
+    "float64": torch.tensor([1e300], dtype=torch.float64),
     "float16": torch.tensor([[1.5, -2.0]], dtype=torch.float16),
     "bfloat16": torch.tensor([3.0, float("nan")], dtype=torch.bfloat16),
     "int64": torch.arange(5),
@@ -58,3 +59,8 @@ def test_a_malformed_tensor_is_refused(message):
     with pytest.raises(Refusal) as caught:
         unpack([message])
     assert caught.value.reason == "TENSOR_MALFORMED"
+
+
+def test_a_dtype_that_the_wire_has_no_number_for_is_refused():
+    with pytest.raises(Refusal, match="complex64 cannot travel"):
+        pack({"odd": torch.zeros(1, dtype=torch.complex64)})

@@ -17,6 +17,7 @@ _DTYPES: dict[pb.DataType, torch.dtype] = {
     pb.DATA_TYPE_INT32: torch.int32,
     pb.DATA_TYPE_UINT8: torch.uint8,
     pb.DATA_TYPE_BOOL: torch.bool,
+    pb.DATA_TYPE_FLOAT64: torch.float64,
 }
 _DATA_TYPES = {dtype: data_type for data_type, dtype in _DTYPES.items()}
 
@@ -64,7 +65,15 @@ def dtype_of(data_type: pb.DataType) -> torch.dtype:
 
 
 def data_type_of(tensor: torch.Tensor) -> pb.DataType:
-    """The wire's number for the tensor's element type."""
+    """The wire's number for the tensor's element type.
+
+    Raises:
+        Refusal: the wire has none for it.
+    """
+    if tensor.dtype not in _DATA_TYPES:
+        allowed = ", ".join(str(dtype) for dtype in _DATA_TYPES)
+        message = f"a tensor of {tensor.dtype} cannot travel; those of {allowed} can"
+        raise Refusal("TENSOR_MALFORMED", message, found=str(tensor.dtype), allowed=allowed)
     return _DATA_TYPES[tensor.dtype]
 
 
