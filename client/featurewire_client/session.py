@@ -77,13 +77,17 @@ class Session:
             ClientError: the server is gone, or refuses the request.
         """
         self._requests += 1
+        try:
+            uncoded = pack(features.uncoded)
+        except Refusal as refusal:
+            raise SessionError(f"the features cannot be sent: {refusal}") from refusal
         begin = pb.Begin(
             request=self._requests,
             tensors=[
                 _describe(name, tensor, features.grids.get(name, (0, 0)))
                 for name, tensor in features.tensors.items()
             ],
-            uncoded=pack(features.uncoded),
+            uncoded=uncoded,
             sampling=sampling,
             outputs=outputs,
         )

@@ -1,14 +1,16 @@
 """Composed digit scenes in, the bundled folder tiny-dinov2 out.
 
 One Dinov2 backbone learns classification, segmentation and depth together, first on scenes
-shrunk to half their size (a quarter of the patches), then at full size. Each task's folder is
-saved with the whole backbone, the way a folder of the hub would be.
+shrunk to half their size (a quarter of the patches), then at full size, in two cycles of the
+learning rate. Each task's folder is saved with the whole backbone, the way a folder of the hub
+would be.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,18 @@ from featurewire_models.training import digits as scenes
 from featurewire_models.training.muon import Muon
 from featurewire_models.training.vision_model import VisionModel, scene_batch
 
-STEPS = 1800  # optimiser steps
-SMALL = 0.85  # the share of them at half size; one at full size costs about four times as much
+
+@dataclass(frozen=True)
+class Cycle:
+    """One rise and fall of the learning rate."""
+
+    steps: int
+    small: float  # the share of them on scenes of half size, which cost about a quarter
+    peak: float  # share of the highest learning rates below
+    share: float  # of the time, when the clock sets the pace
+
+
+CYCLES = (Cycle(1800, 0.85, 1.0, 0.65), Cycle(360, 0.0, 0.6, 0.35))
 BATCH = 32
 MUON_RATE = 1e-2
 ADAM_RATE = 1.5e-3
@@ -39,37 +51,48 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--minutes",
         type=float,
-        help=f"stop after so many minutes, with the schedule squeezed to fit (a quick look; "
-        f"the default is {STEPS} steps, which gives the same weights every time)",
+        help="stop after so many minutes, with the schedule squeezed to fit (a quick look; "
+        "the default counts steps, which gives the same weights every time)",
+    )
+    parser.add_argument(
+        "--resume", type=Path, help="folder as the first cycle leaves it: run only the second"
     )
     options = parser.parse_args(arguments)
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     model = VisionModel()
-    train(model, options.out, options.minutes)
-    model.save_pretrained(options.out, half=True)
-    print(f"saved {options.out}")
+    if options.resume:
+        model.load_weights(options.resume)
+    for index, cycle in enumerate(CYCLES):
+        if index == 0 and options.resume:
+            continue
+        minutes = None if options.minutes is None else cycle.share * options.minutes
+        train(model, cycle, SEED + index, minutes)
+        model.save_pretrained(options.out)
+        # go on from what was saved, so that a resumed run is the same run
+        model.load_weights(options.out)
+        print(f"saved {options.out}", flush=True)
 
 
-def train(model: VisionModel, out: Path, minutes: float | None) -> None:
-    """Fit `model` to freshly composed scenes; `out` gets a first version along the way."""
+def train(model: VisionModel, cycle: Cycle, seed: int, minutes: float | None) -> None:
+    """Fit `model` to freshly composed scenes for one cycle."""
     digits, held_out = scenes.load_digits()
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     muon, adam = build_optimisers(model)
-    started, step, saved, averages = time.monotonic(), 0, False, np.zeros(3)
+    started, step, averages = time.monotonic(), 0, np.zeros(3)
     while True:
         elapsed = (time.monotonic() - started) / 60.0
-        progress = step / STEPS if minutes is None else elapsed / minutes
+        progress = step / cycle.steps if minutes is None else elapsed / minutes
         if progress >= 1.0:
             break
         # the clock's share of small steps is lower than their count's, for they are cheaper
-        small = progress < (SMALL if minutes is None else 0.43)
+        small = progress < cycle.small * (1.0 if minutes is None else 0.7)
         losses = task_losses(model, rng, digits, small)
         model.zero_grad()
         losses.sum().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        muon.param_groups[0]["lr"] = MUON_RATE * rate(progress)
-        adam.param_groups[0]["lr"] = ADAM_RATE * rate(progress)
+        muon.param_groups[0]["lr"] = MUON_RATE * cycle.peak * rate(progress)
+        adam.param_groups[0]["lr"] = ADAM_RATE * cycle.peak * rate(progress)
         muon.step()
         adam.step()
         averages += 0.02 * (losses.detach().numpy() - averages)
@@ -83,9 +106,6 @@ def train(model: VisionModel, out: Path, minutes: float | None) -> None:
             )
         if step % 250 == 0:
             print(f"held-out top-1 {accuracy(model, held_out, small):.3f}", flush=True)
-        if not small and not saved and progress > 0.5 * (1.0 + SMALL):
-            model.save_pretrained(out, half=True)
-            saved = True
 
 
 def build_optimisers(model: VisionModel) -> tuple[Muon, torch.optim.AdamW]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,22 +67,28 @@ class VisionModel(nn.Module):
         depth = self.depth.head(self.depth.neck(levels, rows, cols))
         return self.classification.classifier(pooled), self.segmentation.classifier(grid), depth
 
-    def save_pretrained(self, folder: Path, half: bool) -> None:
-        """Write the three folders, with float16 weights if `half`."""
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the three folders, with float16 weights."""
         processor = BitImageProcessorPil(
             size={"shortest_edge": IMAGE_SIZE},
             crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
             image_mean=[0.5, 0.5, 0.5],
             image_std=[0.5, 0.5, 0.5],
         )
-        models = {"": self.classification, "segmentation": self.segmentation, "depth": self.depth}
-        for name, model in models.items():
-            weights = {
-                key: value.half() if half else value.clone()
-                for key, value in model.state_dict().items()
-            }
+        for name, model in self._folders().items():
+            weights = {key: value.half() for key, value in model.state_dict().items()}
             model.save_pretrained(folder / name, state_dict=weights)
             processor.save_pretrained(folder / name)
+            (folder / name / "model.safetensors").chmod(0o644)
+
+    def load_weights(self, folder: Path) -> None:
+        """Take the weights that `save_pretrained` wrote; they stay float32."""
+        for name, model in self._folders().items():
+            saved = type(model).from_pretrained(folder / name, dtype=torch.float32)
+            model.load_state_dict(saved.state_dict())
+
+    def _folders(self) -> dict[str, Any]:
+        return {"": self.classification, "segmentation": self.segmentation, "depth": self.depth}
 
 
 def named(config: Dinov2Config, names: dict[int, str]) -> Dinov2Config:
