@@ -28,7 +28,7 @@ class Recipe:
     """Everything that decides the result, the text apart."""
 
     shape: Shape = field(default_factory=Shape)
-    steps: int = 1200
+    steps: int = 5300
     batch_tokens: int = 1024
     short_context: int = 128  # tokens; cheap rows first, rows of the full context at the end
     short_part: float = 0.6  # of the training
