@@ -36,14 +36,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m featurewire_models.training.diffusion",
         description="Train tiny-sd3 (text to image) on handwritten digits composed into 64x64 "
-        "scenes with captions. Needs scikit-learn. One core, about half an hour.",
+        "scenes with captions. Needs scikit-learn. One core, about 25 minutes.",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--minutes",
         type=float,
-        help="stop after about so many minutes, with the schedules squeezed to fit (a quick look; "
-        "the default counts steps, which gives the same weights every time)",
+        help="train for so many minutes, with the schedules squeezed to fit (a quick look; judge "
+        "and encoding take two more; the default counts steps, which gives the same weights "
+        "every time)",
     )
     options = parser.parse_args(arguments)
     torch.manual_seed(SEED)

@@ -144,7 +144,8 @@ def train_flow(
 
 def build_optimisers(parts: nn.ModuleList) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the matrices of all blocks, AdamW for the rest."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, weight in parts.named_parameters():
         in_block = "transformer_blocks" in name or "encoder.layers" in name
         (matrices if in_block and weight.ndim == 2 else others).append(weight)

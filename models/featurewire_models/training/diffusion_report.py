@@ -26,9 +26,9 @@ from featurewire_models.training.digits import (
     scene,
 )
 
-SEED = 2000
+SEED = 3000
 STEPS = 20
-GUIDANCE = 3.0
+GUIDANCE = 5.0
 PROMPTS = 16
 
 
