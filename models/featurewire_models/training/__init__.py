@@ -1,1 +1,1 @@
-"""Trains the bundled small models on real data; needs the `train` extra, is never imported by the library."""
+"""Trains the bundled models on real data; needs the `train` extra; the library never imports it."""
