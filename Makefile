@@ -38,7 +38,7 @@ bench: $(READY)  ## rate-distortion of the codecs and a sweep over models, links
 	$(BIN)/featurewire-bench codecs --out out
 	$(BIN)/featurewire-bench sweep --out out
 
-train-tiny: $(READY)  ## train the bundled models again (about an hour on two cores) and calibrate their profiles
+train-tiny: $(READY)  ## train the bundled models again (about two hours of one core) and calibrate their profiles
 	$(BIN)/python -m featurewire_models.training.text --out models/featurewire_models/bundled/tiny-llama3
 	$(BIN)/python -m featurewire_models.training.vision --out models/featurewire_models/bundled/tiny-dinov2
 	$(BIN)/python -m featurewire_models.training.diffusion --out models/featurewire_models/bundled/tiny-sd3

@@ -26,6 +26,8 @@ class InferenceStats(Protocol):
     @property
     def network_ms(self) -> float: ...
     @property
+    def queue_ms(self) -> float: ...
+    @property
     def decode_ms(self) -> float: ...
     @property
     def tail_ms(self) -> float: ...
@@ -35,7 +37,10 @@ class InferenceStats(Protocol):
 
 @dataclass(frozen=True)
 class Stages:
-    """Milliseconds of one inference's stages; the total is measured, not their sum."""
+    """Milliseconds of one inference's stages; `network` counts waiting for the server too.
+
+    Each is a median of its own, so the total is close to the others' sum and not equal to it.
+    """
 
     head: float
     encode: float
@@ -47,7 +52,14 @@ class Stages:
     @classmethod
     def medians(cls, stats: Sequence[InferenceStats]) -> Self:
         """Each stage's median over the inferences."""
-        return cls(*(median(getattr(s, f"{f.name}_ms") for s in stats) for f in fields(cls)))
+        return cls(
+            head=median(s.head_ms for s in stats),
+            encode=median(s.encode_ms for s in stats),
+            network=median(s.network_ms + s.queue_ms for s in stats),
+            decode=median(s.decode_ms for s in stats),
+            tail=median(s.tail_ms for s in stats),
+            total=median(s.total_ms for s in stats),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,8 +129,8 @@ class Row:
     model: str
     task: str
     split: str
-    float16_bytes: float
-    sent_bytes: float
+    float16_bytes: int  # measured, framing included
+    sent_bytes: int
     bpfp: float
     metric: str
     unsplit: float
@@ -133,8 +145,8 @@ class Row:
             model=ours.model,
             task=ours.task,
             split=ours.split,
-            float16_bytes=ours.float16_bytes,
-            sent_bytes=ours.sent_bytes,
+            float16_bytes=round(float16.sent_bytes),
+            sent_bytes=round(ours.sent_bytes),
             bpfp=ours.bpfp,
             metric=ours.metric,
             unsplit=unsplit,

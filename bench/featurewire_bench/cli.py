@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from featurewire.wire.runtime import run_command
 from featurewire_client.progress import steps
 
-from featurewire_bench.errors import BenchError
 from featurewire_bench.link import LinkConfig
 from featurewire_bench.relay import Relay
 from featurewire_bench.table import console, demo_table, points_table, runs_table
@@ -183,22 +183,10 @@ def relay(
 
 def main() -> None:
     """Exits 2 with one sentence on bad input."""
-    try:
-        app()
-    except BenchError as error:
-        print(f"featurewire-bench: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Exception as error:
-        if not _is_told(error):
-            raise
-        print(f"featurewire-bench: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _is_told(error: Exception) -> bool:
-    """Whether the error is one of the packages' own; asked late, for it imports torch."""
-    from featurewire_client import ClientError
-    from featurewire_codec import CodecError
-    from featurewire_models import ModelError
-
-    return isinstance(error, ClientError | CodecError | ModelError)
+    errors = (
+        "featurewire_bench.errors:BenchError",
+        "featurewire_client.errors:ClientError",
+        "featurewire_codec.errors:CodecError",
+        "featurewire_models.errors:ModelError",
+    )
+    run_command("featurewire-bench", app, errors)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featurewire_client.client import InferResult, SplitClient
     from featurewire_client.errors import (
+        AddressError,
         ClientError,
         ConnectionFailedError,
         DeadlineError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from featurewire_client.sync import SyncSplitClient
 
 __all__ = [
+    "AddressError",
     "ClientError",
     "ConnectionFailedError",
     "DeadlineError",

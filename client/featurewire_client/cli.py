@@ -1,10 +1,7 @@
 """`featurewire`: one inference, a generation, and what to know and to do before them."""
 
-import asyncio
-import sys
-
 import typer
-from featurewire.wire.runtime import tune_malloc
+from featurewire.wire.runtime import run_command
 
 from featurewire_client.commands.calibrate import calibrate
 from featurewire_client.commands.inference import generate, infer
@@ -22,25 +19,9 @@ for command in (infer, generate, models, plan, calibrate):
 
 def main() -> None:
     """Exits 2 with one sentence on bad input, 130 on Ctrl-C."""
-    tune_malloc()
-    try:
-        app()
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        sys.exit(130)
-    except Exception as error:
-        if not _is_ours(error):
-            raise
-        print(f"featurewire: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _is_ours(error: Exception) -> bool:
-    """Imports late: what raised such an error has imported its class already."""
-    from featurewire_client.errors import ClientError
-
-    if isinstance(error, ClientError):
-        return True
-    from featurewire_codec import CodecError
-    from featurewire_models import ModelError
-
-    return isinstance(error, CodecError | ModelError)
+    errors = (
+        "featurewire_client.errors:ClientError",
+        "featurewire_codec.errors:CodecError",
+        "featurewire_models.errors:ModelError",
+    )
+    run_command("featurewire", app, errors)

@@ -16,7 +16,14 @@ from featurewire.wire import limits
 from featurewire.wire.coder import Coder
 from featurewire.wire.metrics import WireMetrics
 from featurewire.wire.profiles import Origin, ProfileSet
-from featurewire_models import Head, describe, load_head, load_processor, tensors_to_outputs
+from featurewire_models import (
+    Head,
+    TaskError,
+    describe,
+    load_head,
+    load_processor,
+    tensors_to_outputs,
+)
 
 from featurewire_client import edge, profiles
 from featurewire_client.connection import Connection, connect
@@ -96,6 +103,9 @@ class SplitClient:
         self._session: Session | None = None
         self.last_stats: InferStats | None = None
         """The account of the last request or generation."""
+        self.finish_reason = ""
+        """Why the last generation ended: "stop" (the model's end or a stop string), "length"
+        (`max_tokens`) or "context" (the model holds no more)."""
 
     async def __aenter__(self) -> Self:
         """Connects, agrees on the session's terms and loads the head.
@@ -150,6 +160,11 @@ class SplitClient:
         self._session = self._connection = None
         self._torch.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def profiled(self) -> bool:
+        """Whether the session's features are coded with a profile."""
+        return bool(self._set.digest)
+
     async def infer(
         self, inputs: dict[str, torch.Tensor], outputs: Sequence[str] = ()
     ) -> InferResult:
@@ -166,6 +181,8 @@ class SplitClient:
         """
         async with self._one_request:
             reply, stats = await self._request(inputs, outputs=outputs)
+            self.last_stats = stats
+            self._log(stats)
         return InferResult(tensors_to_outputs(reply.outputs), stats)
 
     async def generate(
@@ -194,6 +211,9 @@ class SplitClient:
                 model.
             ClientError, CodecError: as `infer`.
         """
+        if self.task != "generation":
+            tasks = ", ".join(self._info.tasks)
+            raise TaskError(f"{self._info.name} generates no text; its tasks are {tasks}.")
         async with self._one_request:
             if self._processor is None:
                 name, task = self._name, self.task
@@ -208,6 +228,7 @@ class SplitClient:
             started = time.perf_counter()
             steps: list[InferStats] = []
             first_s = 0.0
+            self.finish_reason = "stop"
             try:
                 while len(steps) < min(max_tokens, room) and not text.ended:
                     reply, stats = await self._request(inputs, sampling, cache)
@@ -223,9 +244,13 @@ class SplitClient:
                 rest = text.rest()
                 if rest:
                     yield rest
+                if not text.ended:
+                    self.finish_reason = "length" if len(steps) == max_tokens else "context"
             finally:
                 elapsed_ms = 1000 * (time.perf_counter() - started)
                 self.last_stats = total(steps, elapsed_ms, 1000 * first_s) if steps else None
+                if self.last_stats is not None:
+                    self._log(self.last_stats)
 
     async def _request(
         self,
@@ -266,22 +291,14 @@ class SplitClient:
             tail_ms=1000 * reply.account.tail_seconds,
             total_ms=1000 * (time.perf_counter() - started),
         )
-        self.last_stats = stats
-        self._record(stats)
+        self._count(stats, new_request=sampling is None or sampling.restart)
         return reply, stats
 
-    def _record(self, stats: InferStats) -> None:
-        log.info(
-            "request model=%s task=%s split=%s codec=%s %s",
-            self._info.name,
-            self.task,
-            self.split,
-            self._codec,
-            stats,
-        )
+    def _count(self, stats: InferStats, new_request: bool) -> None:
         if self._metrics:
             stages = ("head", "encode", "network", "total")
-            self._metrics.request(
+            self._metrics.feature(
+                new_request=new_request,
                 model=self._info.name,
                 task=self.task,
                 codec=self._codec,
@@ -291,6 +308,10 @@ class SplitClient:
                 output_bytes=stats.received_bytes,
                 stages_s={stage: getattr(stats, f"{stage}_ms") / 1000 for stage in stages},
             )
+
+    def _log(self, stats: InferStats) -> None:
+        terms = (self._info.name, self.task, self.split, self._codec)
+        log.info("request model=%s task=%s split=%s codec=%s %s", *terms, stats)
 
     async def _choose_profiles(self) -> ProfileSet:
         assert self._connection is not None

@@ -7,7 +7,12 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire.limits import CHANNEL_OPTIONS
 
-from featurewire_client.errors import ConnectionFailedError, RefusedError, client_error
+from featurewire_client.errors import (
+    AddressError,
+    ConnectionFailedError,
+    RefusedError,
+    client_error,
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,11 @@ async def connect(addresses: str, timeout_s: float) -> Connection:
     """Connects to the first address of "host:port,host:port" that answers.
 
     Raises:
+        AddressError: a part of `addresses` is not HOST:PORT.
         ConnectionFailedError: none answers within `timeout_s` seconds each.
     """
     failures = []
-    for address in (part.strip() for part in addresses.split(",")):
+    for address in _parse(addresses):
         channel = grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
         stub = rpc.SplitInferenceServiceStub(channel)
         try:
@@ -56,3 +62,14 @@ async def connect(addresses: str, timeout_s: float) -> Connection:
             continue
         return Connection(address, channel, stub, catalogue)
     raise ConnectionFailedError("; ".join(failures))
+
+
+def _parse(addresses: str) -> list[str]:
+    parts = [part.strip() for part in addresses.split(",")]
+    for part in parts:
+        host, _, port = part.rpartition(":")
+        if not (host and port.isdecimal() and 1 <= int(port) <= 65535):
+            raise AddressError(
+                f"the server's address {part!r} is not HOST:PORT with a port from 1 to 65535"
+            )
+    return parts

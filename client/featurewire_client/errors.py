@@ -1,6 +1,7 @@
 """Errors of the client. gRPC's own are mapped here, once.
 
 ClientError
+├── AddressError             an address is not HOST:PORT
 ├── ConnectionFailedError    no server answers at any address
 ├── RefusedError             the server refused, and said why
 ├── DeadlineError            no answer within the time allowed
@@ -13,6 +14,10 @@ from featurewire.wire.status import refusal_of
 
 class ClientError(Exception):
     """Any failure between this client and its server."""
+
+
+class AddressError(ClientError):
+    """An address is not HOST:PORT."""
 
 
 class ConnectionFailedError(ClientError):
@@ -55,8 +60,8 @@ class RefusedError(ClientError):
         self.retry_s = retry_s
 
 
-def client_error(error: grpc.aio.AioRpcError, address: str) -> ClientError:
-    """The client's own error for a status."""
+def client_error(error: grpc.aio.AioRpcError, address: str, connected: bool = False) -> ClientError:
+    """The client's own error for a status; `connected`: the server had answered before."""
     refusal = refusal_of(error)
     if refusal is not None:
         return RefusedError(
@@ -67,6 +72,8 @@ def client_error(error: grpc.aio.AioRpcError, address: str) -> ClientError:
             allowed=refusal.allowed,
             retry_s=refusal.retry_s,
         )
+    if error.code() is grpc.StatusCode.UNAVAILABLE and connected:
+        return SessionError(f"the connection to {address} was lost: {error.details()}")
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return ConnectionFailedError(f"no server answers at {address}: {error.details()}")
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -12,9 +12,10 @@ from featurewire_client.stats import InferStats
 
 @dataclass(frozen=True)
 class SplitCost:
-    """What one split point costs: medians over the runs."""
+    """What one split point costs, medians over the runs, and whether it has a profile."""
 
     split: str
+    profiled: bool
     sent_bytes: int
     head_ms: float
     encode_ms: float
@@ -46,13 +47,14 @@ async def measure(
         async with make_client(split) as client:
             await client.infer(inputs)
             stats = [(await client.infer(inputs)).stats for _ in range(runs)]
-        costs.append(_cost(split, stats))
+        costs.append(_cost(split, client.profiled, stats))
     return costs
 
 
-def _cost(split: str, stats: list[InferStats]) -> SplitCost:
+def _cost(split: str, profiled: bool, stats: list[InferStats]) -> SplitCost:
     return SplitCost(
         split,
+        profiled,
         int(median(one.sent_bytes for one in stats)),
         head_ms=median(one.head_ms for one in stats),
         encode_ms=median(one.encode_ms for one in stats),

@@ -149,13 +149,13 @@ class Session:
         except asyncio.InvalidStateError:
             raise await self._ended() from None
         except grpc.aio.AioRpcError as error:
-            raise client_error(error, self._connection.address) from error
+            raise client_error(error, self._connection.address, connected=True) from error
 
     async def _read(self, *expected: str) -> pb.InferResponse:
         try:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise client_error(error, self._connection.address) from error
+            raise client_error(error, self._connection.address, connected=True) from error
         if response is grpc.aio.EOF:
             raise await self._ended()
         assert isinstance(response, pb.InferResponse)
@@ -172,8 +172,8 @@ class Session:
         address = self._connection.address
         if code is grpc.StatusCode.OK:
             return SessionError(f"the server at {address} ended the session")
-        empty = grpc.aio.Metadata()
-        return client_error(grpc.aio.AioRpcError(code, empty, trailers, details=details), address)
+        error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details=details)
+        return client_error(error, address, connected=True)
 
 
 def _describe(name: str, tensor: torch.Tensor, grid: tuple[int, int]) -> pb.CodedTensor:

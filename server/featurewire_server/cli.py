@@ -8,7 +8,7 @@ import sys
 from typing import Annotated
 
 import typer
-from featurewire.wire.runtime import run, tune_malloc
+from featurewire.wire.runtime import run, run_command
 
 from featurewire_server.config import ServerConfig
 
@@ -92,22 +92,14 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    tune_malloc()
     run(_serve(config))
 
 
 def main() -> None:
     """Exits 2 with one sentence on bad input."""
-    try:
-        app()
-    except Exception as error:
-        # imported late: what raised these errors has imported them already
-        from featurewire_codec import CodecError
-        from featurewire_models import ModelError
-
-        from featurewire_server.errors import ServerError
-
-        if not isinstance(error, ServerError | CodecError | ModelError):
-            raise
-        print(f"featurewire-server: {error}", file=sys.stderr)
-        sys.exit(2)
+    errors = (
+        "featurewire_server.errors:ServerError",
+        "featurewire_codec.errors:CodecError",
+        "featurewire_models.errors:ModelError",
+    )
+    run_command("featurewire-server", app, errors)

@@ -99,7 +99,7 @@ def _profiles(offer: pb.Handshake, model: Served, task: str, split: str) -> Prof
 
 
 def _mismatch(reason: str, what: str, found: str, allowed: str) -> Refusal:
-    message = f"{what}: the client has {found[:60] or 'none'!r}, the server {allowed!r}"
+    message = f"{what}: the client has {found[:80] or 'none'!r}, the server {allowed!r}"
     return Refusal(reason, message, found=found, allowed=allowed)
 
 

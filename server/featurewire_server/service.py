@@ -80,10 +80,10 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             message = f"{self._open} sessions are open; {self._config.max_sessions} are allowed"
             full = Refusal("SERVER_FULL", message, retry_s=_RETRY_S)
             await self._abort(context, full)
+        session: Session | None = None
         self._open += 1
         self._metrics.sessions.inc()
         try:
-            session: Session | None = None
             async for request in request_iterator:
                 if session is None:
                     terms = self._agree(request)
@@ -100,6 +100,8 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed; see its log")
             await self._abort(context, refusal)
         finally:
+            if session is not None:
+                session.end_request()
             self._open -= 1
             self._metrics.sessions.dec()
 

@@ -6,6 +6,7 @@ messages, and hands decoding and the tail to the workers.
 
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -57,6 +58,7 @@ class Session:
         self._cache: Any = None
         self._position = 0
         self._sampling = pb.Sampling()
+        self._tally: Counter[str] = Counter()
 
     async def receive(self, message: pb.InferRequest) -> AsyncIterator[pb.InferResponse]:
         """Takes one message and gives the answers it calls for.
@@ -172,31 +174,51 @@ class Session:
         return pb.Token(request=begin.request, position=self._position, id=token)
 
     def _record(self, buffer: FeatureBuffer, answer: Answer, output_bytes: int) -> None:
-        terms = self._terms
+        """Counts a feature; one request is one line of the log, a generation when it ends."""
         stages = {"queue": answer.queue_s, "decode": answer.decode_s, "tail": answer.tail_s}
-        self._metrics.request(
-            model=terms.model,
-            task=terms.task,
-            codec=terms.codec,
+        is_step = answer.token is not None
+        begins = not is_step or buffer.begin.sampling.restart
+        if begins:
+            self.end_request()
+        self._metrics.feature(
+            new_request=begins,
+            model=self._terms.model,
+            task=self._terms.task,
+            codec=self._terms.codec,
             direction="received",
             features=buffer.features,
             coded_bytes=buffer.received_bytes,
             output_bytes=output_bytes,
             stages_s=stages,
         )
+        self._tally.update(stages)
+        self._tally["features"] += buffer.features
+        self._tally["received_bytes"] += buffer.received_bytes
+        self._tally["output_bytes"] += output_bytes
+        self._tally["tokens"] += is_step
+        if not is_step:
+            self.end_request()
+
+    def end_request(self) -> None:
+        """Writes the log's line of the request under way, if there is one."""
+        sums, self._tally = self._tally, Counter()
+        if not sums["features"]:
+            return
+        terms = self._terms
         log.info(
             "request peer=%s model=%s task=%s split=%s codec=%s features=%d received_bytes=%d"
-            " bpfp=%.3f output_bytes=%d %s",
+            " bpfp=%.3f output_bytes=%d tokens=%d queue_ms=%.1f decode_ms=%.1f tail_ms=%.1f",
             self._peer,
             terms.model,
             terms.task,
             terms.split,
             terms.codec,
-            buffer.features,
-            buffer.received_bytes,
-            8 * buffer.received_bytes / buffer.features,
-            output_bytes,
-            " ".join(f"{stage}_ms={1000 * seconds:.1f}" for stage, seconds in stages.items()),
+            sums["features"],
+            sums["received_bytes"],
+            8 * sums["received_bytes"] / sums["features"],
+            sums["output_bytes"],
+            sums["tokens"],
+            *(1000 * sums[stage] for stage in ("queue", "decode", "tail")),
         )
 
 

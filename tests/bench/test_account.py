@@ -12,7 +12,8 @@ class Stats:
     bpfp: float
     head_ms: float = 1.0
     encode_ms: float = 2.0
-    network_ms: float = 3.0
+    network_ms: float = 2.5
+    queue_ms: float = 0.5
     decode_ms: float = 4.0
     tail_ms: float = 5.0
     total_ms: float = 15.0
@@ -51,7 +52,7 @@ def test_a_row_takes_its_float16_total_from_the_float16_run() -> None:
     plain = run("float16", [Stats(200, 210, 16.8, total_ms=77.0)])
     row = asdict(Row.of(ours, plain, unsplit=0.24))
     assert (row["unsplit"], row["split_value"]) == (0.24, 0.25)
-    assert (row["float16_bytes"], row["sent_bytes"]) == (200, 50)
+    assert (row["float16_bytes"], row["sent_bytes"]) == (210, 50)
     assert row["ms"] == {
         "head": 1.0,
         "encode": 2.0,

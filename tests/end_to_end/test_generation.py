@@ -95,6 +95,7 @@ async def test_the_context_bounds_a_generation(speaking, serve):
         prompt = " ".join(WORDS[:60])
         assert len([piece async for piece in client.generate(prompt, max_tokens=50)]) <= 5
         assert client.last_stats.tokens == 5
+        assert client.finish_reason == "context"
         with pytest.raises(ModelError, match="context is 64"):
             await anext(client.generate(" ".join(WORDS), max_tokens=1))
 
@@ -119,7 +120,7 @@ async def test_a_model_that_is_not_causal_generates_nothing(tmp_path, serve):
         serve(tmp_path / "bert") as server,
         SplitClient(server.address, str(tmp_path / "bert")) as client,
     ):
-        with pytest.raises(TaskError, match="no cache"):
+        with pytest.raises(TaskError, match="generates no text; its tasks are embedding"):
             await anext(client.generate("w1"))
 
 

@@ -7,6 +7,7 @@ import urllib.request
 import grpc
 import pytest
 import torch
+from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.metrics import WireMetrics
 from featurewire_client import RefusedError, SplitClient
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -122,3 +123,33 @@ async def test_a_refusal_is_in_the_log_with_its_reason(llama, serve, server_log)
         with pytest.raises(RefusedError):
             await SplitClient(server.address, str(llama), split="layers.7").__aenter__()
     assert any("SPLIT_UNKNOWN" in line for line in server_log.messages)
+
+
+async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, server_log):
+    import asyncio
+
+    from featurewire_client.connection import connect
+    from featurewire_client.session import CodedSample, Session
+    from featurewire_models import describe, load_head
+
+    port = free_port()
+    async with serve(llama, metrics_port=port) as server:
+        connection = await connect(server.address, 5)
+        info, head = describe(llama), load_head(llama, "layers.2")
+        offer = pb.Handshake(protocol_min=1, protocol_max=1, model=info.name, codec="float32")
+        offer.revision, offer.split = info.revision, "layers.2"
+        session, cache = await Session.open(connection, offer), head.new_cache()
+        for step in range(4):
+            features = head({"input_ids": torch.tensor([[5 + step]])}, cache=cache)
+            data = features.tensors["hidden"].detach().numpy().tobytes()
+            await session.request(
+                features, [CodedSample(0, 0, [data])], pb.Sampling(restart=step == 0)
+            )
+        counted = await asyncio.to_thread(scrape, port)
+        await session.close()
+        await connection.channel.close()
+    model = ("model", "random-llama")
+    assert counted["featurewire_server_requests_total", (model, ("task", "generation"))] == 1
+    (line,) = [line for line in server_log.messages if line.startswith("request ")]
+    assert "features=128 " in line
+    assert "tokens=4 " in line

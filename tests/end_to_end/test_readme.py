@@ -76,3 +76,15 @@ def test_every_file_that_the_documents_link_to_is_there():
         document = ROOT / name
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
             assert (document.parent / link).exists(), f"{name}: {link}"
+
+
+def test_the_demos_table_has_a_line_for_each_of_the_six_tasks():
+    table = README.split("Split inference over")[1].split("```")[0]
+    tasks = ("generation", "next-token loss", "classification", "segmentation", "depth")
+    for task in (*tasks, "text to image"):
+        assert re.search(rf"^{task} +\d+\.\dx", table, re.M), task
+
+
+def test_no_model_card_has_a_figure_left_out():
+    for card in (ROOT / "models/featurewire_models/bundled").glob("*/README.md"):
+        assert not re.search(r"@[A-Z]+@", card.read_text()), card

@@ -78,7 +78,7 @@ async def test_a_mismatch_is_refused_at_the_handshake_with_both_values(
         assert refusal.reason == reason
         assert refusal.found == found
         assert refusal.allowed == (allowed or describe(llama).revision)
-        assert found[:60] in str(refusal)
+        assert found in str(refusal)
         assert refusal.allowed in str(refusal)
         assert await still_serves(server.address, llama)
 

@@ -15,6 +15,7 @@ from featurewire_client.commands.options import (
     MetricsPort,
     ModelName,
     ProfileChoice,
+    Seed,
     SnrDb,
     Split,
     TaskName,
@@ -37,7 +38,7 @@ def infer(
     codec: Codec = "featurewire",
     snr_db: SnrDb = 25.0,
     profile: ProfileChoice = "server",
-    seed: Annotated[int, typer.Option(help="Noise of text to image.")] = 0,
+    seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of text to image.")] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance of text to image.")] = 4.0,
     timeout_s: Timeout = 60.0,
@@ -105,7 +106,7 @@ def generate(
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest each time.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="0: all.")] = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="1: all.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
+    seed: Seed = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Ends before this text.")] = None,
     split: Split = None,
     codec: Codec = "featurewire",
@@ -151,7 +152,10 @@ def generate(
     text = run(all_pieces())
     stats = client.last_stats
     if as_json:
-        print(json.dumps({"text": text, "stats": stats.as_dict() if stats else None}))
+        account = stats.as_dict() if stats else None
+        print(json.dumps({"text": text, "finish": client.finish_reason, "stats": account}))
     else:
         print()
+        if client.finish_reason == "context":
+            print("the model's context ended the text", file=sys.stderr)
         print(stats, file=sys.stderr)

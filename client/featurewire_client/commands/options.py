@@ -13,13 +13,27 @@ Address = Annotated[
     str, typer.Option("--server", help="HOST:PORT, or several with commas: the first to answer.")
 ]
 Split = Annotated[str | None, typer.Option(help="Split point. [default: the server's]")]
-TaskName = Annotated[str | None, typer.Option("--task", help="[default: the model's first]")]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="generation, classification, segmentation, depth, text-to-image, embedding ...;"
+        " `featurewire models` lists a model's. [default: the first]",
+    ),
+]
+# what a 64-bit seed can be
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Of the noise: the same seed, the same result.")
+]
 Codec = Annotated[str, typer.Option(help=f"How features travel: {', '.join(CODECS)}.")]
-SnrDb = Annotated[float, typer.Option(help="Quality of the features in dB, 0 to 60.")]
+SnrDb = Annotated[
+    float,
+    typer.Option(min=-30, max=120, help="Quality of the features in dB: 25 is close, 15 small."),
+]
 ProfileChoice = Annotated[
     str, typer.Option(help="'server': the server's; 'none': self-describing; or a folder.")
 ]
-Timeout = Annotated[float, typer.Option(help="Seconds that one request may take.")]
+Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one request may take.")]
 MetricsPort = Annotated[
     int, typer.Option(min=0, max=65535, help="Prometheus metrics while it runs; 0: none.")
 ]

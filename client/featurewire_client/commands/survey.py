@@ -101,10 +101,12 @@ def plan(
         rows = [asdict(cost) for cost in costs]
         print(json.dumps({"rows": rows, "best": planning.best(costs).split}))
         return
-    table = Table("split point", "bytes sent", "head", "encode", "network", "decode", "tail", "ms")
+    stages = ("head", "encode", "network", "decode", "tail", "total")
+    table = Table("split point", "profile", "bytes", *stages, caption="times in ms, medians")
     for cost in costs:
         mark = "bold" if cost is planning.best(costs) else ""
-        _, *figures = asdict(cost).values()
-        table.add_row(cost.split, *(f"{figure:.1f}" for figure in figures), style=mark)
+        times = [value for name, value in asdict(cost).items() if name.endswith("_ms")]
+        cells = [cost.split, "yes" if cost.profiled else "no", str(cost.sent_bytes)]
+        table.add_row(*cells, *(f"{time:.1f}" for time in times), style=mark)
     Console().print(table)
     print(planning.reason(costs))

@@ -16,7 +16,10 @@ class WireMetrics:
     def __init__(self, side: str, registry: CollectorRegistry = REGISTRY) -> None:
         prefix = f"featurewire_{side}"
         self.requests = Counter(
-            f"{prefix}_requests", "Requests answered.", ["model", "task"], registry=registry
+            f"{prefix}_requests",
+            "Requests answered; a whole generation is one.",
+            ["model", "task"],
+            registry=registry,
         )
         self.feature_bytes = Counter(
             f"{prefix}_feature_bytes",
@@ -39,7 +42,7 @@ class WireMetrics:
         )
         self.stage_seconds = Histogram(
             f"{prefix}_stage_seconds",
-            "Seconds of one stage of one request.",
+            "Seconds of one stage of one feature.",
             ["model", "stage"],
             buckets=_STAGE_BUCKETS,
             registry=registry,
@@ -49,9 +52,10 @@ class WireMetrics:
             f"{prefix}_errors", "Calls that ended with an error.", ["code"], registry=registry
         )
 
-    def request(
+    def feature(
         self,
         *,
+        new_request: bool,
         model: str,
         task: str,
         codec: str,
@@ -61,9 +65,10 @@ class WireMetrics:
         output_bytes: int,
         stages_s: dict[str, float],
     ) -> None:
-        """Counts one answered request whose features were "sent" or "received"."""
+        """Counts one answered feature, "sent" or "received"; a step of a generation is one too."""
         back = "received" if direction == "sent" else "sent"
-        self.requests.labels(model, task).inc()
+        if new_request:
+            self.requests.labels(model, task).inc()
         self.feature_bytes.labels(model, direction, "raw").inc(4 * features)
         self.feature_bytes.labels(model, direction, "coded").inc(coded_bytes)
         self.output_bytes.labels(model, back).inc(output_bytes)

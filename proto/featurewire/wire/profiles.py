@@ -83,5 +83,5 @@ class ProfileSet:
             if found[key] != value:
                 raise ProfileError(
                     f"the profiles in {self.folder} were learned at {key} {found[key]!r},"
-                    f" and {value!r} is asked for"
+                    f" and {value!r} is wanted: `featurewire calibrate` learns them anew"
                 )

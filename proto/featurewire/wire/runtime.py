@@ -1,9 +1,10 @@
-"""The process that a command runs in: glibc's allocator tuned, uvloop where it is installed."""
+"""The process that a command runs in: its errors, glibc's allocator, and uvloop if installed."""
 
 import asyncio
 import ctypes
+import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -49,3 +50,39 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Runs `main` to its end on `new_event_loop()`, as `asyncio.run` would."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main)
+
+
+def run_command(name: str, app: Callable[..., object], errors: Sequence[str]) -> None:
+    """Runs a typer application: one plain sentence and status 2 on bad input, 130 on Ctrl-C.
+
+    Args:
+        name: the command's, before the sentence.
+        errors: the error trees whose messages are for people, as "module:class". By name,
+            because a module that was never imported has raised nothing, and some take seconds.
+    """
+    # gRPC's C core writes lines of its own beside our sentence otherwise; a person can ask for them
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    tune_malloc()
+    try:
+        app(standalone_mode=False)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__name__ == "Abort":  # typer's own for Ctrl-C
+            sys.exit(130)
+        if hasattr(error, "format_message"):  # typer's usage errors have no public class
+            sentence = error.format_message()
+        elif _is_one_of(error, errors):
+            sentence = str(error)
+        else:
+            raise
+        print(f"{name}: {sentence}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _is_one_of(error: Exception, names: Sequence[str]) -> bool:
+    for name in names:
+        module, _, tree = name.partition(":")
+        if module in sys.modules and isinstance(error, getattr(sys.modules[module], tree)):
+            return True
+    return False
