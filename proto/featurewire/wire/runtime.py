@@ -64,7 +64,7 @@ def run_command(name: str, app: Callable[..., object], errors: Sequence[str]) ->
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     tune_malloc()
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
     except (KeyboardInterrupt, asyncio.CancelledError):
         sys.exit(130)
     except Exception as error:
@@ -78,6 +78,7 @@ def run_command(name: str, app: Callable[..., object], errors: Sequence[str]) ->
             raise
         print(f"{name}: {sentence}", file=sys.stderr)
         sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _is_one_of(error: Exception, names: Sequence[str]) -> bool:
