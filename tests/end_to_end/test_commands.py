@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from featurewire_bench.process import ServerProcess
 from featurewire_client.cli import main as client_main
-from featurewire_models import load_model, load_processor
+from featurewire_models import describe, load_model, load_processor
 from featurewire_server.cli import main as server_main
 from PIL import Image
 
@@ -155,14 +155,9 @@ def test_a_profile_learned_from_own_data_is_served_fetched_and_cheaper(run, tmp_
     assert "--profile" in out
     monkeypatch.setattr("featurewire_client.profiles.CACHE", cache)
     with ServerProcess(["tiny-llama3"], ["--profile", str(profile)]) as process:
-        generate = (
-            "generate",
-            "tiny-llama3",
-            "The name of the module",
-            "--json",
-            "--max-tokens",
-            2,
-        )
+        passage = describe("tiny-llama3").path / "samples" / "passage.txt"
+        text = passage.read_text()
+        generate = ("generate", "tiny-llama3", text, "--json", "--max-tokens", 1)
         place = ("--split", "layers.1", "--server", process.address)
         with_profile = json.loads(run(client_main, *generate, *place)[1])["stats"]["bpfp"]
         without = json.loads(run(client_main, *generate, *place, "--profile", "none")[1])
@@ -190,7 +185,7 @@ BAD_INPUT = {
     ),
     "quality beyond the range": (
         ("generate", "tiny-llama3", "x", "--snr-db", 1000),
-        "-30.0<=x<=120.0",
+        "less than or equal to 120",
     ),
     "text of a model of images": (("generate", "tiny-dinov2", "x"), "generates no text"),
     "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "float16"),
