@@ -12,10 +12,13 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 Floats = NDArray[np.float32]
 
@@ -110,13 +113,30 @@ class ChannelKlt(Identity):
 
     def forward(self, feature: Floats, geometry: Geometry, span: range) -> Floats:
         """Transform the tokens [len(span), channels] of a span to flat coefficients."""
+        import torch
+
         centred: Floats = feature - self.mean
-        return (centred @ self.matrix).ravel()
+        coefficients: Floats = (torch.from_numpy(centred) @ self._rotation).numpy()
+        return coefficients.ravel()
 
     def inverse(self, coefficients: Floats, geometry: Geometry, span: range) -> Floats:
         """Undo `forward`: [len(span), channels]."""
-        feature: Floats = coefficients.reshape(len(span), -1) @ self.matrix.T + self.mean
+        import torch
+
+        rows = torch.from_numpy(coefficients.reshape(len(span), -1))
+        feature: Floats = (rows @ self._rotation.T).numpy() + self.mean
         return feature
+
+    @functools.cached_property
+    def _rotation(self) -> "torch.Tensor":
+        """The matrix for torch, whose threads the model's own operators share.
+
+        numpy's BLAS keeps threads of its own, which go on spinning for a while after a product:
+        beside a tail on two cores they doubled its time.
+        """
+        import torch
+
+        return torch.tensor(self.matrix)
 
 
 def near_equal_parts(length: int, most: int) -> list[int]:
