@@ -1,6 +1,5 @@
 """`featurewire-bench`: options in, measurements as tables, charts and JSON out."""
 
-import asyncio
 import json
 import sys
 from dataclasses import asdict
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from featurewire.wire.runtime import run_command
+from featurewire.wire.runtime import run, run_command
 from featurewire_client.progress import steps
 
 from featurewire_bench.link import LinkConfig
@@ -58,7 +57,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     workloads = demo_workloads(samples)
     with steps(1 + len(workloads)) as progress:
-        comparisons = asyncio.run(run_demo(config, workloads, progress))
+        comparisons = run(run_demo(config, workloads, progress))
     content = document(config, comparisons)
     write_json(out / "demo.json", content)
     figures.chart([(c.ours, c.float16) for c in comparisons], out / "chart.png")
@@ -105,7 +104,7 @@ def sweep(
     )
     out.mkdir(parents=True, exist_ok=True)
     with steps(len(grid.workloads) * len(grid.links)) as progress:
-        runs = asyncio.run(run_sweep(grid, progress))
+        runs = run(run_sweep(grid, progress))
     write_csv(out / "sweep.csv", runs)
     write_json(out / "sweep.json", {"runs": [asdict(run) for run in runs]})
     figures.sweep_chart(runs, out / "sweep.png")
