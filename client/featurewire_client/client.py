@@ -336,8 +336,12 @@ class SplitClient:
             codec=self._codec,
             profiles=self._set.digest,
         )
-        async with asyncio.timeout(self._timeout_s):
-            return await Session.open(self._connection, offer)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await Session.open(self._connection, offer)
+        except TimeoutError as error:
+            message = f"no handshake from {self._address} within {self._timeout_s:g} s"
+            raise DeadlineError(message) from error
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
         """Runs torch and file reading on the head's thread, never on the event loop's."""
