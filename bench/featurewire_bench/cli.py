@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from featurewire.wire.runtime import run, run_command
@@ -12,7 +12,7 @@ from featurewire_client.progress import steps
 
 from featurewire_bench.link import LinkConfig
 from featurewire_bench.relay import Relay
-from featurewire_bench.table import console, demo_table, points_table, runs_table
+from featurewire_bench.table import codecs_table, console, demo_table, runs_table
 
 app = typer.Typer(
     add_completion=False,
@@ -115,42 +115,82 @@ def sweep(
 
 
 CODECS_HELP = """
-Measures rate, distortion and speed of codecs on the bundled models' features.
+Measures rate, distortion, task metric and speed of codecs on real features.
 
-Example: featurewire-bench codecs --model tiny-dinov2 --samples 4
+Needs no data: the bundled models, a small CNN and, where installed, MiniLM on the text that every
+Python carries. Writes codecs.md, codecs.json and codecs.png.
+
+Example: featurewire-bench codecs --quick --sources cnn,bundled
 """
 
 
 @app.command(help=CODECS_HELP)
 def codecs(
     out: Out = Path("out"),
-    snr_db: Annotated[list[float] | None, typer.Option(help="[default: 10 to 30, by 5]")] = None,
-    model: Models = None,
-    task: Tasks = None,
-    samples: Samples = 8,
+    sources: Annotated[
+        str | None,
+        typer.Option(
+            help="Of text-in-domain,text-across,massive,latents,cnn,bundled. [default: all]"
+        ),
+    ] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with one more kind of text to calibrate on; may be repeated."),
+    ] = None,
+    test_text: Annotated[
+        Path | None,
+        typer.Option(help="Folder with text to test on. [default: Python's reference manual]"),
+    ] = None,
+    latents: Annotated[
+        Path | None,
+        typer.Option(help=".npz of latents: the first array calibrates, the second tests."),
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1024, help="To calibrate text on. [default: 131072]")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="To test each source on. [default: 20]")
+    ] = None,
+    snr_db: Annotated[list[float] | None, typer.Option(help="[default: 5 to 30, by 5]")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer samples and settings.")] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="Markdown file whose measured part to replace as well.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    from featurewire_bench import figures
-    from featurewire_bench.bundled import demo_workloads, only
+    from featurewire_bench import codecs_report, figures
+    from featurewire_bench.codecs import CodecsConfig, document, run_codecs
     from featurewire_bench.demo import write_json
-    from featurewire_bench.rate_distortion import SNRS_DB, Point, feature_sets, measure_codecs
-    from featurewire_bench.workload import Inference
+    from featurewire_bench.rate_distortion_figure import rate_distortion_figure
 
     figures.require_matplotlib()
-    workloads = [w for w in only(demo_workloads(samples), model, task) if isinstance(w, Inference)]
+    given: dict[str, Any] = {
+        "sources": sources.split(",") if sources else None,
+        "texts": text,
+        "test_text": test_text,
+        "latents": latents,
+        "tokens": tokens,
+        "samples": samples,
+        "snrs_db": sorted(snr_db) if snr_db else None,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    config = CodecsConfig.quick(**chosen) if quick else CodecsConfig(**chosen)
     out.mkdir(parents=True, exist_ok=True)
-    points = list[Point]()
-    with steps(len(workloads)) as progress:
-        for workload in workloads:
-            progress(f"{workload.model}, {workload.title}")
-            for features in feature_sets(workload):
-                points += measure_codecs(features, snr_db or SNRS_DB)
-    write_json(out / "codecs.json", {"points": [asdict(point) for point in points]})
-    figures.rate_distortion_chart(points, out / "codecs.png")
+    with steps(len(config.groups)) as progress:
+        measured = run_codecs(config, progress)
+    content = document(config, measured)
+    write_json(out / "codecs.json", content)
+    report = codecs_report.report(content["conditions"], config.notes, measured)
+    (out / "codecs.md").write_text(report, encoding="utf-8")
+    rate_distortion_figure(measured, out / "codecs.png")
+    if results:
+        codecs_report.replace_measured(results, report)
     if as_json:
-        print(json.dumps({"points": [asdict(point) for point in points]}))
+        print(json.dumps(content))
         return
-    console().print(points_table(points, f"Codecs on held-out features; files in {out}/"))
+    for note in config.notes:
+        print(note, file=sys.stderr)
+    console().print(codecs_table(measured, f"Bits a feature point at 15 dB; files in {out}/"))
 
 
 RELAY_HELP = """
@@ -170,11 +210,11 @@ def relay(
     as_json: Json = False,
 ) -> None:
     with Relay(target, rate_mbit, rtt_ms, jitter_ms, listen) as link:
+        told = f"{link.address} -> {target}, {rate_mbit:g} Mbit/s, {rtt_ms:g} ms"
         if as_json:
-            print(json.dumps({"address": link.address, "target": target}), flush=True)
-        else:
-            print(f"{link.address} -> {target}, {rate_mbit:g} Mbit/s, {rtt_ms:g} ms", flush=True)
+            told = json.dumps({"address": link.address, "target": target})
         try:
+            print(told, flush=True)
             link.wait()
         except KeyboardInterrupt:
             print(f"{link.up_bytes} bytes up, {link.down_bytes} down", file=sys.stderr)

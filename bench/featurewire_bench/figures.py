@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from featurewire_bench.rate_distortion import Point
-
 STAGES = ("head", "encode", "network", "decode", "tail")
 STAGE_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#F0E442", "#009E73")
 OURS, PLAIN = "#0072B2", "#BBBBBB"
@@ -122,26 +120,6 @@ def sweep_chart(runs: Sequence[Run], path: Path) -> None:
 
 def _way_name(run: Run) -> str:
     return f"{way_text(run.codec, run.snr_db)}, {run.rtt_ms:g} ms"
-
-
-def rate_distortion_chart(points: "Sequence[Point]", path: Path) -> None:
-    """SNR over bits a feature point, a panel for each feature, a line or dot for each codec."""
-    features = list(dict.fromkeys(point.feature for point in points))
-    codecs = list(dict.fromkeys(point.codec for point in points))
-    figure, panels = _panels(len(features))
-    for axes, feature in zip(panels, features, strict=True):
-        for colour, codec in zip(LINE_COLOURS * len(codecs), codecs, strict=False):
-            line = sorted(
-                (point.bpfp, point.snr_db)
-                for point in points
-                if point.feature == feature and point.codec == codec
-            )
-            if line:
-                axes.plot(*zip(*line, strict=True), marker="o", ms=4, color=colour, label=codec)
-        axes.set_xlim(left=0)
-        axes.set_title(feature.replace(", ", "\n"), loc="left", fontsize=9)
-    _label(figure, panels, "bits a feature point (BPFP)", "SNR, dB")
-    figure.savefig(path)
 
 
 def _panels(count: int) -> "tuple[Figure, list[Axes]]":

@@ -1,125 +1,245 @@
-"""Rate, distortion and speed of codecs on the bundled models' own features.
+"""Rate, distortion, task metric and speed of every codec on one source. No network takes part.
 
-Workloads in, their heads' features coded in every way, points out. No network takes part.
+What is timed is encoding and decoding alone: everything is imported, compiled and calibrated
+before, and the fastest of several passes over the tests counts.
 """
 
+import inspect
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from featurewire_codec import FeatureCodec, Profile
-from featurewire_models import load_head
+from featurewire_codec import CalibrationWarning, FeatureCodec, Profile
 
-from featurewire_bench.baselines import BASELINES
-from featurewire_bench.measurement import THREADS
-from featurewire_bench.metrics import snr
-from featurewire_bench.workload import Inference
+from featurewire_bench.baselines import BASELINES, Coder, Method, Shape
+from featurewire_bench.gaussian import GaussianFigure
+from featurewire_bench.sources import Array, Grid, Part, Source
 
-SNRS_DB = (10.0, 15.0, 20.0, 25.0, 30.0)
-PASSES = 3  # over all samples; the fastest one is what the machine can do
+SNRS_DB = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
+PASSES = 3
+ENOUGH_SECONDS = 1.5  # a codec that takes longer over the tests is timed once
+OURS, TRELLIS, PLAIN = "featurewire", "featurewire trellis", "featurewire, no profile"
 
+HAS_TRELLIS = "effort" in inspect.signature(FeatureCodec.encode).parameters
 
-@dataclass(frozen=True)
-class FeatureSet:
-    """One named tensor of one split point, over several inputs."""
-
-    name: str
-    samples: Sequence[torch.Tensor]  # each [tokens, channels]
-    grid: tuple[int, int] | None
-    profile: Profile | None
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One codec at one setting on one feature set."""
+    """One codec at one setting on one source.
 
-    feature: str
+    asked_snr_db: None where a codec has no such knob. snr_db: the mean over channels of the
+    variance about the channel mean, over MSE, all tests together; pooled_snr_db: likewise about
+    the single mean of all values. bpfp: bits a feature point, everything counted.
+    """
+
     codec: str
-    asked_snr_db: float | None  # None: the codec has no such knob
-    snr_db: float  # reached: variance about the channel means over MSE, all samples together
-    bpfp: float  # bits a feature point, headers included
-    encode_mfeatures_s: float  # millions of features a second
+    asked_snr_db: float | None
+    snr_db: float
+    pooled_snr_db: float
+    bpfp: float
+    metric: float | None
+    encode_mfeatures_s: float
     decode_mfeatures_s: float
 
 
 @dataclass(frozen=True)
-class _Way:
-    """A codec at a setting: a pair of inverse functions."""
+class Measured:
+    """A source and all its points.
 
-    codec: str
-    asked_snr_db: float | None
-    encode: Callable[[torch.Tensor], bytes]
-    decode: Callable[[bytes, tuple[int, int]], torch.Tensor]
+    unsplit: the metric where nothing is coded. pooled_offset_db: what to add to an SNR to have it
+    about the single mean. gaussian: (SNR in dB, bits) of the Gaussian figure. calibration_s: how
+    long profiles took, None where they came with the model. modes: what they kept, by part.
+    """
+
+    group: str
+    title: str
+    note: str
+    metric: str | None
+    unsplit: float | None
+    features: int
+    pooled_offset_db: float
+    gaussian: list[tuple[float, float]]
+    calibration_s: float | None
+    modes: dict[str, str]
+    points: list[Point]
 
 
-def feature_sets(workload: Inference) -> list[FeatureSet]:
-    """The features of the workload's inputs at the model's default split point.
+@dataclass(frozen=True)
+class Ours:
+    """featurewire's codec as a coder of this benchmark."""
+
+    codec: FeatureCodec
+    snr_db: float
+    grid: Grid | None
+    effort: str
+
+    def encode(self, feature: Array) -> bytes:
+        """float32 [tokens, channels] to a bitstream."""
+        effort = {"effort": self.effort} if HAS_TRELLIS else {}
+        return self.codec.encode(feature, self.snr_db, self.grid, **effort)
+
+    def decode(self, data: bytes, shape: Shape) -> Array:
+        """The inverse of `encode`."""
+        decoded: Array = self.codec.decode(data).numpy()
+        return decoded
+
+
+def ours() -> list[Method]:
+    """With a profile, with a profile and the trellis, and without a profile."""
+
+    def fit(effort: str, profiled: bool) -> Callable[[Part, float], Coder]:
+        def coder(part: Part, snr_db: float) -> Coder:
+            codec = FeatureCodec(part.shipped if profiled else None)
+            return Ours(codec, snr_db, part.test_grid, effort)
+
+        return coder
+
+    methods = [
+        Method(OURS, fit("fast", True)),
+        Method(TRELLIS, fit("trellis", True)),
+        Method(PLAIN, fit("fast", False)),
+    ]
+    return [method for method in methods if HAS_TRELLIS or method.name != TRELLIS]
+
+
+def calibrated(source: Source) -> tuple[Source, float | None]:
+    """The source with a profile for each part, and the seconds that took; shipped ones stay."""
+    if all(part.shipped for part in source.parts):
+        return source, None
+    started = time.perf_counter()
+    parts = []
+    for part in source.parts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CalibrationWarning)  # the report says how many tokens
+            profile = part.shipped or Profile.calibrate(part.calibration, part.grid)
+        parts.append(replace(part, shipped=profile))
+    return replace(source, parts=parts), time.perf_counter() - started
+
+
+def measure(
+    source: Source, snrs_db: Sequence[float] = SNRS_DB, progress: Progress | None = None
+) -> Measured:
+    """Every codec and setting on one source; baselines whose library is missing are left out.
 
     Raises:
-        ModelError, CodecError: the model or a profile cannot be read.
+        CodecError: a profile cannot be calibrated or used.
     """
-    torch.set_num_threads(THREADS)
-    head = load_head(workload.model, task=workload.task)
-    folder = head.info.profile_folder(head.split, head.task)
-    with torch.inference_mode():
-        features = [head(sample) for sample in workload.inputs]
-    return [
-        FeatureSet(
-            name=f"{workload.model} {head.split}, {workload.title}: {name}",
-            samples=[sample for f in features for sample in f.tensors[name]],
-            grid=features[0].grids.get(name),
-            profile=Profile.from_pretrained(folder / name) if folder else None,
-        )
-        for name in features[0].tensors
-    ]
+    torch.set_num_threads(1)
+    tell = progress or (lambda name: None)
+    tell("calibrating")
+    source, seconds = calibrated(source)
+    energy, pooled = _energies(source)
+    figure = GaussianFigure.of(source.parts)
+    points = list[Point]()
+    for method in (*ours(), *(baseline for baseline in BASELINES if baseline.is_available)):
+        tell(method.name)
+        points += _points(method, source, snrs_db, (energy, pooled))
+    gaussian_snrs = [float(snr) for snr in range(int(min(snrs_db)), int(max(snrs_db)) + 1)]
+    return Measured(
+        group=source.group,
+        title=source.title,
+        note=source.note,
+        metric=source.metric,
+        unsplit=source.unsplit,
+        features=source.points,
+        pooled_offset_db=10 * math.log10(pooled / energy),
+        gaussian=[(snr, figure.bits(energy * 10 ** (-snr / 10))) for snr in gaussian_snrs],
+        calibration_s=seconds,
+        modes={part.name: _mode(part.shipped) for part in source.parts},
+        points=points,
+    )
 
 
-def measure_codecs(features: FeatureSet, snrs_db: Sequence[float] = SNRS_DB) -> Iterator[Point]:
-    """Every codec and setting on one feature set, each after an encoding that nobody times."""
-    points = sum(sample.numel() for sample in features.samples)
-    for way in _ways(features, snrs_db):
-        way.decode(way.encode(features.samples[0]), _shape(features.samples[0]))
-        encode_s = decode_s = math.inf
-        for _ in range(PASSES):
-            started = time.perf_counter()
-            coded = [way.encode(sample) for sample in features.samples]
-            encoded = time.perf_counter()
-            decoded = [
-                way.decode(data, _shape(sample))
-                for data, sample in zip(coded, features.samples, strict=True)
+def _mode(profile: Profile | None) -> str:
+    return str(profile.report.get("kept", "?")) if profile else "none"
+
+
+def _energies(source: Source) -> tuple[float, float]:
+    """The zero of the SNR scale of the tests: about channel means, and about the single mean."""
+    points = source.points
+    about_channels = pooled = 0.0
+    for part in source.parts:
+        tests = np.concatenate(part.tests)
+        if part.scale is not None:
+            about_channels += part.scale * tests.size
+            pooled += part.scale * tests.size
+        else:
+            about_channels += float(tests.var(axis=0, dtype=np.float64).mean()) * tests.size
+            pooled += float(tests.var(dtype=np.float64)) * tests.size
+    return about_channels / points, pooled / points
+
+
+def _points(
+    method: Method, source: Source, snrs_db: Sequence[float], energies: tuple[float, float]
+) -> Iterator[Point]:
+    seen = set[int]()
+    for snr_db in snrs_db if method.has_knob else snrs_db[:1]:
+        coders = [method.fit(part, snr_db) for part in source.parts]
+        point = _point(method, source, coders, snr_db, energies)
+        size = round(point.bpfp * source.points)
+        if size not in seen:  # zfp rounds its tolerance to a power of two
+            seen.add(size)
+            yield point
+
+
+def _point(
+    method: Method,
+    source: Source,
+    coders: Sequence[Coder],
+    snr_db: float,
+    energies: tuple[float, float],
+) -> Point:
+    jobs = list(zip(source.parts, coders, strict=True))
+    for part, coder in jobs:
+        first = part.tests[0]
+        coder.decode(coder.encode(first), _shape(first))
+    encode_s = decode_s = math.inf
+    for _ in range(PASSES):
+        started = time.perf_counter()
+        coded = [[coder.encode(sample) for sample in part.tests] for part, coder in jobs]
+        encoded = time.perf_counter()
+        decoded = [
+            [
+                coder.decode(data, _shape(sample))
+                for data, sample in zip(streams, part.tests, strict=True)
             ]
-            ended = time.perf_counter()
-            encode_s = min(encode_s, encoded - started)
-            decode_s = min(decode_s, ended - encoded)
-        yield Point(
-            feature=features.name,
-            codec=way.codec,
-            asked_snr_db=way.asked_snr_db,
-            snr_db=snr(torch.cat(decoded), torch.cat(list(features.samples))),
-            bpfp=8 * sum(map(len, coded)) / points,
-            encode_mfeatures_s=points / encode_s / 1e6,
-            decode_mfeatures_s=points / decode_s / 1e6,
-        )
+            for (part, coder), streams in zip(jobs, coded, strict=True)
+        ]
+        ended = time.perf_counter()
+        encode_s = min(encode_s, encoded - started)
+        decode_s = min(decode_s, ended - encoded)
+        if ended - started > ENOUGH_SECONDS:
+            break
+    mse = _squared_error(source, decoded) / source.points
+    return Point(
+        codec=method.name,
+        asked_snr_db=snr_db if method.has_knob else None,
+        snr_db=_snr(energies[0], mse),
+        pooled_snr_db=_snr(energies[1], mse),
+        bpfp=8 * sum(len(data) for streams in coded for data in streams) / source.points,
+        metric=source.score(decoded) if source.score else None,
+        encode_mfeatures_s=source.points / encode_s / 1e6,
+        decode_mfeatures_s=source.points / decode_s / 1e6,
+    )
 
 
-def _shape(sample: torch.Tensor) -> tuple[int, int]:
+def _squared_error(source: Source, decoded: Sequence[Sequence[Array]]) -> float:
+    return sum(
+        float(np.sum((ours - sample) ** 2, dtype=np.float64))
+        for part, samples in zip(source.parts, decoded, strict=True)
+        for ours, sample in zip(samples, part.tests, strict=True)
+    )
+
+
+def _snr(energy: float, mse: float) -> float:
+    return 10 * math.log10(energy / max(mse, energy * 1e-20))
+
+
+def _shape(sample: Array) -> Shape:
     return sample.shape[0], sample.shape[1]
-
-
-def _ways(features: FeatureSet, snrs_db: Sequence[float]) -> Iterator[_Way]:
-    codecs = {"no profile": FeatureCodec()}
-    if features.profile is not None:
-        codecs = {"featurewire": FeatureCodec(features.profile), **codecs}
-    for name, codec in codecs.items():
-        for snr_db in snrs_db:
-            encode = partial(codec.encode, snr_db=snr_db, grid=features.grid)
-            yield _Way(name, snr_db, encode, partial(_decode, codec))
-    for baseline in BASELINES:
-        yield _Way(baseline.name, None, baseline.encode, baseline.decode)
-
-
-def _decode(codec: FeatureCodec, data: bytes, _: tuple[int, int]) -> torch.Tensor:
-    return codec.decode(data)

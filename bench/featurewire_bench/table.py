@@ -10,7 +10,7 @@ from rich.table import Table
 from featurewire_bench.account import Row, Run
 
 if TYPE_CHECKING:
-    from featurewire_bench.rate_distortion import Point
+    from featurewire_bench.rate_distortion import Measured
 
 WIDTH = 120  # columns, where the output is no terminal
 
@@ -120,25 +120,36 @@ def way_text(codec: str, snr_db: float | None) -> str:
     return codec if snr_db is None else f"{codec} {snr_db:g} dB"
 
 
-def points_table(points: "Sequence[Point]", title: str) -> Table:
-    """Rate, distortion and speed, one line a codec and setting, a section for each feature."""
+def codecs_table(results: "Sequence[Measured]", title: str) -> Table:
+    """Bits at 15 dB and BD-rate against a uniform step, a section a source, a line a codec."""
+    from featurewire_bench.baselines import ANCHOR
+    from featurewire_bench.codecs_report import REFERENCE_DB, codec_curve, codec_names
+    from featurewire_bench.curves import bd_rate, bits_at
+
     table = _table(title)
-    table.add_column("feature", no_wrap=True)
+    table.add_column("source", no_wrap=True)
     table.add_column("codec", no_wrap=True)
-    for heading in ("SNR dB", "BPFP", "encode\nMfeatures/s", "decode\nMfeatures/s"):
+    for heading in ("bits at\n15 dB", "BD-rate\n%", "nearest\nSNR dB", "bits\n", "metric\n"):
         table.add_column(heading, justify="right", no_wrap=True)
-    shown = ""
-    for point in points:
-        first = shown != point.feature
-        if shown and first:
-            table.add_section()
-        table.add_row(
-            point.feature if first else "",
-            way_text(point.codec, point.asked_snr_db),
-            f"{point.snr_db:.1f}",
-            f"{point.bpfp:.2f}",
-            f"{point.encode_mfeatures_s:.1f}",
-            f"{point.decode_mfeatures_s:.1f}",
-        )
-        shown = point.feature
+    for heading in ("encode\nM/s", "decode\nM/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for measured in results:
+        anchor = codec_curve(measured, ANCHOR)
+        table.add_section()
+        for row, codec in enumerate(codec_names([measured])):
+            line = codec_curve(measured, codec)
+            bits, change = bits_at(line, REFERENCE_DB), bd_rate(line, anchor)
+            points = [point for point in measured.points if point.codec == codec]
+            nearest = min(points, key=lambda point: abs(point.snr_db - REFERENCE_DB))
+            table.add_row(
+                measured.title if row == 0 else "",
+                codec,
+                "" if bits is None else f"{bits:.2f}",
+                "" if change is None or codec == ANCHOR else f"{change:+.0f}",
+                f"{nearest.snr_db:.1f}",
+                f"{nearest.bpfp:.2f}",
+                "" if nearest.metric is None else f"{nearest.metric:.4g}",
+                f"{nearest.encode_mfeatures_s:.3g}",
+                f"{nearest.decode_mfeatures_s:.3g}",
+            )
     return table

@@ -9,7 +9,6 @@ from featurewire_bench import figures
 from featurewire_bench.account import Run, Stages
 from featurewire_bench.errors import MissingExtraError
 from featurewire_bench.pictures import Segmented, overlay, segmentation_picture, side_by_side
-from featurewire_bench.rate_distortion import Point
 from PIL import Image
 
 
@@ -42,9 +41,7 @@ def test_charts_are_images(tmp_path: Path) -> None:
     figures.chart([(run("featurewire"), run("float16", sent=4000.0))] * 2, tmp_path / "chart.png")
     runs = [run(codec, rate) for codec in ("featurewire", "float16") for rate in (5.0, 50.0)]
     figures.sweep_chart(runs, tmp_path / "sweep.png")
-    points = [Point("tiny", codec, 20.0, 20.1, 3.5, 9.0, 8.0) for codec in ("a", "b")]
-    figures.rate_distortion_chart(points, tmp_path / "codecs.png")
-    for name in ("chart", "sweep", "codecs"):
+    for name in ("chart", "sweep"):
         width, height = size(tmp_path / f"{name}.png")
         assert width > 400
         assert height > 200
