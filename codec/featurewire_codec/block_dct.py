@@ -14,7 +14,17 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .transform import Floats, Geometry, Layout, near_equal_parts, ranges_between
+from .transform import (
+    NO_INDEX,
+    Floats,
+    Geometry,
+    Index,
+    Layout,
+    Panel,
+    all_columns,
+    near_equal_parts,
+    ranges_between,
+)
 
 
 class BlockDct:
@@ -26,6 +36,7 @@ class BlockDct:
     """
 
     mode: ClassVar[str] = "dct"
+    counts: NDArray[np.int64] | None = None
 
     def __init__(self, mean: Floats, prefix_mean: Floats, matrices: Floats, block: int) -> None:
         """`matrices` is float32[1 or block^2, channels, channels]: shared, or one a frequency."""
@@ -45,36 +56,41 @@ class BlockDct:
                 spans.append(band)
         return spans
 
-    def layout(self, geometry: Geometry, span: range) -> Layout | None:
+    def search(self, feature: Floats) -> Index:
+        """There is no codebook."""
+        return NO_INDEX
+
+    def layout(self, geometry: Geometry, span: range, index: Index = NO_INDEX) -> Layout | None:
         """Lay out the coefficients of a span; None when no span may start or end there."""
         return _block_layout(geometry, span, self.block)
 
-    def forward(self, feature: Floats, geometry: Geometry, span: range) -> Floats:
-        """Transform the tokens [len(span), channels] of a span to flat coefficients."""
+    def forward(
+        self, feature: Floats, geometry: Geometry, span: range, index: Index = NO_INDEX
+    ) -> list[Floats]:
+        """Transform the tokens [len(span), channels] of a span."""
         prefix, spectra = self.spectra(feature, geometry, span)
-        parts = [prefix.ravel()]
+        parts = [prefix] if len(prefix) else []
         for frequencies, spectrum in spectra:
-            rotated = self._rotate(spectrum, frequencies, inverse=False)
-            parts.append(rotated.transpose(2, 0, 1, 3).ravel())
-        return np.concatenate(parts)
+            rotated = self._rotate(spectrum, frequencies, inverse=False).transpose(2, 0, 1, 3)
+            parts.append(np.ascontiguousarray(rotated).reshape(len(rotated), -1))
+        return parts
 
-    def inverse(self, coefficients: Floats, geometry: Geometry, span: range) -> Floats:
+    def inverse(
+        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index = NO_INDEX
+    ) -> Floats:
         """Undo `forward`: [len(span), channels]."""
         prefix, tiles = _tiles(geometry, span, self.block)
         feature = np.empty((len(span), geometry.channels), np.float32)
         tokens = feature[prefix:].reshape(-1, _width(geometry), geometry.channels)
-        start = prefix * geometry.channels
-        before = coefficients[:start].reshape(prefix, geometry.channels)
-        feature[:prefix] = before + self.prefix_mean
-        for tile in tiles:
+        if prefix:
+            feature[:prefix] = coefficients[0] + self.prefix_mean
+        for tile, panel in zip(tiles, coefficients[bool(prefix) :], strict=True):
             shape = (tile.down * tile.across, tile.height, tile.width, geometry.channels)
-            size = int(np.prod(shape))
-            rotated = coefficients[start : start + size].reshape(shape).transpose(1, 2, 0, 3)
+            rotated = panel.reshape(shape).transpose(1, 2, 0, 3)
             spectrum = self._rotate(rotated, tile.frequencies(self.block), inverse=True)
             spectrum[0, 0] += self.mean * np.float32(np.sqrt(tile.height * tile.width))
             blocks = np.einsum("uh,vw,uvnc->nhwc", *tile.bases(), spectrum, optimize=True)
             tile.paste(blocks, tokens)
-            start += size
         return feature
 
     def spectra(
@@ -135,9 +151,7 @@ class _Tile:
 
     def frequencies(self, block: int) -> NDArray[np.intp]:
         """Name the frequency of a full block that stands for each of [height, width]."""
-        rows = np.arange(self.height) * block // self.height
-        columns = np.arange(self.width) * block // self.width
-        return rows[:, None] * block + columns[None, :]
+        return _frequencies(self.height, self.width, block)
 
 
 @functools.cache
@@ -190,15 +204,27 @@ def _block_layout(geometry: Geometry, span: range, block: int) -> Layout | None:
     if span.start not in cuts or span.stop not in cuts[1:]:
         return None
     prefix, tiles = _tiles(geometry, span, block)
-    channel = np.arange(geometry.channels)
-    columns = [np.tile(block * block * geometry.channels + channel, (prefix, 1))]
+    panels, row = [], 0
+    if prefix:
+        rows = np.arange(prefix, dtype=np.int32)
+        panels.append(Panel(rows, all_columns(geometry.channels, block**2 * geometry.channels)))
+        row = prefix
     for tile in tiles:
-        frequency = tile.frequencies(block).reshape(1, -1, 1)
-        one_row = (frequency * geometry.channels + channel).reshape(1, -1)
-        columns.append(np.repeat(one_row, tile.down * tile.across, axis=0))
-    sizes = np.concatenate([np.full(len(part), part.shape[1]) for part in columns])
-    return Layout(
-        rows=len(sizes),
-        row=np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
-        column=np.concatenate([part.ravel() for part in columns]).astype(np.int32),
-    )
+        blocks = tile.down * tile.across
+        columns = _block_columns(tile.height, tile.width, block, geometry.channels)
+        panels.append(Panel(np.arange(row, row + blocks, dtype=np.int32), columns))
+        row += blocks
+    return Layout(row, tuple(panels))
+
+
+@functools.lru_cache(maxsize=16)
+def _block_columns(height: int, width: int, block: int, channels: int) -> NDArray[np.int32]:
+    frequencies = _frequencies(height, width, block).reshape(-1, 1)
+    columns = frequencies * channels + np.arange(channels)
+    return columns.ravel().astype(np.int32)
+
+
+def _frequencies(height: int, width: int, block: int) -> NDArray[np.intp]:
+    """Name the frequency of a full block that stands for each of [height, width]."""
+    rows, columns = np.arange(height) * block // height, np.arange(width) * block // width
+    return rows[:, None] * block + columns[None, :]

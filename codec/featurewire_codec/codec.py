@@ -1,56 +1,49 @@
 """The codec: composes the stages. Features in, bitstreams out, and back.
 
-    feature -> transform -> quantiser -> entropy model -> entropy coder -> bitstream
-
-Arrays up to the entropy coder (`coefficients` has its half), whose words the bitstream frames.
+feature -> transform -> quantiser -> entropy model -> entropy coder -> bitstream
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .backend import load_backend
 from .bitstream import (
     DIGEST_BYTES,
     MAX_CHANNELS,
     MAX_CHUNK_FEATURES,
     MAX_FEATURES,
     MAX_TOKENS,
-    Chunk,
     Header,
     write_chunk,
     write_header,
 )
 from .block_dct import BlockDct
-from .coefficients import Scales, encode_indices
+from .coefficients import Side, encode_symbols
 from .decoder import Decoder
-from .entropy_model import classes_and_raw_bits, quarter_octave
 from .errors import FeatureError, ProfileError
-from .exponents import column_levels, row_exponents
 from .feature import Feature, as_array, energy
 from .profile import Profile
 from .quantiser import (
-    MAX_STEP_EXPONENT,
-    MIN_STEP_EXPONENT,
+    BIT_WORTH,
     STEPS_PER_OCTAVE,
-    dequantise,
+    checked_step_exponent,
     nearest_step_exponent,
-    quantise,
     step_size,
 )
-from .tables import load_tables
-from .transform import Geometry, Layout, Transform, plain_transform
+from .span import Coding, Quantised, quantise_plain, quantise_values, rebuild, thresholds_for
+from .transform import NO_INDEX, Floats, Geometry, Transform, plain_transform
 
 if TYPE_CHECKING:
     import torch
 
 CHUNK_FEATURES = 1 << 18  # about 64 KiB at 2 bits a feature
 MIN_SNR_DB, MAX_SNR_DB = -30.0, 120.0
-# The fall-back to plain coding must be this much cheaper by a rough count of bits.
-_PLAIN_ADVANTAGE = 0.97
+# By a rough count of bits: beyond these, one way to code a chunk is not even tried.
+_SURELY_CHEAPER = 1.25
 _SEARCH_FEATURES = 1 << 16
 
 
@@ -63,6 +56,8 @@ class FeatureCodec:
     def __init__(self, profile: Profile | None = None) -> None:
         """Without a profile, bitstreams are self-describing: larger, but for any feature."""
         self.profile = profile
+        self._coding = Coding.of(profile) if profile else None
+        load_backend()
 
     def encode(
         self, feature: Feature, snr_db: float = 25.0, grid: tuple[int, int] | None = None
@@ -88,9 +83,10 @@ class FeatureCodec:
         self._check(geometry, snr_db)
         own_energy = energy(array) if self.profile is None else None
         if self.profile is not None:
-            step_exponent = _checked_step_exponent(self.profile.step_exponent(snr_db), snr_db)
+            step_exponent = self.profile.step_exponent(snr_db)
         else:
             step_exponent = _search_step_exponent(array, own_energy or 1.0, snr_db)
+        step_exponent = checked_step_exponent(step_exponent, f"an SNR of {snr_db} dB")
         digest = bytes.fromhex(self.profile.digest)[:DIGEST_BYTES] if self.profile else None
         tokens, channels = geometry.tokens, geometry.channels
         header = Header(tokens, channels, step_exponent, grid, digest, own_energy)
@@ -108,11 +104,12 @@ class FeatureCodec:
         decoder = self.decoder()
         parts = sorted(decoder.feed(data), key=lambda rows: rows.tokens.start)
         decoder.finish()
-        return torch.cat([rows.values for rows in parts]).to(device)
+        whole = parts[0].values if len(parts) == 1 else torch.cat([rows.values for rows in parts])
+        return whole.to(device)
 
     def decoder(self) -> "Decoder":
         """Return a decoder for one bitstream that arrives in pieces."""
-        return Decoder(self.profile)
+        return Decoder(self.profile, self._coding)
 
     def _check(self, geometry: Geometry, snr_db: float) -> None:
         tokens, channels, grid = geometry.tokens, geometry.channels, geometry.grid
@@ -150,103 +147,62 @@ class FeatureCodec:
         for span in transform.spans(geometry, CHUNK_FEATURES):
             # The quantiser refuses what an overflow leaves.
             with np.errstate(over="ignore", invalid="ignore"):
-                chunk = self._encode_span(array[span.start : span.stop], geometry, span, header)
-            yield lead + write_chunk(chunk, header, header_bytes)
+                part = array[span.start : span.stop]
+                chunk = self._encode_span(part, geometry, span, header, header_bytes)
+            yield lead + chunk
             lead = b""
 
     def _encode_span(
-        self, feature: NDArray[np.float32], geometry: Geometry, span: range, header: Header
-    ) -> Chunk:
-        scale = np.float32(1.0 / step_size(header.step_exponent))
-        plain_magnitude = np.abs(feature) * scale
-        if self.profile is not None:
-            transform = self.profile.transform
-            values = transform.forward(feature, geometry, span)
-            cost = _rough_bits(np.abs(values) * scale)
-            if _rough_bits(plain_magnitude.ravel()) > _PLAIN_ADVANTAGE * cost:
-                layout = transform.layout(geometry, span)
+        self, feature: Floats, geometry: Geometry, span: range, header: Header, header_bytes: bytes
+    ) -> bytes:
+        """Code a span the cheaper way: with the profile's transform, or plain."""
+        chunks = []
+        rough, thresholds = load_backend().panels.rough_bits, thresholds_for(BIT_WORTH)
+        scale, plain_first = 1.0 / step_size(header.step_exponent), True
+        if self._coding is not None:
+            transform = self._coding.profile.transform
+            index = transform.search(feature)
+            values = transform.forward(feature, geometry, span, index)
+            own = sum(rough(part.ravel(), scale) for part in values)
+            plain = rough(feature.ravel(), scale)
+            plain_first = plain < _SURELY_CHEAPER * own
+            if own < _SURELY_CHEAPER * plain:
+                layout = transform.layout(geometry, span, index)
                 assert layout is not None  # the span is one of the transform's own
-                scales = _profile_scales(self.profile, layout, header.step_exponent)
-                return _encode_values(span, values, scales, header.step_exponent)
-        scales = _plain_scales(plain_magnitude, header.step_exponent)
-        return _encode_values(span, feature.ravel(), scales, header.step_exponent)
+                side = Side(False, 0, index, NO_INDEX, NO_INDEX)
+                coded = quantise_values(
+                    values, layout, self._coding.offsets, side, header.step_exponent, thresholds
+                )
+                chunks.append(self._write(span, coded, header, header_bytes))
+        if plain_first:
+            coded = quantise_plain(feature, header.step_exponent, thresholds)
+            chunks.append(self._write(span, coded, header, header_bytes))
+        return min(chunks, key=len)
+
+    def _write(self, span: range, coded: Quantised, header: Header, header_bytes: bytes) -> bytes:
+        table = self._coding.index_table if self._coding and not coded.side.plain else None
+        chunk, fields = encode_symbols(span, coded.symbols, coded.side, table, header, header_bytes)
+        return write_chunk(chunk, fields, header_bytes)
 
 
-def distortion(
-    values: NDArray[np.float32], layout: Layout, profile: Profile | None, step_exponent: int
-) -> float:
-    """Return the MSE that coefficients float32[n] have after quantisation at a step."""
-    magnitude = np.abs(values) * np.float32(1.0 / step_size(step_exponent))
-    if profile is None:
-        scales = _plain_scales(magnitude.reshape(layout.rows, -1), step_exponent)
-    else:
-        scales = _profile_scales(profile, layout, step_exponent)
-    indices, scales = _quantised(values, scales, step_exponent)
-    classes, _ = classes_and_raw_bits(scales.levels(step_exponent))
-    rebuilt = dequantise(indices, classes, step_exponent, load_tables().centroids)
-    return float(np.mean((rebuilt - values) ** 2, dtype=np.float64))
+def plain_distortion(feature: Floats, step_exponent: int) -> float:
+    """Return the MSE of a feature [tokens, channels] that is coded plainly at a step."""
+    coded = quantise_plain(feature, step_exponent, thresholds_for(BIT_WORTH))
+    rebuilt = rebuild(coded.symbols, coded.panels, step_exponent)[0]
+    return float(np.mean((rebuilt - feature) ** 2, dtype=np.float64))
 
 
-def _encode_values(
-    span: range, values: NDArray[np.float32], scales: Scales, step_exponent: int
-) -> Chunk:
-    indices, scales = _quantised(values, scales, step_exponent)
-    return encode_indices(span, indices, scales, step_exponent)
-
-
-def _quantised(
-    values: NDArray[np.float32], scales: Scales, step_exponent: int
-) -> tuple[NDArray[np.int32], Scales]:
-    """Quantise coefficients, and choose the rows' exponents."""
-    indices = quantise(values, step_exponent)
-    magnitude = np.abs(values) * np.float32(1.0 / step_size(step_exponent))
-    layout = scales.layout
-    exponents = row_exponents(magnitude, scales.levels(step_exponent), layout.row, layout.rows)
-    return indices, replace(scales, row_exponents=exponents)
-
-
-def _profile_scales(profile: Profile, layout: Layout, step_exponent: int) -> Scales:
-    rows = np.zeros(layout.rows, np.int32)
-    none = np.zeros(0, np.int32)
-    return Scales(False, 0, layout, profile.offsets[layout.column], none, rows)
-
-
-def _plain_scales(magnitude: NDArray[np.float32], step_exponent: int) -> Scales:
-    level, exponents = column_levels(magnitude)
-    transform = plain_transform(magnitude.shape[1])
-    layout = transform.layout(Geometry.of(magnitude), range(len(magnitude)))
-    base = level + quarter_octave(step_exponent)
-    rows = np.zeros(layout.rows, np.int32)
-    return Scales(True, base, layout, exponents[layout.column], exponents, rows)
-
-
-def _rough_bits(magnitude: NDArray[np.float32]) -> float:
-    """Count the bits of magnitudes in steps, roughly, on one in four."""
-    return float(np.log2(1.0 + magnitude[::4]).sum(dtype=np.float64))
-
-
-def _search_step_exponent(feature: NDArray[np.float32], own_energy: float, snr_db: float) -> int:
+def _search_step_exponent(feature: Floats, own_energy: float, snr_db: float) -> int:
     """Find the j at which plain coding of some of the tokens reaches the SNR."""
     tokens, channels = feature.shape
     some = np.ascontiguousarray(feature[:: max(1, tokens * channels // _SEARCH_FEATURES)])
-    layout = plain_transform(channels).layout(Geometry.of(some), range(len(some)))
-    target = own_energy * 10 ** (-snr_db / 10)
-    wanted = nearest_step_exponent(math.sqrt(12.0 * target))
-    step_exponent = _checked_step_exponent(wanted, snr_db)
+    target, asked = own_energy * 10 ** (-snr_db / 10), f"an SNR of {snr_db} dB"
+    step_exponent = nearest_step_exponent(math.sqrt(12.0 * target))
     for _ in range(6):
-        reached = distortion(some.ravel(), layout, None, step_exponent)
+        reached = plain_distortion(some, checked_step_exponent(step_exponent, asked))
         octaves = 0.5 * np.log2(target / max(reached, 1e-300))
         change = round(STEPS_PER_OCTAVE * float(np.clip(octaves, -2.0, 2.0)))
-        step_exponent = _checked_step_exponent(step_exponent + change, snr_db)
+        step_exponent += change
         if change == 0:
             break
-    return step_exponent
-
-
-def _checked_step_exponent(step_exponent: int, snr_db: float) -> int:
-    if not MIN_STEP_EXPONENT <= step_exponent <= MAX_STEP_EXPONENT:
-        raise FeatureError(
-            f"an SNR of {snr_db} dB needs a step of 2^{step_exponent / STEPS_PER_OCTAVE:.0f}, "
-            "beyond 2^-80 to 2^64: scale the feature"
-        )
     return step_exponent

@@ -1,145 +1,208 @@
-"""The integer half of the codec: the indices of a chunk in, the chunk out, and back.
+"""The integer half of the codec: the symbols of a chunk in, its bytes out, and back.
 
 Composes the entropy model, its tables and the entropy coder; BITSTREAM.md specifies every step.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bitstream import Chunk
-from .entropy_coder import Model, RunDecoder, encode_runs, make_model, pack_fields, unpack_fields
-from .entropy_model import (
-    Symbols,
-    classes_and_raw_bits,
-    coding_order,
-    escapes,
-    from_symbols,
-    levels,
-    quarter_octave,
-    to_symbols,
-)
+from .backend import load_backend
+from .bitstream import Chunk, Fields, Header, check_of, lanes_of, write_fields
+from .entropy_coder import CODER_BITS, Table, pack_fields, unpack_fields
+from .entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, Ladder, quarter_octave
 from .errors import BitstreamError
-from .tables import CLASSES, MAX_EXPONENT, Tables, load_tables
-from .transform import Layout
+from .panels import PanelShape, Symbols
+from .tables import MAX_EXPONENT, load_tables, to_frequencies
+from .transform import NO_INDEX, Layout, all_columns
+
+NO_EXPONENTS = np.zeros(0, np.int32)
+
+
+class Offsets:
+    """The offsets int32[columns] of a profile's columns, or of a plain chunk's, as ladders."""
+
+    def __init__(self, offsets: NDArray[np.int32]) -> None:
+        self.offsets = offsets
+        self._ladders: dict[int, tuple[NDArray[np.int32], Ladder]] = {}
+
+    def ladder(self, columns: NDArray[np.int32]) -> Ladder:
+        """Return the ladder of the panel with these columns; one array's is made once."""
+        known = self._ladders.get(id(columns))
+        if known is None:
+            known = columns, Ladder.of(self.offsets[columns])
+            if len(self._ladders) >= 64:
+                self._ladders.clear()
+            self._ladders[id(columns)] = known
+        return known[1]
+
+    def panels(self, layout: Layout, shifts: NDArray[np.int32]) -> list[PanelShape]:
+        """Return each panel's ladder and shifts; `shifts` int32[rows] are of all rows."""
+        return [(self.ladder(panel.columns), shifts[panel.rows]) for panel in layout.panels]
 
 
 @dataclass(frozen=True, eq=False)
-class Scales:
-    """What says how large each coefficient of a chunk is expected to be.
+class Side:
+    """What a chunk sends beside its coefficients.
 
-    plain, base: as in `bitstream.Chunk`. layout: of the coefficients. offsets int32[n]: of each
-    coefficient. column_exponents int32[columns] of a plain chunk (zero when none are sent), and
-    row_exponents int32[rows].
+    plain, base: see `bitstream.Fields`. index int32[tokens]: the codewords, empty without a
+    codebook. row_exponents int32[rows]. column_exponents int32[channels], empty when none are sent.
     """
 
     plain: bool
     base: int
-    layout: Layout
-    offsets: NDArray[np.int32]
-    column_exponents: NDArray[np.int32]
+    index: NDArray[np.int32]
     row_exponents: NDArray[np.int32]
+    column_exponents: NDArray[np.int32]
 
-    def levels(self, step_exponent: int) -> NDArray[np.int32]:
-        """Return the level int32[n] of each coefficient."""
-        shift = self.base - quarter_octave(step_exponent)
-        return levels(self.offsets, self.layout.row, self.row_exponents, shift)
+    def shifts(self, step_exponent: int) -> NDArray[np.int32]:
+        """Return what each row adds to its columns' offsets: int32[rows]."""
+        return self.row_exponents + np.int32(self.base - quarter_octave(step_exponent))
 
 
-def encode_indices(
-    tokens: range, indices: NDArray[np.int32], scales: Scales, step_exponent: int
-) -> Chunk:
-    """Encode the indices int32[n] of a chunk: integers in, words and bit fields out."""
-    tables, models = load_tables(), _models()
-    classes, raw_bits = classes_and_raw_bits(scales.levels(step_exponent))
-    order = coding_order(classes)
-    counts = np.bincount(classes, minlength=CLASSES)
-    raw_bits = raw_bits[order]
-    parts = to_symbols(indices[order], raw_bits, np.repeat(tables.radii, counts))
-    lengths = np.frexp((parts.excess + 1).astype(np.float64))[1].astype(np.int32)
-    runs = []
-    if scales.row_exponents.any():
-        runs.append((scales.row_exponents + MAX_EXPONENT, models.rows))
-    if scales.column_exponents.any():
-        runs.append((scales.column_exponents + MAX_EXPONENT, models.columns))
-    ends = np.cumsum(counts)
-    for end, count, model in zip(ends, counts, models.classes, strict=True):
-        runs.append((parts.symbols[end - count : end], model))
-    runs.append((lengths - 1, models.escape_lengths))
-    mantissa = parts.excess + 1 - (np.int64(1) << (lengths.astype(np.int64) - 1))
-    return Chunk(
+def encode_symbols(
+    tokens: range,
+    coded: Symbols,
+    side: Side,
+    index_table: Table | None,
+    header: Header,
+    header_bytes: bytes,
+) -> tuple[Chunk, bytes]:
+    """Encode the symbols of a chunk: the chunk, and its fields as they are written."""
+    models = class_models()
+    lengths = np.frexp((coded.excess + 1).astype(np.float64))[1].astype(np.int32)
+    fields = Fields(
         tokens=tokens,
-        plain=scales.plain,
-        base=scales.base,
-        row_exponents=bool(scales.row_exponents.any()),
-        column_exponents=bool(scales.column_exponents.any()),
-        words=encode_runs(runs),
-        fields=pack_fields(
-            np.concatenate([parts.low, mantissa]), np.concatenate([raw_bits, lengths - 1])
-        ),
+        plain=side.plain,
+        base=side.base,
+        row_exponents=bool(side.row_exponents.any()),
+        column_exponents=bool(side.column_exponents.any()),
+        raw=_pack_raw(coded, lengths),
     )
+    fields_bytes = write_fields(fields, header)
+    lanes = lanes_of(len(tokens) * header.channels)
+    check = check_of(fields_bytes, header_bytes)
+    encoder = load_backend().coder.Encoder(lanes, check, models.classes)
+    encoder.push(lengths - 1, models.escape_lengths)
+    encoder.push_classes(coded.symbols, _runs(coded.counts))
+    if fields.column_exponents:
+        encoder.push(side.column_exponents + np.int32(MAX_EXPONENT), models.columns)
+    if fields.row_exponents:
+        encoder.push(side.row_exponents + np.int32(MAX_EXPONENT), models.rows)
+    if index_table is not None:
+        encoder.push(side.index, index_table)
+    return Chunk(fields, encoder.words()), fields_bytes
 
 
-def decode_indices(
+def decode_symbols(
     chunk: Chunk,
-    layout: Layout,
-    offsets: NDArray[np.int32] | None,
-    step_exponent: int,
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Undo `encode_indices`: the indices int64[n] and their classes uint8[n].
+    check: int,
+    lay_out: Callable[[NDArray[np.int32]], Layout],
+    offsets: Offsets | None,
+    index_table: Table | None,
+    header: Header,
+) -> tuple[Symbols, Side, list[PanelShape], Layout]:
+    """Undo `encode_symbols`: the symbols, the side information, and the panels' shapes.
 
-    `offsets` int32[columns] are the profile's; None for a plain chunk.
+    `lay_out` makes the layout from the codewords int32[tokens]; `offsets` are the profile's, None
+    for a plain chunk.
 
     Raises:
-        BitstreamError: the words or the bit fields do not end where they should.
+        BitstreamError: the words or the raw bits do not end where they should.
     """
-    tables, models = load_tables(), _models()
-    decoder = RunDecoder(chunk.words)
-    exponents = np.zeros(layout.rows, np.int32)
-    if chunk.row_exponents:
-        exponents = decoder.take(layout.rows, models.rows) - np.int32(MAX_EXPONENT)
+    models, fields, backend = class_models(), chunk.fields, load_backend()
+    decoder = backend.coder.Decoder(chunk.words, check, models.classes)
+    index = NO_INDEX
+    if index_table is not None:
+        index = decoder.pop(len(fields.tokens), index_table)
+    layout = lay_out(index)
+    rows, columns = np.zeros(layout.rows, np.int32), NO_EXPONENTS
+    if fields.row_exponents:
+        rows = decoder.pop(layout.rows, models.rows) - np.int32(MAX_EXPONENT)
+    if fields.column_exponents:
+        if offsets is not None:
+            raise BitstreamError("column exponents in a chunk that is not plain")
+        columns = decoder.pop(header.channels, models.columns) - np.int32(MAX_EXPONENT)
+    side = Side(fields.plain, fields.base, index, rows, columns)
     if offsets is None:
-        columns = int(layout.column[-1]) + 1
-        offsets = np.zeros(columns, np.int32)
-        if chunk.column_exponents:
-            offsets = decoder.take(columns, models.columns) - np.int32(MAX_EXPONENT)
-    elif chunk.column_exponents:
-        raise BitstreamError("column exponents in a chunk that is not plain")
-    shift = chunk.base - quarter_octave(step_exponent)
-    level = levels(offsets[layout.column], layout.row, exponents, shift)
-    classes, raw_bits = classes_and_raw_bits(level)
-    order = coding_order(classes)
-    counts = np.bincount(classes, minlength=CLASSES)
-    runs = zip(counts.tolist(), models.classes, strict=True)
-    symbols = np.concatenate([decoder.take(count, model) for count, model in runs])
-    radii = np.repeat(tables.radii, counts)
-    escaped = int(escapes(symbols, radii).sum())
-    lengths = decoder.take(escaped, models.escape_lengths)
+        offsets = plain_offsets(header.channels, columns)
+    panels = offsets.panels(layout, side.shifts(header.step_exponent))
+    counts = backend.panels.counts_of(panels)
+    symbols = decoder.pop_classes(_runs(counts))
+    radii = load_tables().radii
+    escapes = backend.panels.count_escapes(symbols, counts, radii)
+    lengths = decoder.pop(escapes, models.escape_lengths) + np.int32(1)
     decoder.finish()
-    raw_bits = raw_bits[order]
-    fields = unpack_fields(chunk.fields, np.concatenate([raw_bits, lengths]))
-    excess = fields[len(symbols) :] + (np.int64(1) << lengths.astype(np.int64)) - 1
-    indices = np.empty(len(symbols), np.int64)
-    indices[order] = from_symbols(Symbols(symbols, fields[: len(symbols)], excess), raw_bits, radii)
-    return indices, classes
+    low, excess = _unpack_raw(fields.raw, counts, lengths)
+    return Symbols(symbols, counts, low, excess), side, panels, layout
+
+
+def plain_offsets(channels: int, exponents: NDArray[np.int32]) -> Offsets:
+    """Return the offsets of a plain chunk: its column exponents, or zeros."""
+    return Offsets(exponents) if len(exponents) else _no_offsets(channels)
+
+
+@functools.lru_cache(maxsize=8)
+def _no_offsets(channels: int) -> Offsets:
+    offsets = Offsets(np.zeros(channels, np.int32))
+    offsets.ladder(all_columns(channels))
+    return offsets
+
+
+def index_table(counts: NDArray[np.int64]) -> Table:
+    """Return the table of the codewords, from how often calibration chose each."""
+    return Table(to_frequencies(counts, spare=0, total=1 << CODER_BITS))
 
 
 @dataclass(frozen=True, eq=False)
 class _Models:
-    rows: Model
-    columns: Model
-    classes: tuple[Model, ...]
-    escape_lengths: Model
+    rows: Table
+    columns: Table
+    classes: tuple[Table, ...]
+    escape_lengths: Table
 
 
 @functools.cache
-def _models() -> _Models:
-    tables: Tables = load_tables()
+def class_models() -> _Models:
+    """Return the frozen tables as the entropy coder takes them."""
+    tables = load_tables()
     return _Models(
-        rows=make_model(tables.row_exponents),
-        columns=make_model(tables.column_exponents),
-        classes=tuple(make_model(table) for table in tables.classes),
-        escape_lengths=make_model(tables.escape_lengths),
+        rows=Table(tables.row_exponents),
+        columns=Table(tables.column_exponents),
+        classes=tuple(Table(table) for table in tables.classes),
+        escape_lengths=Table(tables.escape_lengths),
     )
+
+
+def _runs(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    places = np.flatnonzero(counts)
+    return list(zip(GROUP_CLASS[places].tolist(), counts[places].tolist(), strict=True))
+
+
+def _raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return how many raw low bits each coefficient has; empty when none has any."""
+    if not counts[CLASSES:].any():
+        return GROUP_RAW_BITS[:0]
+    return np.repeat(GROUP_RAW_BITS, counts)
+
+
+def _pack_raw(coded: Symbols, lengths: NDArray[np.int32]) -> bytes:
+    """Pack the raw low bits, and of each excess + 1 all bits below its highest."""
+    if not len(coded.low) and not len(lengths):
+        return b""
+    below = coded.excess + 1 - (np.int64(1) << (lengths.astype(np.int64) - 1))
+    values = np.concatenate([coded.low, below])
+    return pack_fields(values, np.concatenate([_raw_widths(coded.counts), lengths - 1]))
+
+
+def _unpack_raw(
+    raw: bytes, counts: NDArray[np.int64], lengths: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    widths = _raw_widths(counts)
+    values = unpack_fields(raw, np.concatenate([widths, lengths - 1]))
+    below = values[len(widths) :]
+    excess = below + (np.int64(1) << (lengths.astype(np.int64) - 1)) - 1
+    return values[: len(widths)].astype(np.int32), excess

@@ -5,16 +5,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .bitstream import DIGEST_BYTES, Chunk, Header, read_chunk, read_chunk_length, read_header
 from .block_dct import BlockDct
-from .coefficients import decode_indices
+from .coefficients import decode_symbols
 from .errors import BitstreamError, ChunkError, ProfileError
 from .profile import Profile
-from .quantiser import dequantise
-from .tables import load_tables
-from .transform import Geometry, Transform, plain_transform
+from .span import Coding, rebuild
+from .transform import Floats, Geometry, Index, Layout, Transform, plain_transform
 
 if TYPE_CHECKING:
     import torch
@@ -34,9 +32,10 @@ class Decoder:
     on (also with `b""`) goes on behind it. Any other BitstreamError ends the bitstream.
     """
 
-    def __init__(self, profile: Profile | None = None) -> None:
-        """`header` is None until the header has arrived."""
+    def __init__(self, profile: Profile | None = None, coding: Coding | None = None) -> None:
+        """`header` is None until the header has arrived. `coding`: of the profile, when at hand."""
         self.profile = profile
+        self._coding = coding or (Coding.of(profile) if profile else None)
         self.header: Header | None = None
         self._header_bytes = b""
         self._buffer = bytearray()
@@ -106,9 +105,9 @@ class Decoder:
                 f"the bitstream has {header.channels} channels, its profile {self.profile.channels}"
             )
 
-    def _decode_chunk(self, data: bytes, header: Header) -> tuple[range, NDArray[np.float32]]:
-        chunk = read_chunk(data, header, self._header_bytes)
-        tokens = chunk.tokens
+    def _decode_chunk(self, data: bytes, header: Header) -> tuple[range, Floats]:
+        chunk, check = read_chunk(data, header, self._header_bytes)
+        tokens = chunk.fields.tokens
         name = f"tokens {tokens.start} to {tokens.stop - 1}"
         place = bisect(self._done, (tokens.start, tokens.stop))
         before, after = self._done[max(place - 1, 0) : place], self._done[place : place + 1]
@@ -117,30 +116,37 @@ class Decoder:
         ):
             raise ChunkError(f"{name}: some of them have already arrived")
         try:
-            values = self._decode_values(chunk, header)
+            values = self._decode_values(chunk, check, header)
         except BitstreamError as error:
             raise ChunkError(f"{name}: {error}") from error
         self._done.insert(place, (tokens.start, tokens.stop))
         return tokens, values
 
-    def _decode_values(self, chunk: Chunk, header: Header) -> NDArray[np.float32]:
-        geometry = Geometry(header.tokens, header.channels, header.grid)
+    def _decode_values(self, chunk: Chunk, check: int, header: Header) -> Floats:
+        geometry, tokens = (
+            Geometry(header.tokens, header.channels, header.grid),
+            chunk.fields.tokens,
+        )
         transform: Transform = plain_transform(header.channels)
-        offsets = None
-        if not chunk.plain:
-            if header.profile is None or self.profile is None:
+        offsets = table = None
+        if not chunk.fields.plain:
+            if header.profile is None or self._coding is None:
                 raise BitstreamError("a chunk needs a profile, the header names none")
-            transform, offsets = self.profile.transform, self.profile.offsets
+            transform, offsets = self._coding.profile.transform, self._coding.offsets
+            table = self._coding.index_table
             if isinstance(transform, BlockDct) and header.grid is None:
                 raise BitstreamError("a chunk needs a grid, the header has none")
-        layout = transform.layout(geometry, chunk.tokens)
-        if layout is None:
-            raise BitstreamError("the chunk does not start and end with bands of blocks")
-        indices, classes = decode_indices(chunk, layout, offsets, header.step_exponent)
-        centroids = load_tables().centroids
+
+        def lay_out(index: Index) -> Layout:
+            layout = transform.layout(geometry, tokens, index)
+            if layout is None:
+                raise BitstreamError("the chunk does not start and end with bands of blocks")
+            return layout
+
+        symbols, side, panels, _ = decode_symbols(chunk, check, lay_out, offsets, table, header)
         with np.errstate(over="ignore", invalid="ignore"):
-            coefficients = dequantise(indices, classes, header.step_exponent, centroids)
-            values = transform.inverse(coefficients, geometry, chunk.tokens)
+            coefficients = rebuild(symbols, panels, header.step_exponent, header.midpoint)
+            values = transform.inverse(coefficients, geometry, tokens, side.index)
         if not np.isfinite(values).all():
             raise BitstreamError("the values are beyond float32")
         return values

@@ -1,13 +1,14 @@
-"""The entropy coder: runs of symbols in, 32-bit words out, and back; and raw bit fields.
+"""The entropy coder: symbols in, 32-bit words out, and back; and raw bit fields.
 
-constriction's `AnsCoder` defines the words. It is a stack, so a run list is pushed from its end and
-popped from its start. Its probabilities are made exact: a table of 14-bit integer frequencies f
-becomes the weights `f * 2^10 - 1`, whose quantisation to 24 bits has a scale of exactly one, so the
-cumulative counts are the integers' own sums (no float rounding can make two machines differ).
+constriction's `AnsCoder` defines the words; `kernels.ans` writes and reads the same ones, faster.
+Its probabilities are made exact: integers f that sum to 2^24 become the weights f - 1, whose
+quantisation has a scale of exactly one, so the cumulative counts are the integers' own sums (no
+float rounding can make two machines differ).
 
 ANS: J. Duda, "Asymmetric numeral systems", arXiv 1311.2540.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,48 +19,102 @@ from numpy.typing import NDArray
 from .errors import BitstreamError
 
 PRECISION_BITS = 14
-_CODER_BITS = 24
-
-Model = Any  # a constriction Categorical; the package has no types
-
-
-def make_model(frequencies: NDArray[np.uint16]) -> Model:
-    """Make the exact model of one table: integers of at least 1 that sum to 2^14."""
-    weights = (frequencies.astype(np.int64) << (_CODER_BITS - PRECISION_BITS)) - 1
-    return constriction.stream.model.Categorical(weights.astype(np.float64), perfect=False)
+CODER_BITS = 24
+# A coder starts from this state and its check, 24 bits, and must end there: a check for the price
+# of what a coder that starts from zero loses on its first symbol.
+START = 1 << CODER_BITS
+Words = NDArray[np.uint32]
 
 
-def encode_runs(runs: Sequence[tuple[NDArray[np.int32], Model]]) -> NDArray[np.uint32]:
-    """Encode runs of symbols, each with its model, so that they decode in the same order."""
-    coder = constriction.stream.stack.AnsCoder()
-    for symbols, model in reversed(runs):
+class Table:
+    """The frequencies of one alphabet: integers of at least 1 that sum to 2^24."""
+
+    def __init__(self, frequencies: NDArray[Any]) -> None:
+        """`frequencies` are those, or of at least 1 with a sum of 2^14, as all frozen tables are."""
+        total = int(frequencies.sum(dtype=np.int64))
+        self.frequencies = frequencies.astype(np.uint32) * np.uint32((1 << CODER_BITS) // total)
+
+    @functools.cached_property
+    def model(self) -> Any:
+        """The table for constriction."""
+        weights = self.frequencies.astype(np.float64) - 1
+        return constriction.stream.model.Categorical(weights, perfect=False)
+
+    @functools.cached_property
+    def cumulative(self) -> NDArray[np.uint32]:
+        """uint32[symbols + 1]: the sum of the frequencies before each symbol."""
+        return np.concatenate([[0], np.cumsum(self.frequencies)]).astype(np.uint32)
+
+
+class Encoder:
+    """Pushes symbols onto one or several stacks of words ("lanes"), last ones first."""
+
+    def __init__(self, lanes: int, check: int, tables: Sequence[Table]) -> None:
+        """`check` is the 24 bits that the decoder must find; `tables` are the classes'."""
+        start = np.array([START + check], np.uint32)
+        self._coders = [constriction.stream.stack.AnsCoder(start) for _ in range(lanes)]
+        self._tables = tables
+
+    def push(self, symbols: NDArray[np.int32], table: Table) -> None:
+        """Push a run of symbols onto the first lane."""
         if len(symbols):
-            coder.encode_reverse(symbols, model)
-    words: NDArray[np.uint32] = coder.get_compressed()
-    return words
+            self._coders[0].encode_reverse(symbols, table.model)
+
+    def push_classes(self, symbols: NDArray[np.uint8], runs: Sequence[tuple[int, int]]) -> None:
+        """Push runs of (class, count); symbol i goes to lane i modulo the number of lanes."""
+        end, lanes = len(symbols), len(self._coders)
+        wide = symbols.astype(np.int32)
+        for number, count in reversed(runs):
+            start = end - count
+            for lane, coder in enumerate(self._coders):
+                own = wide[start + (lane - start) % lanes : end : lanes]
+                if len(own):
+                    coder.encode_reverse(np.ascontiguousarray(own), self._tables[number].model)
+            end = start
+
+    def words(self) -> list[Words]:
+        """Return the words of each lane."""
+        return [coder.get_compressed() for coder in self._coders]
 
 
-class RunDecoder:
-    """Takes runs of symbols from words, in the order in which they were encoded."""
+class Decoder:
+    """Pops symbols in the order in which they are to be decoded."""
 
-    def __init__(self, words: NDArray[np.uint32]) -> None:
+    def __init__(self, words: Sequence[Words], check: int, tables: Sequence[Table]) -> None:
         """Raises BitstreamError when no encoder ends with these words."""
         try:
-            self._coder = constriction.stream.stack.AnsCoder(words)
+            self._coders = [constriction.stream.stack.AnsCoder(lane) for lane in words]
         except ValueError as error:
             raise BitstreamError("the entropy-coded words end in a zero word") from error
+        self._check = check
+        self._tables = tables
 
-    def take(self, count: int, model: Model) -> NDArray[np.int32]:
-        """Decode the next `count` symbols."""
+    def pop(self, count: int, table: Table) -> NDArray[np.int32]:
+        """Pop the next `count` symbols of the first lane."""
         if count == 0:
             return np.zeros(0, np.int32)
-        symbols: NDArray[np.int32] = self._coder.decode(model, count)
+        symbols: NDArray[np.int32] = self._coders[0].decode(table.model, count)
+        return symbols
+
+    def pop_classes(self, runs: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+        """Undo `Encoder.push_classes`."""
+        lanes = len(self._coders)
+        symbols = np.empty(sum(count for _, count in runs), np.uint8)
+        start = 0
+        for number, count in runs:
+            for lane, coder in enumerate(self._coders):
+                own = symbols[start + (lane - start) % lanes : start + count : lanes]
+                if len(own):
+                    own[:] = coder.decode(self._tables[number].model, len(own))
+            start += count
         return symbols
 
     def finish(self) -> None:
-        """Raises BitstreamError when the words hold more than was taken."""
-        if not self._coder.is_empty():
-            raise BitstreamError("the entropy-coded words do not end where their symbols do")
+        """Raises BitstreamError when the coders are not back where the encoder's began."""
+        for coder in self._coders:
+            left = coder.get_compressed()
+            if len(left) != 1 or int(left[0]) != START + self._check:
+                raise BitstreamError("the entropy-coded words do not end where their symbols do")
 
 
 def pack_fields(values: NDArray[np.int64], widths: NDArray[np.integer]) -> bytes:

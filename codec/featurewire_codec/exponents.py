@@ -5,42 +5,61 @@ exponent in quarter-octaves, sent as side information. Without a profile, so doe
 Floats are welcome here: the decoder reads the integers and never repeats the choice.
 """
 
+import functools
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
+from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL, Ladder, quarter_octave
+from .panels import GIANT
+from .quantiser import step_size
 
 MAX_EXPONENT = 31
 _MAX_ROW_EXPONENT = 24
 _ROW_RESOLUTION = 2  # half-octaves: finer ones cost more than they save
-_GIANT = 16.0  # a coefficient this many times its expected magnitude says nothing about its row
 _BITS_A_ROW = 3.0
 _MIN_ROWS_FOR_COLUMNS = 16
+_WEIGHT_UNIT = 1024.0
 
 
-def row_exponents(
-    magnitude: NDArray[np.float32], level: NDArray[np.int32], row: NDArray[np.int32], rows: int
-) -> NDArray[np.int32]:
+class Expectation(NamedTuple):
+    """What a row's coefficients should be like: for `panels.activity`, and the weights' sum.
+
+    inverse, weight: float32[columns] in coding order; total: of the weights.
+    """
+
+    inverse: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    total: float
+
+
+@functools.lru_cache(maxsize=64)
+def expectation(ladder: Ladder, base: int, step_exponent: int) -> Expectation:
+    """Return what the columns of a ladder should hold at a step, when no row is out of line."""
+    level = ladder.offsets + (base - quarter_octave(step_exponent))
+    octaves = (level - UNIT_LEVEL) / LEVELS_PER_OCTAVE
+    expected = 2.0 ** np.clip(octaves, -40.0, 60.0)  # within float32, with the step and inverted
+    # A coefficient far below the step is zero whatever its row does; it has no say.
+    weight = (_WEIGHT_UNIT * expected**2 / (expected**2 + 0.05)).astype(np.float32)
+    inverse = (1.0 / (expected * step_size(step_exponent))).astype(np.float32)
+    return Expectation(inverse, weight, float(weight.sum(dtype=np.float64)))
+
+
+def row_exponents(activity: NDArray[np.int64], total: NDArray[np.float64]) -> NDArray[np.int32]:
     """Return the exponents int32[rows]; all zero when they would not pay for themselves.
 
-    `magnitude` float32[n] is in steps, `level` int32[n] the level with exponents of zero.
+    `activity` int64[rows] is `panels.activity` of each row, `total` float64[rows] the sum of the
+    weights that went into it.
     """
-    lowest = int(level.min())
-    octaves = (np.arange(lowest, int(level.max()) + 1) - UNIT_LEVEL) / LEVELS_PER_OCTAVE
-    expected = 2.0 ** np.clip(octaves, -40.0, 100.0)  # within float32, its inverse too
-    # A coefficient far below the step is zero whatever its row does; it has no say.
-    weight = (expected**2 / (expected**2 + 0.05)).astype(np.float32)
-    place = level - lowest
-    ratio = np.minimum(magnitude * (1.0 / expected).astype(np.float32)[place], np.float32(_GIANT))
-    total = np.bincount(row, weights=weight[place], minlength=rows)
-    mean = np.bincount(row, weights=ratio * weight[place], minlength=rows) / (total + 1e-9)
-    gain = np.log2(np.maximum(mean, 1e-6))
+    gain = np.log2(np.maximum(activity / (total + 1e-9), 1e-6))
     steps = np.rint(gain * (LEVELS_PER_OCTAVE / _ROW_RESOLUTION)).astype(np.int32)
     limit = _MAX_ROW_EXPONENT
     exponents: NDArray[np.int32] = np.clip(steps * _ROW_RESOLUTION, -limit, limit)
     # A scale off by r costs a Laplacian variable about (ln r)^2 / (2 ln 2) bits.
-    saved = total * (np.log(2.0) / 2.0) * (exponents / LEVELS_PER_OCTAVE) ** 2
-    if saved.sum() < _BITS_A_ROW * rows:
+    octaves = exponents / LEVELS_PER_OCTAVE
+    saved = float((total / _WEIGHT_UNIT * (np.log(2.0) / 2.0) * octaves**2).sum())
+    if saved < _BITS_A_ROW * len(exponents):
         exponents[:] = 0
     return exponents
 
@@ -52,7 +71,7 @@ def column_levels(magnitude: NDArray[np.float32]) -> tuple[int, NDArray[np.int32
     all exponents are zero.
     """
     rows = magnitude.shape[0]
-    usual = _GIANT * float(np.mean(magnitude)) + 1e-9
+    usual = GIANT * float(np.mean(magnitude)) + 1e-9
     typical = np.minimum(magnitude, usual) if rows < _MIN_ROWS_FOR_COLUMNS else magnitude
     middle = _level_of(np.array([typical.mean()]))[0]
     if rows < _MIN_ROWS_FOR_COLUMNS:

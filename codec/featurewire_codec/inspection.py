@@ -46,7 +46,7 @@ def inspect(data: bytes) -> Inspection:
         length = read_chunk_length(data[place : place + 16], header)
         if length is None or place + length > len(data):
             raise BitstreamError(f"the bitstream ends inside chunk {len(chunks)}")
-        chunk = read_chunk(data[place : place + length], header, header_bytes)
-        chunks.append(ChunkInfo(chunk.tokens, length, chunk.plain))
+        chunk, _ = read_chunk(data[place : place + length], header, header_bytes)
+        chunks.append(ChunkInfo(chunk.fields.tokens, length, chunk.fields.plain))
         place += length
     return Inspection(header, len(header_bytes), tuple(chunks), len(data))

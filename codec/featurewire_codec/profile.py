@@ -22,7 +22,7 @@ from .feature import Feature
 from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT
 from .transform import ChannelKlt, Identity, Transform
 
-FORMAT = 1
+FORMAT = 2
 MAX_PROFILE_BYTES = 1 << 31
 MAX_BLOCK = 16
 _OFFSET_LIMIT = 1024

@@ -1,7 +1,11 @@
-"""The universal quantiser: float coefficients in, integer indices out, and back.
+"""The universal quantiser: its step, and what magnitude is rounded to what.
 
 One step 2^(j/32) serves all coefficients (reverse water-filling then comes free); j is the step
-exponent, 0.19 dB apart. An index is rebuilt at the centroid of what its class holds there.
+exponent, 0.19 dB apart. An index is rebuilt at the centroid of what its class holds there. The
+encoder weighs error against bits (rate-distortion-optimised quantisation): as the classes know no
+context, that is a list of thresholds for each class, made once.
+
+Sullivan and Wiegand, "Rate-distortion optimization for video compression", 1998.
 """
 
 import math
@@ -14,9 +18,8 @@ from .errors import FeatureError
 STEPS_PER_OCTAVE = 32
 MIN_STEP_EXPONENT = -2560  # a step of 2^-80
 MAX_STEP_EXPONENT = 2048  # a step of 2^64
-MAX_INDEX = 1 << 30
-# A magnitude is rounded up from 0.58 on: fewer bits for less than they are worth in error.
-ROUNDING = 0.42
+# A bit is worth this much squared error, in squared steps: about what halving the step would cost.
+BIT_WORTH = 0.1
 CENTROID_UNIT = 256  # centroids are in 1/256 of a step
 
 
@@ -30,38 +33,38 @@ def nearest_step_exponent(step: float) -> int:
     return round(STEPS_PER_OCTAVE * math.log2(step))
 
 
-def quantise(values: NDArray[np.float32], step_exponent: int) -> NDArray[np.int32]:
-    """Round coefficients of any shape to indices, with a small dead zone around zero.
+def checked_step_exponent(step_exponent: int, asked: str) -> int:
+    """Return j when a bitstream can say it.
 
     Raises:
-        FeatureError: a coefficient is more than 2^30 steps from zero.
+        FeatureError: it cannot; `asked` says what would need it.
     """
-    scaled = values * np.float32(1.0 / step_size(step_exponent))
-    magnitude = np.abs(scaled)
-    largest = float(magnitude.max(initial=0.0))
-    if not largest < MAX_INDEX:
+    if not MIN_STEP_EXPONENT <= step_exponent <= MAX_STEP_EXPONENT:
         raise FeatureError(
-            f"a coefficient is {largest:.3g} quantiser steps from zero, at most {MAX_INDEX} "
-            "can be coded: ask for a lower snr_db, or encode without this profile"
+            f"{asked} needs a step of 2^{step_exponent / STEPS_PER_OCTAVE:.0f}, "
+            "beyond 2^-80 to 2^64: scale the feature"
         )
-    indices = (magnitude + np.float32(ROUNDING)).astype(np.int32)
-    signed: NDArray[np.int32] = np.where(scaled < 0, -indices, indices)
-    return signed
+    return step_exponent
 
 
-def dequantise(
-    indices: NDArray[np.integer],
-    classes: NDArray[np.uint8],
-    step_exponent: int,
-    centroids: NDArray[np.int8],
+def rounding_thresholds(
+    bits: NDArray[np.float64], centroids: NDArray[np.int8], bit_worth: float = BIT_WORTH
 ) -> NDArray[np.float32]:
-    """Rebuild coefficients from indices: (|k| + centroid[class, |k|]) steps, with k's sign.
+    """Return float32[classes, 4], what `panels.quantise` rounds by.
 
-    `centroids` is int8[classes, 4] in 1/256 of a step, for |k| = 0 (always 0), 1, 2, and 3 or more.
+    `bits` float64[classes, 5] is what the magnitudes 0 to 4 cost, signs included; `centroids` is
+    int8[classes, 4]. A magnitude x becomes m rather than m - 1 where that lowers
+    (x - value(m))^2 + bit_worth * bits(m).
     """
-    magnitude = np.abs(indices)
-    which = np.minimum(magnitude, centroids.shape[1] - 1)
-    shift = centroids[classes, which].astype(np.float32) * np.float32(1.0 / CENTROID_UNIT)
-    rebuilt = (magnitude.astype(np.float32) + shift) * np.float32(step_size(step_exponent))
-    signed: NDArray[np.float32] = np.sign(indices).astype(np.float32) * rebuilt
-    return signed
+    place = np.arange(5) + centroids[:, [0, 1, 2, 3, 3]] / CENTROID_UNIT
+    middle = (place[:, 1:] + place[:, :-1]) / 2
+    switch = middle + bit_worth * np.diff(bits, axis=1) / (2 * np.diff(place, axis=1))
+    switch = np.maximum.accumulate(np.clip(switch, 0.5, None), axis=1)
+    switch[:, :3] = np.minimum(switch[:, :3], 3.0)
+    switch[:, 3] = np.clip(4.0 - switch[:, 3], 0.25, 0.5)
+    return switch.astype(np.float32)
+
+
+def midpoint_thresholds(classes: int) -> NDArray[np.float32]:
+    """Return the thresholds of plain rounding, likewise."""
+    return np.tile(np.float32([0.5, 1.5, 2.5, 0.5]), (classes, 1))

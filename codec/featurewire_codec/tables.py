@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .errors import TableError
 
 CLASSES = 64
-MAX_RADIUS = 255  # the largest magnitude that a table codes without an escape
+MAX_RADIUS = 127  # the largest R, so that a symbol fits a byte
 FREQUENCY_SUM = 1 << 14
 MAX_EXPONENT = 31  # row and column exponents lie within -31 .. 31
 ESCAPE_LENGTHS = 32  # bit lengths 1 .. 32 of an escape's Exp-Golomb code
@@ -37,7 +37,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], Any]] = {
 class Histograms:
     """What training counts; all int64.
 
-    magnitudes [64, 256]: indices by class and magnitude, the last column of a class (its radius)
+    magnitudes [64, 128]: indices by class and magnitude, the last column of a class (its radius)
         with everything beyond.
     offsets [64, 4]: by class and min(magnitude, 3), the sum of (magnitude in steps - index), in
         1/256 of a step; the first column is zero.
@@ -62,47 +62,50 @@ class Tables:
     """The frozen tables.
 
     radii int32[64]: the largest magnitude of each class's alphabet, whose two edges escape.
-    classes: for each class, uint16[2 * radius + 1] frequencies of index -radius .. radius.
-    row_exponents, column_exponents uint16[63]: frequencies of exponents -31 .. 31.
-    escape_lengths uint16[32]: frequencies of the bit lengths 1 .. 32.
-    centroids int8[64, 4]: see `quantiser.dequantise`.
+    classes: for each class, uint32[2 * radius + 1] frequencies of index -radius .. radius.
+    row_exponents, column_exponents uint32[63]: frequencies of exponents -31 .. 31.
+    escape_lengths uint32[32]: frequencies of the bit lengths 1 .. 32.
+    centroids int8[64, 4]: see `panels.dequantise`.
     """
 
     radii: NDArray[np.int32]
-    classes: tuple[NDArray[np.uint16], ...]
-    row_exponents: NDArray[np.uint16]
-    column_exponents: NDArray[np.uint16]
-    escape_lengths: NDArray[np.uint16]
+    classes: tuple[NDArray[np.uint32], ...]
+    row_exponents: NDArray[np.uint32]
+    column_exponents: NDArray[np.uint32]
+    escape_lengths: NDArray[np.uint32]
     centroids: NDArray[np.int8]
 
 
+@functools.cache
 def class_radii() -> NDArray[np.int32]:
-    """Return int32[64]: ten times the class's mean magnitude, and three, at most 255.
+    """Return int32[64]: ten times the class's mean magnitude, and three, at most 127.
 
-    The mean m is 2^((class - 44) / 4), so in integers: the least r with (r - 3)^4 >= 10^4 m^4.
+    The mean m is 2^((class - 48) / 4), so in integers: the least r with (r - 3)^4 >= 10^4 m^4.
     """
     radii = []
     for number in range(CLASSES):
         radius = 3
-        while radius < MAX_RADIUS and (radius - 3) ** 4 << 44 < 10**4 << number:
+        while radius < MAX_RADIUS and (radius - 3) ** 4 << 48 < 10**4 << number:
             radius += 1
         radii.append(radius)
     return np.array(radii, np.int32)
 
 
-def to_frequencies(weights: NDArray[np.int64], spare: int) -> NDArray[np.uint16]:
-    """Scale counts to frequencies of at least 1 that sum to 2^14; rounding goes to `spare`.
+def to_frequencies(
+    weights: NDArray[np.int64], spare: int, total: int = FREQUENCY_SUM
+) -> NDArray[np.uint32]:
+    """Scale counts to frequencies of at least 1 that sum to `total`; rounding goes to `spare`.
 
     Raises:
         TableError: the weights are all zero.
     """
-    total = int(weights.sum())
-    if total == 0:
+    seen = int(weights.sum())
+    if seen == 0:
         raise TableError("a table's histogram is empty: train on more or more varied features")
-    room = FREQUENCY_SUM - len(weights)
-    frequencies = np.array([1 + int(weight) * room // total for weight in weights], np.int64)
-    frequencies[spare] += FREQUENCY_SUM - frequencies.sum()
-    return frequencies.astype(np.uint16)
+    room = total - len(weights)
+    frequencies = np.array([1 + int(weight) * room // seen for weight in weights], np.int64)
+    frequencies[spare] += total - frequencies.sum()
+    return frequencies.astype(np.uint32)
 
 
 def build_tables(histograms: Histograms) -> Tables:
@@ -143,9 +146,18 @@ def save_tables(histograms: Histograms, path: Path) -> None:
     save_file(tensors | {f"tables.{name}": array for name, array in _flat(tables).items()}, path)
 
 
+def magnitude_bits(tables: Tables) -> NDArray[np.float64]:
+    """Return float64[64, 5]: what the magnitudes 0 to 4 cost in each class, signs included."""
+    bits = np.empty((CLASSES, 5))
+    for number, (radius, frequencies) in enumerate(zip(tables.radii, tables.classes, strict=True)):
+        places = np.minimum(radius + np.arange(5), 2 * radius)
+        bits[number] = np.log2(FREQUENCY_SUM) - np.log2(frequencies[places])
+    return bits
+
+
 @functools.cache
 def load_tables(path: Path = FILE) -> Tables:
-    """Read the tables of `path`, by default the frozen ones that bitstream version 1 means.
+    """Read the tables of `path`, by default the frozen ones that bitstream version 2 means.
 
     Raises:
         TableError: the file is damaged, or its tables do not follow from its histograms.

@@ -4,24 +4,45 @@ Each source is transformed by profiles fitted on half of its samples; the other 
 every SNR and counted. The tables follow from the counts (`tables.build_tables`).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import Arrays, column_offsets, fit_transforms
-from .entropy_model import classes_and_raw_bits, levels, quarter_octave
-from .exponents import column_levels, row_exponents
+from .coefficients import Offsets, Side
+from .entropy_model import GROUP_CLASS, GROUP_RAW_BITS
+from .exponents import column_levels
 from .feature import energy
-from .quantiser import CENTROID_UNIT, nearest_step_exponent, quantise, step_size
-from .tables import CENTROIDS, CLASSES, MAX_EXPONENT, MAX_RADIUS, Histograms, class_radii
-from .transform import Geometry, Layout
+from .fitting import Arrays, column_offsets, fit_transforms
+from .panels import from_symbols
+from .quantiser import (
+    CENTROID_UNIT,
+    midpoint_thresholds,
+    nearest_step_exponent,
+    rounding_thresholds,
+    step_size,
+)
+from .span import quantise_values
+from .tables import (
+    CENTROIDS,
+    CLASSES,
+    MAX_EXPONENT,
+    MAX_RADIUS,
+    Histograms,
+    Tables,
+    build_tables,
+    class_radii,
+    magnitude_bits,
+)
+from .transform import NO_INDEX, Geometry, Transform
 
 # Steps as for these SNRs; those that are used count in full, the ends fill the extreme classes.
 SNRS_DB = np.arange(-30.0, 62.5, 2.5)
 USED_SNRS_DB = (5.0, 35.0)
 USED_WEIGHT = 64
 MAX_SAMPLES = 64
+ROUNDS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +54,26 @@ class Source:
     grid: tuple[int, int] | None
 
 
-def count_source(histograms: Histograms, source: Source) -> None:
-    """Count one source, by the transforms that suit it: block DCTs on a grid, else the KLT."""
+def train(sources: Sequence[Source], done: Callable[[], None] = lambda: None) -> Histograms:
+    """Count all sources, in rounds: the rounding of one follows from the tables before it.
+
+    `done` is called after each source and round.
+    """
+    current, histograms = None, Histograms.zeros()
+    for _ in range(ROUNDS):
+        histograms = Histograms.zeros()
+        for source in sources:
+            count_source(histograms, source, current)
+            done()
+        current = build_tables(histograms)
+    return histograms
+
+
+def count_source(histograms: Histograms, source: Source, current: Tables | None) -> None:
+    """Count one source, by the transforms that suit it: block DCTs on a grid, else the KLT.
+
+    Rounding follows the bits of the `current` tables; without any, it is to the nearest index.
+    """
     on_grid = source.grid is not None and len(source.samples) > 1
     if len(source.samples) > 1:
         fitted, counted = source.samples[::2], source.samples[1::2]
@@ -47,54 +86,73 @@ def count_source(histograms: Histograms, source: Source) -> None:
     for name, transform in fit_transforms(fitted, grid):
         if name == "identity" or (on_grid and name == "klt"):
             continue
-        offsets = column_offsets(transform, counted, grid)
+        offsets = Offsets(column_offsets(transform, counted, grid))
         for sample in counted:
-            geometry = Geometry.of(sample, grid)
-            layout = transform.layout(geometry, range(len(sample)))
-            assert layout is not None  # all of a sample is a span of every transform
-            values = transform.forward(sample, geometry, range(len(sample)))
-            count_sample(histograms, values, layout, offsets, scale)
+            count_sample(histograms, sample, transform, offsets, grid, scale, current)
     for sample in counted:
         count_columns(histograms, sample, scale)
 
 
 def count_sample(
     histograms: Histograms,
-    values: NDArray[np.float32],
-    layout: Layout,
-    offsets: NDArray[np.int32],
+    sample: NDArray[np.float32],
+    transform: Transform,
+    offsets: Offsets,
+    grid: tuple[int, int] | None,
     scale: float,
+    current: Tables | None,
 ) -> None:
-    """Count the coefficients float32[n] of one sample at every SNR."""
-    radii = class_radii()
+    """Count the coefficients of one sample at every SNR."""
+    geometry, span, index = Geometry.of(sample, grid), range(len(sample)), transform.search(sample)
+    layout = transform.layout(geometry, span, index)
+    assert layout is not None  # all of a sample is a span of every transform
+    values = transform.forward(sample, geometry, span, index)
+    thresholds = midpoint_thresholds(CLASSES)
+    if current is not None:
+        thresholds = rounding_thresholds(magnitude_bits(current), current.centroids)
+    side = Side(False, 0, index, NO_INDEX, NO_INDEX)
     for snr_db in SNRS_DB:
         step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))))
         weight = USED_WEIGHT if _is_used(snr_db) else 1
-        magnitude = np.abs(values) * np.float32(1.0 / step_size(step_exponent))
-        own, shift = offsets[layout.column], -quarter_octave(step_exponent)
-        level = levels(own, layout.row, np.zeros(layout.rows, np.int32), shift)
-        exponents = row_exponents(magnitude, level, layout.row, layout.rows)
-        level = levels(own, layout.row, exponents, shift)
-        classes, raw_bits = classes_and_raw_bits(level)
-        index = np.abs(quantise(values, step_exponent)).astype(np.int64)
-        half = (np.int64(1) << raw_bits) >> 1
-        coarse = (index + half) >> raw_bits
-        radius = radii[classes]
-        column = np.minimum(coarse, radius)
-        cell = classes.astype(np.int64) * (MAX_RADIUS + 1) + column
-        counts = np.bincount(cell, minlength=CLASSES * (MAX_RADIUS + 1))
-        histograms.magnitudes[...] += weight * counts.reshape(CLASSES, -1)
-        beyond = coarse[coarse >= radius] - radius[coarse >= radius]
-        lengths = np.minimum(np.frexp((beyond + 1).astype(np.float64))[1] - 1, 31)
-        histograms.escape_lengths[...] += weight * np.bincount(lengths, minlength=32)
+        coded = quantise_values(values, layout, offsets, side, step_exponent, thresholds)
+        exponents = coded.side.row_exponents
         if exponents.any():
-            exponents = exponents + MAX_EXPONENT
-            histograms.row_exponents[...] += weight * np.bincount(exponents, minlength=63)
-        whole = (raw_bits == 0) & (index > 0)
-        offset = np.floor((magnitude[whole] - index[whole]) * CENTROID_UNIT)
-        cell = classes[whole].astype(np.int64) * CENTROIDS + np.minimum(index[whole], CENTROIDS - 1)
-        sums = np.bincount(cell, offset, minlength=CLASSES * CENTROIDS).astype(np.int64)
-        histograms.offsets[...] += weight * sums.reshape(CLASSES, -1)
+            histograms.row_exponents[...] += weight * np.bincount(
+                exponents + MAX_EXPONENT, minlength=2 * MAX_EXPONENT + 1
+            )
+        lengths = np.frexp((coded.symbols.excess + 1).astype(np.float64))[1] - 1
+        histograms.escape_lengths[...] += weight * np.bincount(lengths, minlength=32)
+        panels = zip(
+            values, from_symbols(coded.symbols, coded.panels, class_radii()), coded.panels,
+            strict=True,
+        )  # fmt: skip
+        for matrix, (index, groups), (ladder, _) in panels:
+            _count_indices(
+                histograms, ladder.in_order(matrix), index, groups, step_exponent, weight
+            )
+
+
+def _count_indices(
+    histograms: Histograms,
+    values: NDArray[np.float32],
+    index: NDArray[np.int64],
+    groups: NDArray[np.uint8],
+    step_exponent: int,
+    weight: int,
+) -> None:
+    """Count indices [rows, columns] and how far the values lie from them; in coding order."""
+    classes, raw = GROUP_CLASS[groups].astype(np.int64), GROUP_RAW_BITS[groups].astype(np.int64)
+    size = np.abs(index)
+    coarse = np.minimum((size + ((np.int64(1) << raw) >> 1)) >> raw, class_radii()[classes])
+    cells = classes * (MAX_RADIUS + 1) + coarse
+    counts = np.bincount(cells.ravel(), minlength=CLASSES * (MAX_RADIUS + 1))
+    histograms.magnitudes[...] += weight * counts.reshape(CLASSES, -1)
+    whole = (raw == 0) & (size > 0)
+    magnitude = np.abs(values)[whole] * np.float32(1.0 / step_size(step_exponent))
+    beyond = np.floor((magnitude - size[whole]) * CENTROID_UNIT)
+    cells = classes[whole] * CENTROIDS + np.minimum(size[whole], CENTROIDS - 1)
+    sums = np.bincount(cells, beyond, minlength=CLASSES * CENTROIDS).astype(np.int64)
+    histograms.offsets[...] += weight * sums.reshape(CLASSES, -1)
 
 
 def count_columns(histograms: Histograms, sample: NDArray[np.float32], scale: float) -> None:

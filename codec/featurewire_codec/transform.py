@@ -1,11 +1,12 @@
 """The transforms: a span of a feature in, decorrelated coefficients out, and back.
 
 All are orthonormal (an error of the coefficients is the same error of the feature). Coefficients
-are flat; a `Layout` says which row (what shares one exponent: a token, or a block of the grid) and
-which column (what shares one scale: a channel, or a channel at one frequency) each belongs to.
+are matrices: a `Panel` says which rows (what shares one exponent: a token, or a block of the grid)
+and which columns (what shares one scale: a channel, or a channel at one frequency) each has.
 
 Here are those over tokens: Identity, the channels less their means, and ChannelKlt, their
-Karhunen-Loeve transform. The one over a grid is `block_dct.BlockDct`.
+Karhunen-Loeve transform. `codebook.TokenCodebook` takes the nearest of many means from each token,
+`block_dct.BlockDct` works on a grid.
 """
 
 import functools
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 Floats = NDArray[np.float32]
+NO_INDEX = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,22 @@ class Geometry:
 
 
 @dataclass(frozen=True, eq=False)
+class Panel:
+    """A dense matrix of coefficients: int32[rows] the row numbers, int32[columns] the columns."""
+
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the coefficients of a span stand: the number of rows, and int32[n] row and column."""
+    """The coefficients of a span: how many rows there are, and the panels that they make up."""
 
     rows: int
-    row: NDArray[np.int32]
-    column: NDArray[np.int32]
+    panels: tuple[Panel, ...]
+
+
+Index = NDArray[np.int32]
 
 
 class Transform(Protocol):
@@ -57,17 +69,25 @@ class Transform(Protocol):
     mode: ClassVar[str]
     mean: Floats
     columns: int
+    counts: NDArray[np.int64] | None  # how often each codeword was the nearest; None: no codebook
 
     def spans(self, geometry: Geometry, features: int) -> list[range]:
         """Cut the tokens into spans of about `features` values each."""
 
-    def layout(self, geometry: Geometry, span: range) -> Layout | None:
+    def search(self, feature: Floats) -> Index:
+        """Choose each token's codeword: int32[len(span)]; empty without a codebook."""
+
+    def layout(self, geometry: Geometry, span: range, index: Index) -> Layout | None:
         """Lay out the coefficients of a span; None when no span may start or end there."""
 
-    def forward(self, feature: Floats, geometry: Geometry, span: range) -> Floats:
-        """Transform float32[len(span), channels] to coefficients float32[n]."""
+    def forward(
+        self, feature: Floats, geometry: Geometry, span: range, index: Index
+    ) -> list[Floats]:
+        """Transform float32[len(span), channels] to the coefficients of each panel."""
 
-    def inverse(self, coefficients: Floats, geometry: Geometry, span: range) -> Floats:
+    def inverse(
+        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index
+    ) -> Floats:
         """Undo `forward`."""
 
 
@@ -75,6 +95,7 @@ class Identity:
     """No transform but the means' removal: one row a token, one column a channel."""
 
     mode: ClassVar[str] = "identity"
+    counts: NDArray[np.int64] | None = None
 
     def __init__(self, mean: Floats) -> None:
         """`mean` is float32[channels]."""
@@ -86,18 +107,25 @@ class Identity:
         rows = max(1, features // geometry.channels)
         return ranges_between(accumulate(near_equal_parts(geometry.tokens, rows), initial=0))
 
-    def layout(self, geometry: Geometry, span: range) -> Layout:
+    def search(self, feature: Floats) -> Index:
+        """There is no codebook."""
+        return NO_INDEX
+
+    def layout(self, geometry: Geometry, span: range, index: Index = NO_INDEX) -> Layout:
         """Lay out the coefficients of a span, which may be any."""
         return _dense_layout(len(span), geometry.channels)
 
-    def forward(self, feature: Floats, geometry: Geometry, span: range) -> Floats:
-        """Transform the tokens [len(span), channels] of a span to flat coefficients."""
-        coefficients: Floats = feature - self.mean
-        return coefficients.ravel()
+    def forward(
+        self, feature: Floats, geometry: Geometry, span: range, index: Index = NO_INDEX
+    ) -> list[Floats]:
+        """Transform the tokens [len(span), channels] of a span."""
+        return [feature - self.mean]
 
-    def inverse(self, coefficients: Floats, geometry: Geometry, span: range) -> Floats:
+    def inverse(
+        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index = NO_INDEX
+    ) -> Floats:
         """Undo `forward`: [len(span), channels]."""
-        feature: Floats = coefficients.reshape(len(span), -1) + self.mean
+        feature: Floats = coefficients[0] + self.mean
         return feature
 
 
@@ -111,20 +139,22 @@ class ChannelKlt(Identity):
         super().__init__(mean)
         self.matrix = matrix
 
-    def forward(self, feature: Floats, geometry: Geometry, span: range) -> Floats:
-        """Transform the tokens [len(span), channels] of a span to flat coefficients."""
+    def forward(
+        self, feature: Floats, geometry: Geometry, span: range, index: Index = NO_INDEX
+    ) -> list[Floats]:
+        """Transform the tokens [len(span), channels] of a span."""
         import torch
 
         centred: Floats = feature - self.mean
-        coefficients: Floats = (torch.from_numpy(centred) @ self._rotation).numpy()
-        return coefficients.ravel()
+        return [(torch.from_numpy(centred) @ self._rotation).numpy()]
 
-    def inverse(self, coefficients: Floats, geometry: Geometry, span: range) -> Floats:
+    def inverse(
+        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index = NO_INDEX
+    ) -> Floats:
         """Undo `forward`: [len(span), channels]."""
         import torch
 
-        rows = torch.from_numpy(coefficients.reshape(len(span), -1))
-        feature: Floats = (rows @ self._rotation.T).numpy() + self.mean
+        feature: Floats = (torch.from_numpy(coefficients[0]) @ self._rotation.T).numpy() + self.mean
         return feature
 
     @functools.cached_property
@@ -149,10 +179,16 @@ def ranges_between(cuts: Iterable[int]) -> list[range]:
     return [range(start, stop) for start, stop in pairwise(cuts)]
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def _dense_layout(tokens: int, channels: int) -> Layout:
-    row = np.repeat(np.arange(tokens, dtype=np.int32), channels)
-    return Layout(tokens, row, np.tile(np.arange(channels, dtype=np.int32), tokens))
+    rows = np.arange(tokens, dtype=np.int32)
+    return Layout(tokens, (Panel(rows, all_columns(channels)),))
+
+
+@functools.lru_cache(maxsize=16)
+def all_columns(columns: int, first: int = 0) -> NDArray[np.int32]:
+    """Return `columns` column numbers from `first`; the same array each time, to know it by."""
+    return np.arange(first, first + columns, dtype=np.int32)
 
 
 @functools.lru_cache(maxsize=8)

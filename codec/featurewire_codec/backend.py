@@ -1,0 +1,35 @@
+"""Which loops run: the compiled ones where numba imports, else numpy and constriction.
+
+Both give the same bytes. `FEATUREWIRE_KERNELS=off` chooses the latter.
+"""
+
+import functools
+import os
+from types import ModuleType
+from typing import NamedTuple
+
+VARIABLE = "FEATUREWIRE_KERNELS"
+
+
+class Backend(NamedTuple):
+    """The modules that hold the loops: `panels` or its twin, and `entropy_coder` or its twin."""
+
+    name: str
+    panels: ModuleType
+    coder: ModuleType
+
+
+@functools.cache
+def load_backend() -> Backend:
+    """Import the loops; compiled ones are ready when this returns."""
+    if os.environ.get(VARIABLE, "on") != "off":
+        try:
+            from .kernels import ans, panels
+        except ImportError:  # numba has no wheel for every machine
+            pass
+        else:
+            return Backend("numba", panels, ans)
+    from . import entropy_coder
+    from . import panels as plain_panels
+
+    return Backend("constriction", plain_panels, entropy_coder)

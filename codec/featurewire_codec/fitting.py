@@ -1,0 +1,96 @@
+"""Fitting: samples of a domain in, every transform that could suit them out, and column scales."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .block_dct import BlockDct
+from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
+from .feature import clip_giants
+from .transform import ChannelKlt, Geometry, Identity, Transform
+
+Arrays = Sequence[NDArray[np.float32]]
+
+MIN_TOKENS_A_CHANNEL = 8  # below it a KLT is shrunk, and a person warned
+BLOCKS = (4, 8)
+MAX_MATRIX_VALUES = 1 << 24  # beyond it (64 MiB) a block transform shares one KLT
+_OFFSET_LIMIT = 1000
+
+
+def fit_transforms(arrays: Arrays, grid: tuple[int, int] | None) -> Iterable[tuple[str, Transform]]:
+    """Fit every mode, yielding its name and transform; giants are clipped first."""
+    clipped = clip_giants(np.concatenate(arrays))
+    mean = clipped.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = clipped - mean
+    yield "identity", Identity(mean)
+    covariance = centred.T @ centred
+    yield "klt", ChannelKlt(mean, _principal_components(covariance, len(centred)))
+    if grid:
+        ends = np.cumsum([len(array) for array in arrays])
+        samples = np.split(clipped, ends[:-1])
+        for block in BLOCKS:
+            if max(grid) >= block:
+                yield f"dct{block}", _fit_block_dct(samples, grid, block)
+
+
+def column_offsets(
+    transform: Transform, arrays: Arrays, grid: tuple[int, int] | None
+) -> NDArray[np.int32]:
+    """Measure the level of each column at a step of one: quarter-octaves of its mean magnitude."""
+    total = np.zeros(transform.columns)
+    count = np.zeros(transform.columns)
+    clipped = np.split(
+        clip_giants(np.concatenate(arrays)), np.cumsum([len(array) for array in arrays])[:-1]
+    )
+    for array in clipped:
+        geometry, span = Geometry.of(array, grid), range(len(array))
+        index = transform.search(array)
+        layout = transform.layout(geometry, span, index)
+        assert layout is not None  # all of a sample is a span of every transform
+        for panel, values in zip(
+            layout.panels, transform.forward(array, geometry, span, index), strict=True
+        ):
+            np.add.at(total, panel.columns, np.abs(values).sum(axis=0, dtype=np.float64))
+            np.add.at(count, panel.columns, len(values))
+    mean = total / np.maximum(count, 1)
+    mean[count == 0] = mean.max()  # never seen: as large as any
+    octaves = np.log2(np.maximum(mean, 2.0 ** (-_OFFSET_LIMIT / LEVELS_PER_OCTAVE)))
+    levels = np.rint(LEVELS_PER_OCTAVE * octaves) + UNIT_LEVEL
+    offsets: NDArray[np.int32] = np.clip(levels, -_OFFSET_LIMIT, _OFFSET_LIMIT).astype(np.int32)
+    return offsets
+
+
+def _fit_block_dct(samples: Arrays, grid: tuple[int, int], block: int) -> BlockDct:
+    channels = samples[0].shape[1]
+    prefix = len(samples[0]) - grid[0] * grid[1]
+    mean = np.concatenate([sample[prefix:] for sample in samples]).mean(axis=0)
+    prefix_mean = np.concatenate([s[:prefix] for s in samples]).mean(axis=0) if prefix else mean
+    shared = block**2 * channels**2 > MAX_MATRIX_VALUES
+    count = 1 if shared else block**2
+    half_way = BlockDct(mean, prefix_mean, np.eye(channels, dtype=np.float32)[None], block)
+    covariances = np.zeros((count, channels, channels))
+    blocks = np.zeros(count, np.int64)
+    for sample in samples:
+        geometry = Geometry.of(sample, grid)
+        _, spectra = half_way.spectra(sample, geometry, range(len(sample)))
+        for frequencies, spectrum in spectra:
+            grams = spectrum.swapaxes(-1, -2) @ spectrum
+            places = np.zeros_like(frequencies) if shared else frequencies
+            np.add.at(covariances, places, grams)
+            np.add.at(blocks, places, spectrum.shape[2])
+    matrices = [
+        _principal_components(gram, int(number))
+        for gram, number in zip(covariances, blocks, strict=True)
+    ]
+    return BlockDct(mean, prefix_mean, np.stack(matrices), block)
+
+
+def _principal_components(gram: NDArray[np.floating], count: int) -> NDArray[np.float32]:
+    """Return the eigenvectors of a covariance, the largest first; few samples shrink it."""
+    channels = len(gram)
+    gram = gram.astype(np.float64)
+    if count < MIN_TOKENS_A_CHANNEL * channels:
+        weight = channels / (count + channels)
+        gram = (1 - weight) * gram + weight * np.diag(np.diag(gram))
+    return np.ascontiguousarray(np.linalg.eigh(gram)[1][:, ::-1], dtype=np.float32)

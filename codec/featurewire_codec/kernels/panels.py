@@ -1,0 +1,317 @@
+"""`panels`, compiled: the same integers and floats, many times faster."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..entropy_model import GROUP_CLASS, GROUP_RAW_BITS, GROUPS, Ladder
+from ..panels import CENTROID_UNIT, MAX_INDEX, Floats, PanelShape, PanelValues, Symbols, too_large
+from .compiled import compiled, inlined
+
+_CLASS = GROUP_CLASS.astype(np.int64)
+_RAW = GROUP_RAW_BITS.astype(np.int64)
+_NO_LOW = np.zeros(0, np.int32)
+_LAST = GROUPS - 1
+
+
+def activity(values: Floats, ladder: Ladder, inverse: Floats, weight: Floats) -> NDArray[np.int64]:
+    """See `panels.activity`."""
+    total = np.empty(len(values), np.int64)
+    _activity(values, ladder.order, inverse, weight, total)
+    return total
+
+
+def rough_bits(values: Floats, scale: float) -> int:
+    """See `panels.rough_bits`."""
+    return int(_rough_bits(values, np.float32(scale)))
+
+
+def quantise(
+    panels: Sequence[PanelValues],
+    inverse_step: float,
+    thresholds: Floats,
+    radii: NDArray[np.int32],
+) -> Symbols:
+    """See `panels.quantise`."""
+    counts = counts_of([(ladder, shifts) for _, ladder, shifts in panels])
+    total = int(counts.sum())
+    place = np.cumsum(counts) - counts
+    symbols = np.empty(total, np.uint8)
+    low = np.zeros(total, np.int32) if counts[64:].any() else _NO_LOW
+    escape_place, excess = np.empty(total, np.int64), np.empty(total, np.int64)
+    escapes = 0
+    for values, ladder, shifts in panels:
+        escapes = _quantise(
+            values, ladder.order, ladder.first, ladder.lowest, shifts, np.float32(inverse_step),
+            thresholds, radii, place, symbols, low, escape_place, excess, escapes,
+        )  # fmt: skip
+        if escapes < 0:
+            raise too_large()
+    return Symbols(symbols, counts, low, excess[:escapes][np.argsort(escape_place[:escapes])])
+
+
+def counts_of(panels: Sequence[PanelShape]) -> NDArray[np.int64]:
+    """See `panels.counts_of`."""
+    counts = np.zeros(GROUPS, np.int64)
+    for ladder, shifts in panels:
+        _count(ladder.first, ladder.lowest, ladder.columns, shifts, counts)
+    return counts
+
+
+def count_escapes(
+    symbols: NDArray[np.uint8], counts: NDArray[np.int64], radii: NDArray[np.int32]
+) -> int:
+    """See `panels.count_escapes`."""
+    return int(_count_escapes(symbols, counts, radii))
+
+
+def dequantise(
+    coded: Symbols,
+    panels: Sequence[PanelShape],
+    step: float,
+    radii: NDArray[np.int32],
+    centroids: NDArray[np.int8],
+) -> list[Floats]:
+    """See `panels.dequantise`."""
+    place = np.cumsum(coded.counts) - coded.counts
+    escape = np.zeros(GROUPS, np.int64)
+    if len(coded.excess):
+        _escape_starts(coded.symbols, coded.counts, radii, escape)
+    rebuilt = _rebuilt(radii.tobytes(), centroids.tobytes())
+    parts = []
+    for ladder, shifts in panels:
+        values = np.empty((len(shifts), ladder.columns), np.float32)
+        _dequantise(
+            coded.symbols, coded.low, coded.excess, ladder.order, ladder.first, ladder.lowest,
+            shifts, np.float32(step), radii, centroids, rebuilt, place, escape, values,
+        )  # fmt: skip
+        parts.append(values)
+    return parts
+
+
+@functools.lru_cache(maxsize=8)
+def _rebuilt(radii: bytes, centroids: bytes) -> Floats:
+    """Return float32[64, 256]: the value in steps of each symbol that is no escape."""
+    radius = np.frombuffer(radii, np.int32)[:, None]
+    index = np.arange(256) - radius
+    size = np.abs(index)
+    near = np.take_along_axis(
+        np.frombuffer(centroids, np.int8).reshape(-1, 4), np.minimum(size, 3), 1
+    )
+    return (np.sign(index) * (size + near / CENTROID_UNIT)).astype(np.float32)
+
+
+@inlined
+def _bound(place, first, columns):  # type: ignore[no-untyped-def]
+    """Return the first place of a ladder whose offset is at least lowest + `place`."""
+    if place <= 0:
+        return 0
+    if place >= len(first):
+        return columns
+    return np.int64(first[place])
+
+
+@compiled("void(float32[:, ::1], int32[::1], float32[::1], float32[::1], int64[::1])")
+def _activity(values, order, inverse, weight, total):  # type: ignore[no-untyped-def]
+    rows, columns = values.shape
+    giant = np.float32(16.0)
+    for row in range(rows):
+        line = values[row]
+        acc = np.int64(0)
+        if len(order):
+            for column in range(columns):
+                ratio = min(abs(line[order[column]]) * inverse[column], giant)
+                acc += np.int32(ratio * weight[column])
+        else:
+            for column in range(columns):
+                ratio = min(abs(line[column]) * inverse[column], giant)
+                acc += np.int32(ratio * weight[column])
+        total[row] = acc
+
+
+@compiled("int64(float32[::1], float32)")
+def _rough_bits(values, scale):  # type: ignore[no-untyped-def]
+    acc = np.int64(0)
+    one = np.float32(1.0)
+    for i in range(len(values)):
+        acc += np.int64(np.float32(abs(values[i]) * scale + one).view(np.int32)) - np.int64(
+            127 << 23
+        )
+    return acc
+
+
+@compiled("void(int32[::1], int64, int64, int32[::1], int64[::1])")
+def _count(first, lowest, columns, shifts, counts):  # type: ignore[no-untyped-def]
+    highest = lowest + len(first) - 2
+    for row in range(len(shifts)):
+        shift = np.int64(shifts[row])
+        bottom = min(max(lowest + shift, 0), _LAST)
+        top = min(max(highest + shift, 0), _LAST)
+        start = np.int64(0)
+        for group in range(bottom, top + 1):
+            end = columns
+            if group < top:
+                end = _bound(group + 1 - shift - lowest, first, columns)
+            counts[group] += end - start
+            start = end
+
+
+_QUANTISE = (
+    "int64(float32[:, ::1], int32[::1], int32[::1], int64, int32[::1], float32, float32[:, ::1],"
+    " int32[::1], int64[::1], uint8[::1], int32[::1], int64[::1], int64[::1], int64)"
+)
+
+
+@compiled(_QUANTISE)
+def _quantise(  # type: ignore[no-untyped-def]
+    values, order, first, lowest, shifts, inverse_step, thresholds, radii,
+    place, symbols, low, escape_place, excess, escapes,
+):  # fmt: skip
+    columns = values.shape[1]
+    highest = lowest + len(first) - 2
+    limit = np.float32(MAX_INDEX)
+    three = np.float32(3.0)
+    gathered = len(order) > 0
+    for row in range(len(shifts)):
+        shift = np.int64(shifts[row])
+        line = values[row]
+        bottom = min(max(lowest + shift, 0), _LAST)
+        top = min(max(highest + shift, 0), _LAST)
+        start = np.int64(0)
+        for group in range(bottom, top + 1):
+            end = columns
+            if group < top:
+                end = _bound(group + 1 - shift - lowest, first, columns)
+            own, raw = _CLASS[group], _RAW[group]
+            one, two, more = thresholds[own, 0], thresholds[own, 1], thresholds[own, 2]
+            cut = thresholds[own, 3]
+            radius = np.int32(radii[own])
+            at = place[group]
+            out = symbols[at : at + end - start]
+            beyond = np.int32(0)
+            worst = np.float32(0.0)
+            for i in range(len(out)):
+                value = (line[order[start + i]] if gathered else line[start + i]) * inverse_step
+                size = abs(value)
+                worst = worst if size <= worst else size  # a NaN stays
+                small = np.int32(size >= one) + np.int32(size >= two) + np.int32(size >= more)
+                large = np.int32(min(size, limit) + cut)
+                index = large if size >= three else small
+                beyond += np.int32(index >= radius)
+                index = min(index, radius)
+                out[i] = np.uint8(radius + (index if value >= 0 else -index))
+            if not worst < limit:
+                return np.int64(-1)
+            if raw or beyond:
+                half = (np.int64(1) << raw) >> 1
+                for i in range(len(out)):
+                    value = (line[order[start + i]] if gathered else line[start + i]) * inverse_step
+                    size = abs(value)
+                    full = np.int64(size + cut)
+                    if size < three:
+                        full = np.int64(size >= one) + (size >= two) + (size >= more)
+                    full = full if value >= 0 else -full
+                    lifted = full + half
+                    full = lifted >> raw
+                    if raw:
+                        low[at + i] = lifted - (full << raw)
+                    excess_now = abs(full) - radius
+                    if excess_now >= 0:
+                        escape_place[escapes] = at + i
+                        excess[escapes] = excess_now
+                        escapes += 1
+                        full = radius if full > 0 else -radius
+                    out[i] = np.uint8(full + radius)
+            place[group] += end - start
+            start = end
+    return escapes
+
+
+@compiled("int64(uint8[::1], int64[::1], int32[::1])")
+def _count_escapes(symbols, counts, radii):  # type: ignore[no-untyped-def]
+    found = np.int64(0)
+    start = np.int64(0)
+    for group in range(GROUPS):
+        edge = np.uint8(2 * radii[_CLASS[group]])
+        for i in range(start, start + counts[group]):
+            found += np.int64((symbols[i] == 0) | (symbols[i] == edge))
+        start += counts[group]
+    return found
+
+
+@compiled("void(uint8[::1], int64[::1], int32[::1], int64[::1])")
+def _escape_starts(symbols, counts, radii, escape):  # type: ignore[no-untyped-def]
+    found = np.int64(0)
+    start = np.int64(0)
+    for group in range(GROUPS):
+        escape[group] = found
+        edge = np.uint8(2 * radii[_CLASS[group]])
+        for i in range(start, start + counts[group]):
+            found += np.int64((symbols[i] == 0) | (symbols[i] == edge))
+        start += counts[group]
+
+
+_DEQUANTISE = (
+    "void(uint8[::1], int32[::1], int64[::1], int32[::1], int32[::1], int64, int32[::1], float32,"
+    " int32[::1], int8[:, ::1], float32[:, ::1], int64[::1], int64[::1], float32[:, ::1])"
+)
+
+
+@compiled(_DEQUANTISE)
+def _dequantise(  # type: ignore[no-untyped-def]
+    symbols, low, excess, order, first, lowest, shifts, step, radii, centroids, rebuilt,
+    place, escape, values,
+):  # fmt: skip
+    columns = values.shape[1]
+    highest = lowest + len(first) - 2
+    gathered = len(order) > 0
+    unit = np.float32(1.0 / 256)
+    for row in range(len(shifts)):
+        shift = np.int64(shifts[row])
+        line = values[row]
+        bottom = min(max(lowest + shift, 0), _LAST)
+        top = min(max(highest + shift, 0), _LAST)
+        start = np.int64(0)
+        for group in range(bottom, top + 1):
+            end = columns
+            if group < top:
+                end = _bound(group + 1 - shift - lowest, first, columns)
+            own, raw = _CLASS[group], _RAW[group]
+            own_values = rebuilt[own]
+            edge = np.uint8(2 * radii[own])
+            at = place[group]
+            coded = symbols[at : at + end - start]
+            edges = np.int32(0)
+            for i in range(len(coded)):
+                symbol = coded[i]
+                edges += np.int32((symbol == 0) | (symbol == edge))
+                value = own_values[symbol] * step
+                if gathered:
+                    line[order[start + i]] = value
+                else:
+                    line[start + i] = value
+            if raw or edges:
+                radius = np.int64(radii[own])
+                half = (np.int64(1) << raw) >> 1
+                for i in range(len(coded)):
+                    index = np.int64(coded[i]) - radius
+                    if abs(index) == radius:
+                        extra = excess[escape[group]]
+                        escape[group] += 1
+                        index += extra if index > 0 else -extra
+                    elif raw == 0:
+                        continue
+                    if raw:
+                        index = (index << raw) + low[at + i] - half
+                    size = abs(index)
+                    value = (
+                        np.float32(size) + np.float32(centroids[own, min(size, 3)]) * unit
+                    ) * step
+                    value = np.float32(0.0) if index == 0 else value
+                    column = order[start + i] if gathered else start + i
+                    line[column] = -value if index < 0 else value
+            place[group] += end - start
+            start = end
