@@ -13,8 +13,9 @@ import torch
 
 from featurewire_bench.baselines import BASELINES
 from featurewire_bench.errors import MissingExtraError, SampleError
+from featurewire_bench.measured import Measured
 from featurewire_bench.measurement import THREADS
-from featurewire_bench.rate_distortion import SNRS_DB, Measured, Progress, measure
+from featurewire_bench.rate_distortion import SNRS_DB, Progress, measure
 from featurewire_bench.sources import Source
 from featurewire_bench.sources.texts import Kind
 

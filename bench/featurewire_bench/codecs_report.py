@@ -8,7 +8,8 @@ from typing import Any
 from featurewire_bench.baselines import ANCHOR, CHANNEL_TABLES
 from featurewire_bench.curves import Curve, bd_rate, bits_at, curve
 from featurewire_bench.errors import SampleError
-from featurewire_bench.rate_distortion import OURS, TRELLIS, Measured, Point
+from featurewire_bench.measured import Measured, Point
+from featurewire_bench.own_codec import OURS, TRELLIS
 
 REFERENCE_DB = 15.0
 SHOWN_DB = (10.0, 15.0, 20.0, 25.0)

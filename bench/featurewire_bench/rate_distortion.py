@@ -4,108 +4,27 @@ What is timed is encoding and decoding alone: everything is imported, compiled a
 before, and the fastest of several passes over the tests counts.
 """
 
-import inspect
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
-from featurewire_codec import CalibrationWarning, FeatureCodec, Profile
+from featurewire_codec import CalibrationWarning, Profile
 
 from featurewire_bench.baselines import BASELINES, Coder, Method, Shape
 from featurewire_bench.gaussian import GaussianFigure
-from featurewire_bench.sources import Array, Grid, Part, Source
+from featurewire_bench.measured import Measured, Point
+from featurewire_bench.own_codec import ours
+from featurewire_bench.sources import Array, Source
 
 SNRS_DB = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
 PASSES = 3
 ENOUGH_SECONDS = 1.5  # a codec that takes longer over the tests is timed once
-OURS, TRELLIS, PLAIN = "featurewire", "featurewire trellis", "featurewire, no profile"
-
-HAS_TRELLIS = "effort" in inspect.signature(FeatureCodec.encode).parameters
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One codec at one setting on one source.
-
-    asked_snr_db: None where a codec has no such knob. snr_db: the mean over channels of the
-    variance about the channel mean, over MSE, all tests together; pooled_snr_db: likewise about
-    the single mean of all values. bpfp: bits a feature point, everything counted.
-    """
-
-    codec: str
-    asked_snr_db: float | None
-    snr_db: float
-    pooled_snr_db: float
-    bpfp: float
-    metric: float | None
-    encode_mfeatures_s: float
-    decode_mfeatures_s: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A source and all its points.
-
-    unsplit: the metric where nothing is coded. pooled_offset_db: what to add to an SNR to have it
-    about the single mean. gaussian: (SNR in dB, bits) of the Gaussian figure. calibration_s: how
-    long profiles took, None where they came with the model. modes: what they kept, by part.
-    """
-
-    group: str
-    title: str
-    note: str
-    metric: str | None
-    unsplit: float | None
-    features: int
-    pooled_offset_db: float
-    gaussian: list[tuple[float, float]]
-    calibration_s: float | None
-    modes: dict[str, str]
-    points: list[Point]
-
-
-@dataclass(frozen=True)
-class Ours:
-    """featurewire's codec as a coder of this benchmark."""
-
-    codec: FeatureCodec
-    snr_db: float
-    grid: Grid | None
-    effort: str
-
-    def encode(self, feature: Array) -> bytes:
-        """float32 [tokens, channels] to a bitstream."""
-        effort = {"effort": self.effort} if HAS_TRELLIS else {}
-        return self.codec.encode(feature, self.snr_db, self.grid, **effort)
-
-    def decode(self, data: bytes, shape: Shape) -> Array:
-        """The inverse of `encode`."""
-        decoded: Array = self.codec.decode(data).numpy()
-        return decoded
-
-
-def ours() -> list[Method]:
-    """With a profile, with a profile and the trellis, and without a profile."""
-
-    def fit(effort: str, profiled: bool) -> Callable[[Part, float], Coder]:
-        def coder(part: Part, snr_db: float) -> Coder:
-            codec = FeatureCodec(part.shipped if profiled else None)
-            return Ours(codec, snr_db, part.test_grid, effort)
-
-        return coder
-
-    methods = [
-        Method(OURS, fit("fast", True)),
-        Method(TRELLIS, fit("trellis", True)),
-        Method(PLAIN, fit("fast", False)),
-    ]
-    return [method for method in methods if HAS_TRELLIS or method.name != TRELLIS]
 
 
 def calibrated(source: Source) -> tuple[Source, float | None]:
@@ -179,6 +98,8 @@ def _points(
     method: Method, source: Source, snrs_db: Sequence[float], energies: tuple[float, float]
 ) -> Iterator[Point]:
     seen = set[int]()
+    if method.settings:
+        snrs_db = method.settings(source.parts[0])
     for snr_db in snrs_db if method.has_knob else snrs_db[:1]:
         coders = [method.fit(part, snr_db) for part in source.parts]
         point = _point(method, source, coders, snr_db, energies)

@@ -14,15 +14,16 @@ from featurewire_bench.baselines import ANCHOR, CHANNEL_TABLES
 from featurewire_bench.codecs_report import codec_curve
 from featurewire_bench.curves import Curve, bits_at
 from featurewire_bench.figures import new_figure
-from featurewire_bench.rate_distortion import OURS, TRELLIS, Measured
+from featurewire_bench.measured import Measured
+from featurewire_bench.own_codec import OURS, TRELLIS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS, ACROSS = 6, 3
-SNR_RANGE, MAX_BITS = (5.0, 25.0), 6.0
-LINE_GAP = 0.36  # bits between the names of two lines
 INK, MUTED = "#222222", "#666666"
+LEAST_SNR, MOST_SNR, MAX_BITS = 5.0, 25.0, 6.0
+LINE_GAP = 0.36  # bits between the names of two lines
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ STYLES = (
     Style("CacheGen style", "CacheGen style", "#E69F00", 1.3),
     Style("DT-UFC", "DT-UFC", "#D55E00", 1.3),
     Style(ANCHOR, "uniform + table", "#888888", 1.8),
+    Style(CHANNEL_TABLES, "table a channel", INK, 1.3, ":"),
     Style(TRELLIS, "featurewire, trellis", "#0072B2", 1.3, "--"),
     Style(OURS, "featurewire", "#0072B2", 2.8),
 )
@@ -59,8 +61,10 @@ def rate_distortion_figure(results: Sequence[Measured], path: Path) -> None:
     down = -(-len(shown) // across)
     figure = new_figure(0.6 + 3.9 * across, 0.9 + 3.0 * down)
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+    # Up to where our line goes in every panel, so that lines end at the right edge.
+    right = min([MOST_SNR, *(codec_curve(measured, OURS)[-1][0] for measured in shown)])
     for axes, measured in zip(panels, shown, strict=False):
-        _panel(axes, measured)
+        _panel(axes, measured, right)
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     figure.suptitle(
@@ -87,24 +91,24 @@ def chosen(results: Sequence[Measured]) -> list[Measured]:
     return kept[:PANELS]
 
 
-def _panel(axes: "Axes", measured: Measured) -> None:
+def _panel(axes: "Axes", measured: Measured, right: float) -> None:
+    axes.set_xlim(LEAST_SNR, right)
+    axes.set_ylim(0, MAX_BITS)
     ends: list[tuple[float, Style]] = []
     for style in STYLES:
-        line = codec_curve(measured, style.codec)
-        if len(line) < 2:
+        if style.codec == CHANNEL_TABLES and measured.group != "cnn":
+            continue  # hardly to be told from the other tables
+        snrs, bits = _sampled(codec_curve(measured, style.codec), right)
+        if not bits:
             continue
-        snrs, bits = _sampled(line)
-        axes.plot(snrs, bits, style.dashes, color=style.colour, lw=style.width, clip_on=True)
-        if len(bits) and snrs[-1] >= SNR_RANGE[1] - 1:
+        axes.plot(snrs, bits, style.dashes, color=style.colour, lw=style.width)
+        if snrs[-1] > right - 1:
             ends.append((min(bits[-1], MAX_BITS), style))
-    if measured.group == "cnn":
-        snrs, bits = _sampled(codec_curve(measured, CHANNEL_TABLES))
-        axes.plot(snrs, bits, ":", color=INK, lw=1.3)
-        if len(bits):
-            ends.append((bits[-1], Style(CHANNEL_TABLES, CHANNEL_TABLES, INK, 1.3)))
-    _name_lines(axes, ends)
+        else:
+            _name(axes, style, snrs[-1], bits[-1])
+    _name_side_by_side(axes, ends, right)
     for point in measured.points:
-        inside = SNR_RANGE[0] < point.snr_db < SNR_RANGE[1] and point.bpfp < MAX_BITS
+        inside = LEAST_SNR < point.snr_db < right and point.bpfp < MAX_BITS
         if point.codec in MARKED and inside:
             axes.plot(point.snr_db, point.bpfp, "D", ms=5, color=INK)
             axes.annotate(
@@ -117,38 +121,41 @@ def _panel(axes: "Axes", measured: Measured) -> None:
                 color=INK,
             )
     axes.set_title(measured.title, loc="left", fontsize=10.5, color=INK)
-    axes.set_xlim(*SNR_RANGE)
-    axes.set_ylim(0, MAX_BITS)
+    axes.set_xticks(np.arange(LEAST_SNR, right + 0.1, 5))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9, colors=MUTED)
     axes.grid(alpha=0.25)
 
 
-def _sampled(line: Curve) -> tuple[list[float], list[float]]:
+def _sampled(line: Curve, right: float) -> tuple[list[float], list[float]]:
     """The curve at many SNRs within the panel."""
     if len(line) < 2:
         return [], []
-    low, high = max(line[0][0], SNR_RANGE[0]), min(line[-1][0], SNR_RANGE[1])
+    low, high = max(line[0][0], LEAST_SNR), min(line[-1][0], right)
     pairs = [(float(snr), bits_at(line, float(snr))) for snr in np.linspace(low, high, 60)]
     kept = [(snr, bits) for snr, bits in pairs if bits is not None]
     return [snr for snr, _ in kept], [bits for _, bits in kept]
 
 
-def _name_lines(axes: "Axes", ends: list[tuple[float, Style]]) -> None:
-    """Names to the right of the lines' ends, moved apart where they would overlap."""
+def _name_side_by_side(axes: "Axes", ends: list[tuple[float, Style]], right: float) -> None:
+    """Names to the right of the panel, moved apart where they would overlap."""
     heights = list[float]()
     for bits, _ in sorted(ends, key=lambda end: end[0]):
         heights.append(max(bits, heights[-1] + LINE_GAP) if heights else bits)
     excess = max(heights[-1] - MAX_BITS, 0.0) if heights else 0.0
     for height, (_, style) in zip(heights, sorted(ends, key=lambda end: end[0]), strict=True):
-        axes.annotate(
-            style.label,
-            (SNR_RANGE[1], height - excess),
-            (5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-            color=style.colour,
-            fontweight="bold" if style.codec == OURS else "normal",
-            annotation_clip=False,
-        )
+        _name(axes, style, right, height - excess)
+
+
+def _name(axes: "Axes", style: Style, snr_db: float, bits: float) -> None:
+    axes.annotate(
+        style.label,
+        (snr_db, bits),
+        (5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8.5,
+        color=style.colour,
+        fontweight="bold" if style.codec == OURS else "normal",
+        annotation_clip=False,
+    )

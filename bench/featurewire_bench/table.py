@@ -10,7 +10,7 @@ from rich.table import Table
 from featurewire_bench.account import Row, Run
 
 if TYPE_CHECKING:
-    from featurewire_bench.rate_distortion import Measured
+    from featurewire_bench.measured import Measured
 
 WIDTH = 120  # columns, where the output is no terminal
 

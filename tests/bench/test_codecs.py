@@ -10,7 +10,8 @@ from featurewire_bench import cli
 from featurewire_bench.baselines import ANCHOR
 from featurewire_bench.codecs_report import BEGIN, END, detail, overview, replace_measured
 from featurewire_bench.errors import SampleError
-from featurewire_bench.rate_distortion import OURS, Measured, Point
+from featurewire_bench.measured import Measured, Point
+from featurewire_bench.own_codec import OURS
 from featurewire_bench.rate_distortion_figure import chosen
 from PIL import Image
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from featurewire_bench.baselines import ANCHOR, BASELINES
-from featurewire_bench.rate_distortion import OURS, PLAIN, Measured, measure
+from featurewire_bench.measured import Measured
+from featurewire_bench.own_codec import OURS, PLAIN
+from featurewire_bench.rate_distortion import measure
 from featurewire_bench.sources import Array, Part, Source
 from featurewire_codec import FeatureCodec, Profile
 

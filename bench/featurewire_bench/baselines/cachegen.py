@@ -64,7 +64,7 @@ def cachegen(part: Part, snr_db: float) -> CacheGen:
     """Profile the channels' distributions on the calibration samples."""
     anchors, differences = list[Indices](), list[Indices]()
     step = part.step(snr_db)
-    for sample in part.calibration:
+    for sample in part.counted:
         scale, coarse = quantise_anchors(sample[::GROUP])
         anchors.append(coarse)
         differences.append(quantise(_differences(sample, scale, coarse), step, 0.5))

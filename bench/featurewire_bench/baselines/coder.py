@@ -5,7 +5,7 @@ all else is.
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,13 +32,15 @@ class Method:
     """A codec to compare: `fit` makes a coder of a part's calibration samples at an SNR in dB.
 
     has_knob: whether the setting means anything to it; else it is measured once. needs: a library
-    of the `bench` extra that some platforms lack.
+    of the `bench` extra that some platforms lack. settings: those that make sense to it for a
+    part, where they are its own.
     """
 
     name: str
     fit: Callable[[Part, float], Coder]
     has_knob: bool = True
     needs: str | None = None
+    settings: Callable[[Part], Sequence[float]] | None = None
 
     @property
     def is_available(self) -> bool:

@@ -69,7 +69,7 @@ class Sz3:
 
 def zfp(part: Part, snr_db: float) -> Zfp:
     """zfp keeps well below its tolerance, so it is asked for a looser one."""
-    return Zfp(2 * part.step(snr_db), part.test_grid)
+    return Zfp(4 * part.step(snr_db), part.test_grid)
 
 
 def sz3(part: Part, snr_db: float) -> Sz3:

@@ -67,7 +67,7 @@ class TableCoder:
 
 def one_table(part: Part, snr_db: float) -> TableCoder:
     """One table for everything, nearest rounding, bins rebuilt at their middle."""
-    step, samples = part.step(snr_db), np.concatenate(part.calibration)
+    step, samples = part.step(snr_db), np.concatenate(part.counted)
     indices = quantise(samples, step, 0.5)
     return TableCoder(step, 0.5, [Table.of(indices)], np.zeros((4, 1), np.float32))
 
@@ -81,7 +81,7 @@ def table_a_channel(part: Part, snr_db: float) -> TableCoder:
     The width of the zero bin is the one that costs least on the calibration samples, along their
     own rate-distortion slope.
     """
-    step, samples = part.step(snr_db), np.concatenate(part.calibration)
+    step, samples = part.step(snr_db), np.concatenate(part.counted)
     rate, error = _ideal(samples, step, 0.5)
     coarse_rate, coarse_error = _ideal(samples, 1.25 * step, 0.5)
     slope = (rate - coarse_rate) / max(np.log2(coarse_error / error), 1e-9)

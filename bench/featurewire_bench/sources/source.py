@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Grid = tuple[int, int]
 Decoded = Sequence[Sequence[Array]]  # of each part, of each test sample
-ENERGY_TOKENS = 1 << 16
+MAX_COUNTED = 1 << 23  # calibration values that tables are counted on: enough for any of them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """One named tensor of a split point; samples are float32 [tokens, channels].
 
@@ -32,18 +32,17 @@ class Part:
     scale: float | None = None
 
     @cached_property
+    def counted(self) -> Sequence[Array]:
+        """Calibration samples evenly spread, some eight million values of them at most."""
+        total = sum(sample.size for sample in self.calibration)
+        return self.calibration[:: -(-total // MAX_COUNTED)]
+
+    @cached_property
     def energy(self) -> float:
         """The mean over channels of the variance of the calibration samples."""
         if self.scale is not None:
             return self.scale
-        tokens = 0
-        some: list[Array] = []
-        for sample in self.calibration:
-            some.append(sample)
-            tokens += len(sample)
-            if tokens >= ENERGY_TOKENS:
-                break
-        return float(np.concatenate(some).var(axis=0, dtype=np.float64).mean()) or 1.0
+        return float(np.concatenate(self.counted).var(axis=0, dtype=np.float64).mean()) or 1.0
 
     def step(self, snr_db: float) -> float:
         """The step whose uniform quantisation error has that SNR at high rate."""
