@@ -1,0 +1,166 @@
+"""The token codebook transform: one codeword a token, then the KLT of what is left around it.
+
+Hidden states of tokens cluster around a mean for each token in its kind of context. One index names
+the nearest mean; the residual has far less variance than the feature, and principal components of
+its own, by groups of codewords. Vector quantisation followed by transform coding of the residual:
+Gersho and Gray, "Vector Quantization and Signal Compression" (1992), chapter 12.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float32]
+
+SEARCH_DIMENSIONS = 96
+# The search's basis comes from so many columns at most: its cost must not grow as channels cubed.
+_MAX_BASIS_COLUMNS = 512
+_BLOCK_VALUES = 1 << 22  # of the table of costs, tokens by codewords: 16 MiB
+_BITS_A_DISTANCE = 0.5 / np.log(2.0)  # what a Gaussian's squared normalised distance costs
+
+
+@dataclass(frozen=True, eq=False)
+class TokenCodebook:
+    """A codebook for tokens, and an orthonormal basis for the residuals of each group of codewords.
+
+    mean float32[C]. matrices float32[J, C, C]: the columns of matrix j are the components of
+    group j, by falling residual variance. spreads float32[J, C]: the residual's standard deviation
+    in each column, with a coarse quantiser's noise in it; only `search` uses it.
+    codewords int8[K, C], scales float32[J, C], group uint8[K]: codeword k has the coefficients
+    codewords[k] * scales[group[k]] in the basis of its group. counts int64[K]: how often
+    calibration chose it.
+    """
+
+    mode: ClassVar[str] = "codebook"
+
+    mean: Floats
+    matrices: Floats
+    spreads: Floats
+    codewords: NDArray[np.int8]
+    scales: Floats
+    group: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+
+    @property
+    def columns(self) -> int:
+        """The number of columns: component c of group j is column j * C + c."""
+        return self.scales.size
+
+    def search(self, feature: Floats) -> NDArray[np.int32]:
+        """Choose a codeword for each token of [tokens, channels]: the index int32[tokens].
+
+        The least of an estimate of the bits of index and residual, from a projection on the
+        directions in which the codewords differ most. Any other index could be decoded too.
+        """
+        import torch
+
+        basis, table, bias = self._search_space
+        index = np.empty(len(feature), np.int32)
+        rows = max(1, _BLOCK_VALUES // len(self.codewords))
+        for start in range(0, len(feature), rows):
+            block = feature[start : start + rows] - self.mean
+            place = torch.from_numpy(block) @ basis
+            cost = torch.addmm(bias, place, table)
+            index[start : start + rows] = cost.argmin(dim=1).numpy()
+        return index
+
+    def forward(self, feature: Floats, index: NDArray[np.int32]) -> Floats:
+        """Transform the tokens [tokens, channels] to coefficients of the same shape."""
+        import torch
+
+        group = self.group[index]
+        centred = torch.from_numpy(feature - self.mean)
+        coefficients = np.empty_like(feature)
+        for number in np.unique(group):
+            rows = np.flatnonzero(group == number)
+            product = centred[torch.from_numpy(rows)] @ self._rotations[number]
+            coefficients[rows] = product.numpy()
+        coefficients -= self.codeword(index)
+        return coefficients
+
+    def inverse(self, coefficients: Floats, index: NDArray[np.int32]) -> Floats:
+        """Undo `forward`."""
+        import torch
+
+        group = self.group[index]
+        whole = torch.from_numpy(coefficients + self.codeword(index))
+        feature = np.empty_like(coefficients)
+        for number in np.unique(group):
+            rows = np.flatnonzero(group == number)
+            product = whole[torch.from_numpy(rows)] @ self._rotations[number].T
+            feature[rows] = product.numpy()
+        feature += self.mean
+        return feature
+
+    def codeword(self, index: NDArray[np.int32]) -> Floats:
+        """Return the codewords float32[tokens, channels] of an index, each in its group's basis."""
+        words: Floats = self.codewords[index] * self.scales[self.group[index]]
+        return words
+
+    @functools.cached_property
+    def _rotations(self) -> "torch.Tensor":
+        """The matrices for torch, whose threads the model's own operators share."""
+        import torch
+
+        return torch.tensor(self.matrices)
+
+    @functools.cached_property
+    def _search_space(self) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+        """A basis [C, D], and so that place @ table + bias is each codeword's cost in bits,
+
+        the table [D, K] and the bias [K].
+        """
+        import torch
+
+        basis, words = search_basis(self, SEARCH_DIMENSIONS)
+        chance = (self.counts + 0.5) / (self.counts + 0.5).sum()
+        bias = _BITS_A_DISTANCE * (words**2).sum(1) - np.log2(chance)
+        table = -2.0 * _BITS_A_DISTANCE * words.T
+        return (
+            torch.tensor(basis, dtype=torch.float32),
+            torch.tensor(np.ascontiguousarray(table), dtype=torch.float32),
+            torch.tensor(bias, dtype=torch.float32),
+        )
+
+
+def search_basis(codebook: TokenCodebook, dimensions: int) -> tuple[Floats, Floats]:
+    """Return the basis float32[C, D] and the codewords in it, float32[K, D].
+
+    Linear discriminants (Fisher): the residual is white in it, and among such directions it has
+    those in which the codewords vary most.
+    """
+    frame, spread, words = _common_frame(codebook)
+    words = words / spread
+    weight = (codebook.counts / max(1, codebook.counts.sum())).astype(np.float32)
+    power = weight @ words**2
+    kept = np.sort(np.argsort(-power, kind="stable")[:_MAX_BASIS_COLUMNS])
+    words = words[:, kept]
+    scatter = (words * weight[:, None]).T @ words
+    directions = np.linalg.eigh(scatter.astype(np.float64))[1][:, ::-1][:, :dimensions]
+    directions = directions.astype(np.float32)
+    return (frame[:, kept] / spread[kept]) @ directions, words @ directions
+
+
+def _common_frame(codebook: TokenCodebook) -> tuple[Floats, Floats, Floats]:
+    """Return one orthonormal basis [C, C] for all groups, the spread [C] and codewords in it."""
+    own = codebook.codeword(np.arange(len(codebook.codewords), dtype=np.int32))
+    if len(codebook.matrices) == 1:
+        return codebook.matrices[0], codebook.spreads[0], own
+    covariance = np.zeros_like(codebook.matrices[0])
+    words = np.empty_like(own)
+    for number, (matrix, spread) in enumerate(
+        zip(codebook.matrices, codebook.spreads, strict=True)
+    ):
+        members = codebook.group == number
+        share = codebook.counts[members].sum() / max(1, codebook.counts.sum())
+        covariance += share * (matrix * spread**2) @ matrix.T
+        words[members] = own[members] @ matrix.T
+    variance, frame = np.linalg.eigh(covariance)
+    floor = codebook.spreads.min() ** 2
+    return frame, np.sqrt(np.maximum(variance, floor)), words @ frame
