@@ -43,7 +43,7 @@ def calibrate(samples: Iterable[Feature], grid: tuple[int, int] | None = None) -
     measured = _subset(held_out)
     best: tuple[float, str, Profile] | None = None
     figures: dict[str, Any] = {}
-    for name, transform in fit_transforms(fitted, grid):
+    for name, transform in fit_transforms(fitted, grid, scale):
         profile = _control_rate(transform, scale, measured, arrays, held_out, grid)
         rates = [coded_bpfp(profile, measured, snr_db, grid) for snr_db in COMPARED_SNR_DB]
         figures[name] = dict(zip(map(str, COMPARED_SNR_DB), rates, strict=True))

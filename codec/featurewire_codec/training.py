@@ -83,7 +83,7 @@ def count_source(histograms: Histograms, source: Source, current: Tables | None)
     counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
     grid = source.grid if on_grid else None
     scale = energy(np.concatenate(fitted))
-    for name, transform in fit_transforms(fitted, grid):
+    for name, transform in fit_transforms(fitted, grid, scale):
         if name == "identity" or (on_grid and name == "klt"):
             continue
         offsets = Offsets(column_offsets(transform, counted, grid))

@@ -104,8 +104,7 @@ class Identity:
 
     def spans(self, geometry: Geometry, features: int) -> list[range]:
         """Cut the tokens into spans of about `features` values each."""
-        rows = max(1, features // geometry.channels)
-        return ranges_between(accumulate(near_equal_parts(geometry.tokens, rows), initial=0))
+        return token_spans(geometry, features)
 
     def search(self, feature: Floats) -> Index:
         """There is no codebook."""
@@ -167,6 +166,12 @@ class ChannelKlt(Identity):
         import torch
 
         return torch.tensor(self.matrix)
+
+
+def token_spans(geometry: Geometry, features: int) -> list[range]:
+    """Cut all tokens into spans of about `features` values each."""
+    rows = max(1, features // geometry.channels)
+    return ranges_between(accumulate(near_equal_parts(geometry.tokens, rows), initial=0))
 
 
 def near_equal_parts(length: int, most: int) -> list[int]:
