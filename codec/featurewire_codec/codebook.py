@@ -85,7 +85,7 @@ class TokenCodebook:
     def forward(
         self, feature: Floats, geometry: Geometry, span: range, index: Index
     ) -> list[Floats]:
-        """Transform the tokens [len(span), channels] of a span: a matrix for each group there is."""
+        """Transform the tokens [len(span), channels]: a matrix for each group there is."""
         import torch
 
         parts = []

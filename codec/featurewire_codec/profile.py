@@ -220,7 +220,7 @@ def _build_codebook(tensors: dict[str, NDArray[Any]]) -> TokenCodebook:
     groups, counts = len(tensors["matrices"]), tensors["counts"]
     if tensors["group"].max() >= groups:
         raise ValueError(f"a codeword of group {tensors['group'].max()}, there are {groups}")
-    if not (0 <= counts.min() and counts.max() < 1 << 40 and counts.any()):
+    if not (counts.min() >= 0 and counts.max() < 1 << 40 and counts.any()):
         raise ValueError("the codewords' counts are out of range")
     if not tensors["spreads"].min() > 0:
         raise ValueError("a spread is not above zero")

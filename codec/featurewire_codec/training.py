@@ -54,7 +54,7 @@ class Source:
     grid: tuple[int, int] | None
 
 
-def train(sources: Sequence[Source], done: Callable[[], None] = lambda: None) -> Histograms:
+def train_tables(sources: Sequence[Source], done: Callable[[], None] = lambda: None) -> Histograms:
     """Count all sources, in rounds: the rounding of one follows from the tables before it.
 
     `done` is called after each source and round.
@@ -126,9 +126,9 @@ def count_sample(
             values, from_symbols(coded.symbols, coded.panels, class_radii()), coded.panels,
             strict=True,
         )  # fmt: skip
-        for matrix, (index, groups), (ladder, _) in panels:
+        for matrix, (indices, groups), (ladder, _) in panels:
             _count_indices(
-                histograms, ladder.in_order(matrix), index, groups, step_exponent, weight
+                histograms, ladder.in_order(matrix), indices, groups, step_exponent, weight
             )
 
 
