@@ -151,7 +151,7 @@ def codecs(
     samples: Annotated[
         int | None, typer.Option(min=1, help="To test each source on. [default: 20]")
     ] = None,
-    snr_db: Annotated[list[float] | None, typer.Option(help="[default: 5 to 30, by 5]")] = None,
+    snr_db: Annotated[list[float] | None, typer.Option(help="[default: 0 to 30, by 5]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples and settings.")] = False,
     results: Annotated[
         Path | None, typer.Option(help="Markdown file whose measured part to replace as well.")

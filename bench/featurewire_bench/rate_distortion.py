@@ -20,7 +20,7 @@ from featurewire_bench.measured import Measured, Point
 from featurewire_bench.own_codec import ours
 from featurewire_bench.sources import Array, Source
 
-SNRS_DB = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
+SNRS_DB = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
 PASSES = 3
 ENOUGH_SECONDS = 1.5  # a codec that takes longer over the tests is timed once
 
@@ -42,7 +42,10 @@ def calibrated(source: Source) -> tuple[Source, float | None]:
 
 
 def measure(
-    source: Source, snrs_db: Sequence[float] = SNRS_DB, progress: Progress | None = None
+    source: Source,
+    snrs_db: Sequence[float] = SNRS_DB,
+    progress: Progress | None = None,
+    baselines: Sequence[Method] = BASELINES,
 ) -> Measured:
     """Every codec and setting on one source; baselines whose library is missing are left out.
 
@@ -56,7 +59,7 @@ def measure(
     energy, pooled = _energies(source)
     figure = GaussianFigure.of(source.parts)
     points = list[Point]()
-    for method in (*ours(), *(baseline for baseline in BASELINES if baseline.is_available)):
+    for method in (*ours(), *(baseline for baseline in baselines if baseline.is_available)):
         tell(method.name)
         points += _points(method, source, snrs_db, (energy, pooled))
     gaussian_snrs = [float(snr) for snr in range(int(min(snrs_db)), int(max(snrs_db)) + 1)]

@@ -2,13 +2,21 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from featurewire_bench import cli
 from featurewire_bench.baselines import ANCHOR
-from featurewire_bench.codecs_report import BEGIN, END, detail, overview, replace_measured
+from featurewire_bench.codecs_report import (
+    BEGIN,
+    END,
+    against_dt_ufc,
+    detail,
+    overview,
+    replace_measured,
+)
 from featurewire_bench.errors import SampleError
 from featurewire_bench.measured import Measured, Point
 from featurewire_bench.own_codec import OURS
@@ -78,6 +86,15 @@ def test_a_source_is_told_in_full() -> None:
     text = detail(measured("cnn", "CNN"))
     assert f"| {OURS} | 0.50 | 0.75 | 1.00 | - | -50.0 % | 0.75 / 15.0 / 0.9 | 50 / 40 |" in text
     assert "mode: klt" in text
+
+
+def test_dt_ufc_is_compared_at_its_own_bits_and_at_its_own_snr() -> None:
+    result = measured("cnn", "CNN")
+    point = replace(result.points[0], codec="DT-UFC", snr_db=10.0, bpfp=1.0)
+    text = against_dt_ufc([replace(result, points=[*result.points, point])])
+    # ours: half a bit at 10 dB, one bit at 20 dB
+    assert "| CNN | DT-UFC | 1.00 | 10.0 | -50.0 % | +10.0 | - | - |" in text
+    assert against_dt_ufc([result]) == ""
 
 
 def test_results_without_markers_are_left_alone(tmp_path: Path) -> None:
