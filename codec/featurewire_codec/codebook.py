@@ -72,31 +72,24 @@ class TokenCodebook:
 
     def forward(self, feature: Floats, index: NDArray[np.int32]) -> Floats:
         """Transform the tokens [tokens, channels] to coefficients of the same shape."""
-        import torch
-
-        group = self.group[index]
-        centred = torch.from_numpy(feature - self.mean)
-        coefficients = np.empty_like(feature)
-        for number in np.unique(group):
-            rows = np.flatnonzero(group == number)
-            product = centred[torch.from_numpy(rows)] @ self._rotations[number]
-            coefficients[rows] = product.numpy()
-        coefficients -= self.codeword(index)
-        return coefficients
+        return self.rotate(feature - self.mean, self.group[index]) - self.codeword(index)
 
     def inverse(self, coefficients: Floats, index: NDArray[np.int32]) -> Floats:
         """Undo `forward`."""
+        whole = coefficients + self.codeword(index)
+        return self.rotate(whole, self.group[index], back=True) + self.mean
+
+    def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
+        """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
         import torch
 
-        group = self.group[index]
-        whole = torch.from_numpy(coefficients + self.codeword(index))
-        feature = np.empty_like(coefficients)
+        rotated = np.empty_like(rows)
         for number in np.unique(group):
-            rows = np.flatnonzero(group == number)
-            product = whole[torch.from_numpy(rows)] @ self._rotations[number].T
-            feature[rows] = product.numpy()
-        feature += self.mean
-        return feature
+            members = np.flatnonzero(group == number)
+            matrix = self._rotations[number]
+            product = torch.from_numpy(rows[members]) @ (matrix.T if back else matrix)
+            rotated[members] = product.numpy()
+        return rotated
 
     def codeword(self, index: NDArray[np.int32]) -> Floats:
         """Return the codewords float32[tokens, channels] of an index, each in its group's basis."""
