@@ -1,6 +1,6 @@
 # A bare `make` lists the targets. Everything runs in .venv, made on first use.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check proto golden bench train-tiny profiles clean
+.PHONY: help setup demo test check proto golden bench train-tiny train-dtufc profiles clean
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -43,6 +43,16 @@ train-tiny: $(READY)  ## train the bundled models again (about two hours of one 
 	$(BIN)/python -m featurewire_models.training.vision --out models/featurewire_models/bundled/tiny-dinov2
 	$(BIN)/python -m featurewire_models.training.diffusion --out models/featurewire_models/bundled/tiny-sd3
 	$(MAKE) profiles
+
+DTUFC := out/dt-ufc
+train_dtufc = $(BIN)/python -m featurewire_codec.dt_ufc.training --out $(DTUFC)/$(1) --name $(1)
+
+train-dtufc: $(READY)  ## train the DT-UFC networks (an hour of one core); LATENTS=FILE.npz:ARRAY adds latents
+	$(BIN)/python -m featurewire_bench.dtufc_features --out $(DTUFC)/features $(if $(LATENTS),--latents $(LATENTS))
+	$(call train_dtufc,hybrid) $(DTUFC)/features
+	$(call train_dtufc,task-minilm) $(DTUFC)/features/minilm-layers.3.npy --linear --lambdas 0.02 --epochs 60
+	$(if $(LATENTS),$(call train_dtufc,task-latents) $(DTUFC)/features/latents.npy --linear --lambdas 0.02 --epochs 60)
+	cp $(DTUFC)/hybrid/* codec/featurewire_codec/dt_ufc/weights/
 
 BUNDLED := models/featurewire_models/bundled
 DATA := out/calibration

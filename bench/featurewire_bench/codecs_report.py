@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from featurewire_bench.baselines import ANCHOR, CHANNEL_TABLES
-from featurewire_bench.curves import Curve, bd_rate, bits_at, curve
+from featurewire_bench.baselines import ANCHOR, CHANNEL_TABLES, DT_UFC_NAMES
+from featurewire_bench.curves import Curve, bd_rate, bits_at, curve, snr_at
 from featurewire_bench.errors import SampleError
 from featurewire_bench.measured import Measured, Point
 from featurewire_bench.own_codec import OURS, TRELLIS
@@ -56,6 +56,7 @@ def group_gaussian(results: Sequence[Measured], snr_db: float) -> float:
 
 def report(conditions: dict[str, Any], notes: Sequence[str], results: Sequence[Measured]) -> str:
     """All tables."""
+    rivals = against_dt_ufc(results)
     libraries = ", ".join(f"{k} {v}" for k, v in conditions["libraries"].items() if v)
     parts = [
         f"Measured with `{conditions['command']}` on {conditions['cores']} cores of "
@@ -66,6 +67,7 @@ def report(conditions: dict[str, Any], notes: Sequence[str], results: Sequence[M
         overview(results),
         "### Against the yardsticks",
         yardsticks(results),
+        *([] if not rivals else ["### Against DT-UFC, at each of its own points", rivals]),
         *(detail(measured) for measured in results),
     ]
     return "\n\n".join(parts) + "\n"
@@ -103,6 +105,26 @@ def yardsticks(results: Sequence[Measured]) -> str:
     header = ["source", "codec", "bits at 15 dB", "bits at 15 dB, pooled", "pooled SNR, dB more"]
     header += ["over Gaussian", "against uniform + table", "against a table a channel"]
     return _table(header, rows)
+
+
+def against_dt_ufc(results: Sequence[Measured]) -> str:
+    """Our bits at its SNR and our SNR at its bits, for each point of its; empty without any."""
+    rows = []
+    for measured in results:
+        for point in measured.points:
+            if point.codec not in DT_UFC_NAMES:
+                continue
+            row = [measured.title, point.codec, f"{point.bpfp:.2f}", f"{point.snr_db:.1f}"]
+            for codec in (OURS, TRELLIS):
+                line = codec_curve(measured, codec)
+                bits, snr_db = bits_at(line, point.snr_db), snr_at(line, point.bpfp)
+                row.append("-" if bits is None else _percent(bits, point.bpfp))
+                row.append("-" if snr_db is None else f"{snr_db - point.snr_db:+.1f}")
+            rows.append(row)
+    header = ["source", "method", "its bits", "its SNR, dB"]
+    for codec in (OURS, TRELLIS):
+        header += [f"{codec}: bits at its SNR", "dB at its bits"]
+    return _table(header, rows) if rows else ""
 
 
 def detail(measured: Measured) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Curve = list[tuple[float, float]]  # (SNR in dB, bits a feature point), rising in both
 LEAST_OVERLAP_DB = 3.0
-_SAMPLES = 400
+_SAMPLES, _HALVINGS = 400, 50
 
 
 def curve(points: Iterable[tuple[float, float]]) -> Curve:
@@ -29,6 +29,20 @@ def bits_at(points: Curve, snr_db: float) -> float | None:
     if len(points) < 2 or not points[0][0] <= snr_db <= points[-1][0]:
         return None
     return float(2 ** _log_rate(points, np.array([snr_db]))[0])
+
+
+def snr_at(points: Curve, bits: float) -> float | None:
+    """The SNR that a rate buys; None outside the measured range."""
+    if len(points) < 2 or not points[0][1] <= bits <= points[-1][1]:
+        return None
+    low, high = points[0][0], points[-1][0]
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if float(_log_rate(points, np.array([middle]))[0]) < np.log2(bits):
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def bd_rate(points: Curve, anchor: Curve) -> float | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PANELS, ACROSS = 6, 3
 INK, MUTED = "#222222", "#666666"
-LEAST_SNR, MOST_SNR, MAX_BITS = 5.0, 25.0, 6.0
+LEAST_SNR, MOST_SNR, MAX_BITS = 0.0, 25.0, 6.0
 LINE_GAP = 0.36  # bits between the names of two lines
 
 

@@ -107,6 +107,17 @@ class TokenCodebook:
             feature[rows] = (whole @ self._rotations[number].T).numpy()
         feature += self.mean
         return feature
+    def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
+        """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
+        import torch
+
+        rotated = np.empty_like(rows)
+        for number in np.unique(group):
+            members = np.flatnonzero(group == number)
+            matrix = self._rotations[number]
+            product = torch.from_numpy(rows[members]) @ (matrix.T if back else matrix)
+            rotated[members] = product.numpy()
+        return rotated
 
     def _members(self, index: Index) -> list[tuple[int, NDArray[np.int32]]]:
         """Return each group that the index names, and its tokens."""
@@ -152,19 +163,28 @@ class TokenCodebook:
 def search_basis(codebook: TokenCodebook, dimensions: int) -> tuple[Floats, Floats]:
     """Return the basis float32[C, D] and the codewords in it, float32[K, D].
 
-    Linear discriminants (Fisher): the residual is white in it, and among such directions it has
-    those in which the codewords vary most.
+    The residual is white in it; see `discriminants`.
     """
     frame, spread, words = _common_frame(codebook)
-    words = words / spread
-    weight = (codebook.counts / max(1, codebook.counts.sum())).astype(np.float32)
-    power = weight @ words**2
+    words /= spread
+    power = codebook.counts @ words**2
     kept = np.sort(np.argsort(-power, kind="stable")[:_MAX_BASIS_COLUMNS])
     words = words[:, kept]
-    scatter = (words * weight[:, None]).T @ words
+    directions = discriminants(words, codebook.counts, dimensions)
+    basis: Floats = np.divide(frame, spread, dtype=np.float32)[:, kept] @ directions
+    return basis, words @ directions
+
+
+def discriminants(centres: Floats, counts: NDArray[np.int64], dimensions: int) -> Floats:
+    """Return the orthonormal directions [P, D] in which centres [K, P] vary most.
+
+    Where the residual is white these are Fisher's linear discriminants: distances to centres
+    differ most in them, and by about the same for all centres in the others.
+    """
+    share = (counts / max(1, counts.sum())).astype(np.float32)
+    scatter = (centres * share[:, None]).T @ centres
     directions = np.linalg.eigh(scatter.astype(np.float64))[1][:, ::-1][:, :dimensions]
-    directions = directions.astype(np.float32)
-    return (frame[:, kept] / spread[kept]) @ directions, words @ directions
+    return np.ascontiguousarray(directions, dtype=np.float32)
 
 
 def _common_frame(codebook: TokenCodebook) -> tuple[Floats, Floats, Floats]:
@@ -181,6 +201,7 @@ def _common_frame(codebook: TokenCodebook) -> tuple[Floats, Floats, Floats]:
         share = codebook.counts[members].sum() / max(1, codebook.counts.sum())
         covariance += share * (matrix * spread**2) @ matrix.T
         words[members] = own[members] @ matrix.T
-    variance, frame = np.linalg.eigh(covariance)
+    variance, components = np.linalg.eigh(covariance)
+    frame = components.astype(np.float32)
     floor = codebook.spreads.min() ** 2
-    return frame, np.sqrt(np.maximum(variance, floor)), words @ frame
+    return frame, np.sqrt(np.maximum(variance, floor)).astype(np.float32), words @ frame

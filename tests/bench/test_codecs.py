@@ -2,17 +2,28 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from featurewire_bench import cli
 from featurewire_bench.baselines import ANCHOR
-from featurewire_bench.codecs_report import BEGIN, END, detail, overview, replace_measured
+from featurewire_bench.bundled import demo_workloads
+from featurewire_bench.codecs import BUNDLED_TASKS, CodecsConfig, run_codecs, step_count
+from featurewire_bench.codecs_report import (
+    BEGIN,
+    END,
+    against_dt_ufc,
+    detail,
+    overview,
+    replace_measured,
+)
 from featurewire_bench.errors import SampleError
 from featurewire_bench.measured import Measured, Point
 from featurewire_bench.own_codec import OURS
 from featurewire_bench.rate_distortion_figure import chosen
+from featurewire_bench.workload import Inference
 from PIL import Image
 
 
@@ -53,6 +64,16 @@ def test_a_run_writes_report_figures_and_picture(
         assert image.width > 400
 
 
+def test_the_progress_bar_ends_when_the_run_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "latents.npz", a=rng.normal(size=(5, 64, 4)), b=rng.normal(size=(1, 64, 4)))
+    config = CodecsConfig(["latents"], latents=tmp_path / "latents.npz", snrs_db=(10.0, 20.0))
+    told = list[str]()
+    run_codecs(config, told.append)
+    assert len(told) == step_count(config)
+    assert len([w for w in demo_workloads(1) if isinstance(w, Inference)]) == BUNDLED_TASKS
+
+
 def test_an_unknown_source_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -78,6 +99,15 @@ def test_a_source_is_told_in_full() -> None:
     text = detail(measured("cnn", "CNN"))
     assert f"| {OURS} | 0.50 | 0.75 | 1.00 | - | -50.0 % | 0.75 / 15.0 / 0.9 | 50 / 40 |" in text
     assert "mode: klt" in text
+
+
+def test_dt_ufc_is_compared_at_its_own_bits_and_at_its_own_snr() -> None:
+    result = measured("cnn", "CNN")
+    point = replace(result.points[0], codec="DT-UFC", snr_db=10.0, bpfp=1.0)
+    text = against_dt_ufc([replace(result, points=[*result.points, point])])
+    # ours: half a bit at 10 dB, one bit at 20 dB
+    assert "| CNN | DT-UFC | 1.00 | 10.0 | -50.0 % | +10.0 | - | - |" in text
+    assert against_dt_ufc([result]) == ""
 
 
 def test_results_without_markers_are_left_alone(tmp_path: Path) -> None:

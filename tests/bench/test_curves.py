@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from featurewire_bench.curves import bd_rate, bits_at, curve
+from featurewire_bench.curves import bd_rate, bits_at, curve, snr_at
 
 ANCHOR = curve((snr, 0.4 + 0.11 * snr + 0.002 * snr**2) for snr in (5, 10, 15, 20, 25))
 
@@ -19,6 +19,14 @@ def test_a_curve_goes_through_its_points_and_never_turns_between_them() -> None:
 def test_an_exponential_rate_is_interpolated_exactly() -> None:
     line = curve((snr, 2 ** (0.1 * snr)) for snr in (5.0, 12.0, 20.0))
     assert bits_at(line, 9.3) == pytest.approx(2**0.93)
+
+
+def test_the_snr_of_a_rate_is_the_inverse() -> None:
+    for snr in (5.0, 7.3, 18.9, 25.0):
+        bits = bits_at(ANCHOR, snr)
+        assert bits is not None
+        assert snr_at(ANCHOR, bits) == pytest.approx(snr, abs=1e-6)
+    assert snr_at(ANCHOR, 0.01) is None
 
 
 def test_beyond_the_measured_range_nothing_is_known() -> None:

@@ -6,8 +6,9 @@ from .number_formats import Float16, ScaledIntegers, ShuffledBfloat16
 from .scientific import sz3, zfp
 from .static_tables import one_table, table_a_channel
 
-__all__ = ["ANCHOR", "BASELINES", "CHANNEL_TABLES", "Coder", "Method", "Shape"]
+__all__ = ["ANCHOR", "BASELINES", "CHANNEL_TABLES", "DT_UFC_NAMES", "Coder", "Method", "Shape"]
 
+DT_UFC_NAMES = ("DT-UFC", "DT-UFC, published k-means", "task-specific hyperprior")
 ANCHOR = "uniform + static table"
 CHANNEL_TABLES = "a table a channel"
 
