@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from .backend import load_backend
 from .bitstream import Chunk, Fields, Header, check_of, lanes_of, write_fields
 from .entropy_coder import CODER_BITS, Table, pack_fields, unpack_fields
-from .entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, Ladder, quarter_octave
+from .entropy_model import CLASSES, GROUP_RAW_BITS, Ladder, quarter_octave
 from .errors import BitstreamError
 from .panels import PanelShape, Symbols
 from .tables import MAX_EXPONENT, load_tables, to_frequencies
 from .transform import NO_INDEX, Layout, all_columns
 
 NO_EXPONENTS = np.zeros(0, np.int32)
+_NO_EXCESS = np.zeros(0, np.int64)
 
 
 class Offsets:
@@ -73,7 +74,7 @@ def encode_symbols(
 ) -> tuple[Chunk, bytes]:
     """Encode the symbols of a chunk: the chunk, and its fields as they are written."""
     models = class_models()
-    lengths = np.frexp((coded.excess + 1).astype(np.float64))[1].astype(np.int32)
+    lengths = _bit_lengths(coded.excess + 1) if len(coded.excess) else NO_EXPONENTS
     fields = Fields(
         tokens=tokens,
         plain=side.plain,
@@ -87,7 +88,7 @@ def encode_symbols(
     check = check_of(fields_bytes, header_bytes)
     encoder = load_backend().coder.Encoder(lanes, check, models.classes)
     encoder.push(lengths - 1, models.escape_lengths)
-    encoder.push_classes(coded.symbols, _runs(coded.counts))
+    encoder.push_groups(coded.symbols, coded.counts)
     if fields.column_exponents:
         encoder.push(side.column_exponents + np.int32(MAX_EXPONENT), models.columns)
     if fields.row_exponents:
@@ -131,12 +132,14 @@ def decode_symbols(
         offsets = plain_offsets(header.channels, columns)
     panels = offsets.panels(layout, side.shifts(header.step_exponent))
     counts = backend.panels.counts_of(panels)
-    symbols = decoder.pop_classes(_runs(counts))
+    symbols = decoder.pop_groups(counts)
     radii = load_tables().radii
     escapes = backend.panels.count_escapes(symbols, counts, radii)
     lengths = decoder.pop(escapes, models.escape_lengths) + np.int32(1)
     decoder.finish()
-    low, excess = _unpack_raw(fields.raw, counts, lengths)
+    low, excess = NO_EXPONENTS, _NO_EXCESS
+    if escapes or fields.raw or counts[CLASSES:].any():
+        low, excess = _unpack_raw(fields.raw, counts, lengths)
     return Symbols(symbols, counts, low, excess), side, panels, layout
 
 
@@ -177,9 +180,9 @@ def class_models() -> _Models:
     )
 
 
-def _runs(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    places = np.flatnonzero(counts)
-    return list(zip(GROUP_CLASS[places].tolist(), counts[places].tolist(), strict=True))
+def _bit_lengths(values: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the number of bits of integers from 1 to 2^52."""
+    return np.frexp(values.astype(np.float64))[1].astype(np.int32)
 
 
 def _raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -39,7 +39,7 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
         array: NDArray[Any] = feature.detach().to("cpu").float().numpy()
     else:
         array = feature
-        if not np.issubdtype(array.dtype, np.floating):
+        if array.dtype.kind != "f":
             raise FeatureError(f"a feature has a float type, this one is {array.dtype}")
     if array.ndim != 2:
         raise FeatureError(f"a feature is [tokens, channels], this one has shape {array.shape}")
