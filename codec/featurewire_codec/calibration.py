@@ -13,7 +13,7 @@ import numpy as np
 from .codec import FeatureCodec
 from .coefficients import Offsets, Side
 from .errors import CalibrationWarning, FeatureError
-from .feature import Feature, as_array, energy
+from .feature import BOUNDS_OF_MANY, Feature, as_array, giant_bounds, pooled_energy
 from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transforms
 from .profile import Profile
 from .quantiser import BIT_WORTH, nearest_step_exponent
@@ -38,7 +38,7 @@ def calibrate(samples: Iterable[Feature], grid: tuple[int, int] | None = None) -
             CalibrationWarning,
             stacklevel=3,
         )
-    scale = energy(np.concatenate(arrays))
+    scale = pooled_energy(arrays, giant_bounds(arrays, BOUNDS_OF_MANY))
     fitted, held_out = split_samples(arrays, grid)
     measured = _subset(held_out)
     best: tuple[float, str, Profile] | None = None
