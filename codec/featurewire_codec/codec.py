@@ -28,13 +28,21 @@ from .errors import FeatureError, ProfileError
 from .feature import Feature, as_array, energy
 from .profile import Profile
 from .quantiser import (
-    BIT_WORTH,
     STEPS_PER_OCTAVE,
     checked_step_exponent,
     nearest_step_exponent,
     step_size,
 )
-from .span import Coding, Quantised, quantise_plain, quantise_values, rebuild, thresholds_for
+from .span import (
+    EFFORTS,
+    Coding,
+    Effort,
+    Quantised,
+    quantise_plain,
+    quantise_values,
+    rebuild,
+    rounding_for,
+)
 from .transform import NO_INDEX, Floats, Geometry, Transform, plain_transform
 
 if TYPE_CHECKING:
@@ -60,36 +68,48 @@ class FeatureCodec:
         load_backend()
 
     def encode(
-        self, feature: Feature, snr_db: float = 25.0, grid: tuple[int, int] | None = None
+        self,
+        feature: Feature,
+        snr_db: float = 25.0,
+        grid: tuple[int, int] | None = None,
+        effort: Effort = "fast",
     ) -> bytes:
         """Encode one feature [tokens, channels] of any float type to a bitstream.
 
         `snr_db` sets the target MSE = E * 10^(-snr_db/10). With a profile E is the calibrated
         domain's, so the SNR holds on average; without one, it is this feature's. With `grid`,
-        tokens = prefix + rows * columns.
+        tokens = prefix + rows * columns. The effort "trellis" takes several times as long and some
+        5 % fewer bits.
 
         Raises:
             FeatureError: not a finite float feature, or of a shape, grid or SNR out of range.
-            ProfileError: the profile is for features of another width.
+            ProfileError: the profile is for features of another width, or knows no such effort.
         """
-        return b"".join(self.encode_chunks(feature, snr_db, grid))
+        return b"".join(self.encode_chunks(feature, snr_db, grid, effort))
 
     def encode_chunks(
-        self, feature: Feature, snr_db: float = 25.0, grid: tuple[int, int] | None = None
+        self,
+        feature: Feature,
+        snr_db: float = 25.0,
+        grid: tuple[int, int] | None = None,
+        effort: Effort = "fast",
     ) -> Iterator[bytes]:
         """Encode like `encode`, chunk by chunk; the header is at the start of the first."""
         array = as_array(feature)
         geometry = Geometry.of(array, grid)
         self._check(geometry, snr_db)
+        if effort not in EFFORTS:
+            raise FeatureError(f"the effort is {effort!r}, not one of {', '.join(EFFORTS)}")
         own_energy = energy(array) if self.profile is None else None
         if self.profile is not None:
-            step_exponent = self.profile.step_exponent(snr_db)
+            step_exponent = self.profile.step_exponent(snr_db, effort)
         else:
-            step_exponent = _search_step_exponent(array, own_energy or 1.0, snr_db)
+            step_exponent = _search_step_exponent(array, own_energy or 1.0, snr_db, effort)
         step_exponent = checked_step_exponent(step_exponent, f"an SNR of {snr_db} dB")
         digest = bytes.fromhex(self.profile.digest)[:DIGEST_BYTES] if self.profile else None
         tokens, channels = geometry.tokens, geometry.channels
-        header = Header(tokens, channels, step_exponent, grid, digest, own_energy)
+        trellis = effort == "trellis"
+        header = Header(tokens, channels, step_exponent, grid, digest, own_energy, trellis)
         return self._chunks(array, geometry, header)
 
     def decode(self, data: bytes, device: "torch.device | str" = "cpu") -> "torch.Tensor":
@@ -157,7 +177,8 @@ class FeatureCodec:
     ) -> bytes:
         """Code a span the cheaper way: with the profile's transform, or plain."""
         chunks = []
-        rough, thresholds = load_backend().panels.rough_bits, thresholds_for(BIT_WORTH)
+        rough = load_backend().panels.rough_bits
+        rounding = rounding_for("trellis" if header.trellis else "fast")
         scale, plain_first = 1.0 / step_size(header.step_exponent), True
         if self._coding is not None:
             transform = self._coding.profile.transform
@@ -171,11 +192,11 @@ class FeatureCodec:
                 assert layout is not None  # the span is one of the transform's own
                 side = Side(False, 0, index, NO_INDEX, NO_INDEX)
                 coded = quantise_values(
-                    values, layout, self._coding.offsets, side, header.step_exponent, thresholds
+                    values, layout, self._coding.offsets, side, header.step_exponent, rounding
                 )
                 chunks.append(self._write(span, coded, header, header_bytes))
         if plain_first:
-            coded = quantise_plain(feature, header.step_exponent, thresholds)
+            coded = quantise_plain(feature, header.step_exponent, rounding)
             chunks.append(self._write(span, coded, header, header_bytes))
         return min(chunks, key=len)
 
@@ -185,21 +206,23 @@ class FeatureCodec:
         return write_chunk(chunk, fields, header_bytes)
 
 
-def plain_distortion(feature: Floats, step_exponent: int) -> float:
+def plain_distortion(feature: Floats, step_exponent: int, effort: Effort = "fast") -> float:
     """Return the MSE of a feature [tokens, channels] that is coded plainly at a step."""
-    coded = quantise_plain(feature, step_exponent, thresholds_for(BIT_WORTH))
+    coded = quantise_plain(feature, step_exponent, rounding_for(effort))
     rebuilt = rebuild(coded.symbols, coded.panels, step_exponent)[0]
     return float(np.mean((rebuilt - feature) ** 2, dtype=np.float64))
 
 
-def _search_step_exponent(feature: Floats, own_energy: float, snr_db: float) -> int:
+def _search_step_exponent(
+    feature: Floats, own_energy: float, snr_db: float, effort: Effort
+) -> int:
     """Find the j at which plain coding of some of the tokens reaches the SNR."""
     tokens, channels = feature.shape
     some = np.ascontiguousarray(feature[:: max(1, tokens * channels // _SEARCH_FEATURES)])
     target, asked = own_energy * 10 ** (-snr_db / 10), f"an SNR of {snr_db} dB"
     step_exponent = nearest_step_exponent(math.sqrt(12.0 * target))
     for _ in range(6):
-        reached = plain_distortion(some, checked_step_exponent(step_exponent, asked))
+        reached = plain_distortion(some, checked_step_exponent(step_exponent, asked), effort)
         octaves = 0.5 * np.log2(target / max(reached, 1e-300))
         change = round(STEPS_PER_OCTAVE * float(np.clip(octaves, -2.0, 2.0)))
         step_exponent += change

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Profile:
     offsets: int32[columns], the level of each column at a step of one.
     step_exponents int32[p], snr_db float64[p]: measured rate control, the SNR rising.
     report: what calibration measured, for people; no part of the digest.
+    trellis_snr_db: float64[p], the SNRs with the effort "trellis"; empty when not measured.
     """
 
     transform: Transform
@@ -45,6 +46,7 @@ class Profile:
     step_exponents: NDArray[np.int32]
     snr_db: NDArray[np.float64]
     report: dict[str, Any]
+    trellis_snr_db: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def calibrate(
@@ -79,11 +81,18 @@ class Profile:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
-    def step_exponent(self, snr_db: float) -> int:
-        """Return the j that reaches an SNR on the calibrated domain, on average."""
+    def step_exponent(self, snr_db: float, effort: Effort = "fast") -> int:
+        """Return the j that reaches an SNR on the calibrated domain, on average.
+
+        Raises:
+            ProfileError: nothing was measured with this effort.
+        """
+        measured = self.trellis_snr_db if effort == "trellis" else self.snr_db
+        if not len(measured):
+            raise ProfileError(f"the profile was calibrated without the effort {effort}")
         slope = 32 / (20 * math.log10(2.0))  # beyond what was measured: 6.02 dB an octave
-        low, high = float(self.snr_db[0]), float(self.snr_db[-1])
-        inside = float(np.interp(snr_db, self.snr_db, self.step_exponents))
+        low, high = float(measured[0]), float(measured[-1])
+        inside = float(np.interp(snr_db, measured, self.step_exponents))
         return round(inside - slope * (min(snr_db - low, 0.0) + max(snr_db - high, 0.0)))
 
     def save_pretrained(self, folder: str | Path) -> None:

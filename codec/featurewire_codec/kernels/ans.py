@@ -6,6 +6,7 @@ is pushed as x -> (x // f) 2^24 + x mod f + C, after a word has left x where it 
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numba import uint32, uint64
@@ -43,6 +44,16 @@ class Encoder:
         push(
             symbols, np.array(runs, np.int64).reshape(-1, 2), self._packed, self._state, room, used
         )
+        for lane in range(lanes):
+            self._parts[lane].append(room[lane, : used[lane]])
+
+    def push_each(self, symbols: NDArray[np.uint8], tables: NDArray[np.uint8]) -> None:
+        """See `entropy_coder.Encoder.push_each`."""
+        lanes = len(self._state)
+        room = np.empty((lanes, len(symbols) // lanes + 1), np.uint32)
+        used = np.zeros(lanes, np.int64)
+        push = _push_each_1 if lanes == 1 else _push_each_4
+        push(symbols, tables, self._packed, self._state, room, used)
         for lane in range(lanes):
             self._parts[lane].append(room[lane, : used[lane]])
 
@@ -87,6 +98,12 @@ class Decoder:
         tables = self._packed, self._look_up
         pop(pairs, *tables, self._words, self._starts, self._ends, self._state, symbols)
         return symbols
+
+    def pop_with(self, pop_1: Any, pop_4: Any, *arguments: Any) -> Any:
+        """Run the loop for the number of lanes on the tables, the words and the lanes' states."""
+        pop = pop_1 if len(self._state) == 1 else pop_4
+        tables = self._packed, self._look_up
+        return pop(*arguments, *tables, self._words, self._starts, self._ends, self._state)
 
     def finish(self) -> None:
         """See `entropy_coder.Decoder.finish`."""
@@ -226,8 +243,41 @@ def _push_classes_4(symbols, runs, packed, state, room, used):  # type: ignore[n
     used[0], used[1], used[2], used[3] = n0, n1, n2, n3
 
 
+_PUSH_EACH = (
+    "void(uint8[::1], uint8[::1], uint64[:, ::1], uint64[::1], uint32[:, ::1], int64[::1])"
+)
+
+
+@compiled(_PUSH_EACH)
+def _push_each_1(symbols, tables, packed, state, room, used):  # type: ignore[no-untyped-def]
+    x = state[0]
+    n = uint64(0)
+    line = room[0]
+    for i in range(len(symbols) - 1, -1, -1):
+        x, n = _pushed(x, packed[tables[i]], symbols[i], line, n)
+    state[0] = x
+    used[0] = n
+
+
+@compiled(_PUSH_EACH)
+def _push_each_4(symbols, tables, packed, state, room, used):  # type: ignore[no-untyped-def]
+    x0, x1, x2, x3 = state[0], state[1], state[2], state[3]
+    n0, n1, n2, n3 = uint64(0), uint64(0), uint64(0), uint64(0)
+    r0, r1, r2, r3 = room[0], room[1], room[2], room[3]
+    for i in range((len(symbols) - 1) | 3, -1, -4):
+        if i < len(symbols):
+            x3, n3 = _pushed(x3, packed[tables[i]], symbols[i], r3, n3)
+        if i - 1 < len(symbols):
+            x2, n2 = _pushed(x2, packed[tables[i - 1]], symbols[i - 1], r2, n2)
+        if i - 2 < len(symbols):
+            x1, n1 = _pushed(x1, packed[tables[i - 2]], symbols[i - 2], r1, n1)
+        x0, n0 = _pushed(x0, packed[tables[i - 3]], symbols[i - 3], r0, n0)
+    state[0], state[1], state[2], state[3] = x0, x1, x2, x3
+    used[0], used[1], used[2], used[3] = n0, n1, n2, n3
+
+
 @inlined
-def _popped(x, end, start, words, table, look_up):  # type: ignore[no-untyped-def]
+def popped(x, end, start, words, table, look_up):  # type: ignore[no-untyped-def]
     """Pop one symbol: the new state, where the lane's words now end, the symbol."""
     q = x & uint64(0xFFFFFF)
     symbol = look_up[q >> uint64(_COARSE)]
@@ -256,7 +306,7 @@ def _pop_classes_1(  # type: ignore[no-untyped-def]
     for run in range(len(runs)):
         table, own = packed[runs[run, 0]], look_up[runs[run, 0]]
         for _ in range(runs[run, 1]):
-            x, end, symbols[i] = _popped(x, end, start, words, table, own)
+            x, end, symbols[i] = popped(x, end, start, words, table, own)
             i += 1
     state[0], ends[0] = x, end
 
@@ -274,21 +324,21 @@ def _pop_classes_4(  # type: ignore[no-untyped-def]
         stop = i + runs[run, 1]
         while i < stop:
             if (i & 3) == 0 and i + 4 <= stop:
-                x0, e0, symbols[i] = _popped(x0, e0, s0, words, table, own)
-                x1, e1, symbols[i + 1] = _popped(x1, e1, s1, words, table, own)
-                x2, e2, symbols[i + 2] = _popped(x2, e2, s2, words, table, own)
-                x3, e3, symbols[i + 3] = _popped(x3, e3, s3, words, table, own)
+                x0, e0, symbols[i] = popped(x0, e0, s0, words, table, own)
+                x1, e1, symbols[i + 1] = popped(x1, e1, s1, words, table, own)
+                x2, e2, symbols[i + 2] = popped(x2, e2, s2, words, table, own)
+                x3, e3, symbols[i + 3] = popped(x3, e3, s3, words, table, own)
                 i += 4
                 continue
             lane = i & 3
             if lane == 0:
-                x0, e0, symbols[i] = _popped(x0, e0, s0, words, table, own)
+                x0, e0, symbols[i] = popped(x0, e0, s0, words, table, own)
             elif lane == 1:
-                x1, e1, symbols[i] = _popped(x1, e1, s1, words, table, own)
+                x1, e1, symbols[i] = popped(x1, e1, s1, words, table, own)
             elif lane == 2:
-                x2, e2, symbols[i] = _popped(x2, e2, s2, words, table, own)
+                x2, e2, symbols[i] = popped(x2, e2, s2, words, table, own)
             else:
-                x3, e3, symbols[i] = _popped(x3, e3, s3, words, table, own)
+                x3, e3, symbols[i] = popped(x3, e3, s3, words, table, own)
             i += 1
     state[0], state[1], state[2], state[3] = x0, x1, x2, x3
     ends[0], ends[1], ends[2], ends[3] = e0, e1, e2, e3
