@@ -146,10 +146,14 @@ def codecs(
         typer.Option(help=".npz of latents: the first array calibrates, the second tests."),
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option(min=1024, help="To calibrate text on. [default: 131072]")
+        int | None, typer.Option(min=1024, help="To calibrate text on. [default: 98304]")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="To test each source on. [default: 20]")
+        int | None, typer.Option(min=1, help="To test each source on. [default: 24]")
+    ] = None,
+    networks: Annotated[
+        Path | None,
+        typer.Option(help="Folder of DT-UFC networks for single sources, in folders of that name."),
     ] = None,
     snr_db: Annotated[list[float] | None, typer.Option(help="[default: 0 to 30, by 5]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples and settings.")] = False,
@@ -159,7 +163,7 @@ def codecs(
     as_json: Json = False,
 ) -> None:
     from featurewire_bench import codecs_report, figures
-    from featurewire_bench.codecs import CodecsConfig, document, run_codecs
+    from featurewire_bench.codecs import CodecsConfig, document, run_codecs, step_count
     from featurewire_bench.demo import write_json
     from featurewire_bench.rate_distortion_figure import rate_distortion_figure
 
@@ -169,6 +173,7 @@ def codecs(
         "texts": text,
         "test_text": test_text,
         "latents": latents,
+        "networks": networks,
         "tokens": tokens,
         "samples": samples,
         "snrs_db": sorted(snr_db) if snr_db else None,
@@ -176,7 +181,7 @@ def codecs(
     chosen = {name: value for name, value in given.items() if value is not None}
     config = CodecsConfig.quick(**chosen) if quick else CodecsConfig(**chosen)
     out.mkdir(parents=True, exist_ok=True)
-    with steps(len(config.groups)) as progress:
+    with steps(step_count(config)) as progress:
         measured = run_codecs(config, progress)
     content = document(config, measured)
     write_json(out / "codecs.json", content)

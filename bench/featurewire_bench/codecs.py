@@ -1,28 +1,26 @@
 """The codecs' benchmark: which sources, from which data, measured one after another."""
 
-import os
-import platform
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from importlib import metadata
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from featurewire_bench.baselines import BASELINES
+from featurewire_bench.baselines import BASELINES, Method
+from featurewire_bench.conditions import conditions
 from featurewire_bench.errors import MissingExtraError, SampleError
 from featurewire_bench.measured import Measured
 from featurewire_bench.measurement import THREADS
+from featurewire_bench.own_codec import ours
 from featurewire_bench.rate_distortion import SNRS_DB, Progress, measure
 from featurewire_bench.sources import Source
 from featurewire_bench.sources.texts import Kind
 
 GROUPS = ("text-in-domain", "text-across", "massive", "latents", "cnn", "bundled")
 QUICK_SNRS_DB = (10.0, 15.0, 20.0)
-LIBRARIES = ("numpy", "torch", "numba", "constriction", "zstandard", "zfpy", "pysz")
 MASSIVE_LAYER = 3
+BUNDLED_TASKS = 5
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,18 @@ class CodecsConfig:
     texts: folders, a kind of text each, to calibrate on before the two kinds that every Python
     carries; in domain is the first kind. test_text: a folder of another kind; else the language
     reference. latents: a file, see `latents_source`. tokens: to calibrate text on, at most.
+    networks: a folder of folders, named as groups, with DT-UFC networks trained for each alone.
     """
 
     sources: Sequence[str] | None = None
     texts: Sequence[Path] = ()
     test_text: Path | None = None
     latents: Path | None = None
-    tokens: int = 131_072
-    samples: int = 20
+    tokens: int = 98_304
+    samples: int = 24
     layers: Sequence[int] = (2, 3, 4, 5)
     snrs_db: Sequence[float] = SNRS_DB
+    networks: Path | None = None
     notes: list[str] = field(default_factory=list)  # what was left out, and why
 
     @classmethod
@@ -67,6 +67,15 @@ class CodecsConfig:
         return asked
 
 
+def step_count(config: CodecsConfig) -> int:
+    """How often a run tells its progress: at each codec of each source, and at each calibration."""
+    sizes = {"text-in-domain": len(config.layers), "text-across": len(config.layers)}
+    sizes["bundled"] = BUNDLED_TASKS
+    sources = sum(sizes.get(group, 1) for group in config.groups)
+    own = sum(sizes.get(group, 1) for group in config.groups if _own_networks(group, config))
+    return sources * (1 + len(ours()) + len(_baselines("", config))) + own
+
+
 def run_codecs(config: CodecsConfig, progress: Progress) -> list[Measured]:
     """Measure every codec on every source.
 
@@ -87,7 +96,8 @@ def run_codecs(config: CodecsConfig, progress: Progress) -> list[Measured]:
                 def tell(name: str, title: str = title, group: str = group) -> None:
                     progress(f"{group}: {title}, {name}")
 
-                results.append(measure(source, config.snrs_db, tell))
+                baselines = _baselines(group, config)
+                results.append(measure(source, config.snrs_db, tell, baselines))
         except MissingExtraError as error:
             if config.sources:
                 raise
@@ -97,8 +107,6 @@ def run_codecs(config: CodecsConfig, progress: Progress) -> list[Measured]:
 
 def document(config: CodecsConfig, results: Sequence[Measured]) -> dict[str, Any]:
     """codecs.json: the conditions, and everything measured."""
-    from dataclasses import asdict
-
     return {
         "conditions": conditions(),
         "notes": config.notes,
@@ -106,27 +114,27 @@ def document(config: CodecsConfig, results: Sequence[Measured]) -> dict[str, Any
     }
 
 
-def conditions() -> dict[str, Any]:
-    """The machine, the versions and the command."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
-        "command": " ".join(argument.rpartition("/")[2] for argument in sys.argv),
-    }
+def _baselines(group: str, config: CodecsConfig) -> list[Method]:
+    from featurewire_bench.baselines.dt_ufc import dt_ufc_methods
+
+    methods = [*BASELINES, *dt_ufc_methods(_own_networks(group, config))]
+    return [method for method in methods if method.is_available]
+
+
+def _own_networks(group: str, config: CodecsConfig) -> Path | None:
+    folder = config.networks / group if config.networks and group else None
+    return folder if folder and folder.is_dir() else None
 
 
 def _sources(group: str, config: CodecsConfig) -> Iterator[Source]:
     from featurewire_bench.sources import images
 
-    many = 10 * config.samples
+    many, some = 10 * config.samples, 4 * config.samples
     if group == "latents":
         assert config.latents is not None  # the groups say so
         yield images.latents_source(config.latents, many, config.samples)
     elif group == "cnn":
-        yield images.post_relu_source(many, many)
+        yield images.post_relu_source(many, some)
     elif group == "bundled":
         from featurewire_bench.sources.bundled_models import bundled_sources
 
@@ -135,11 +143,15 @@ def _sources(group: str, config: CodecsConfig) -> Iterator[Source]:
         yield from _TEXTS[group](config)
 
 
-def _in_domain(config: CodecsConfig, layers: Sequence[int] | None = None) -> Iterator[Source]:
+def _in_domain(config: CodecsConfig) -> Iterator[Source]:
+    return _first_kind(config, config.tokens, config.layers)
+
+
+def _first_kind(config: CodecsConfig, tokens: int, layers: Sequence[int]) -> Iterator[Source]:
     from featurewire_bench.sources.minilm import CHUNK, cut, text_sources
 
-    chunks = cut(_kinds(config)[0], config.tokens // CHUNK, 2 * config.samples)
-    yield from text_sources([chunks], chunks, layers or config.layers, "text-in-domain")
+    chunks = cut(_kinds(config)[0], tokens // CHUNK, config.samples)
+    yield from text_sources([chunks], chunks, layers, "text-in-domain")
 
 
 def _across(config: CodecsConfig) -> Iterator[Source]:
@@ -149,7 +161,7 @@ def _across(config: CodecsConfig) -> Iterator[Source]:
     kinds = _kinds(config)
     share = config.tokens // CHUNK // len(kinds)
     third = read_folder(config.test_text) if config.test_text else language_reference()
-    tests = cut(third, 0, 2 * config.samples)
+    tests = cut(third, 0, config.samples)
     mix = [cut(kind, share, 1) for kind in kinds]
     yield from text_sources(mix, tests, config.layers, "text-across")
 
@@ -157,7 +169,7 @@ def _across(config: CodecsConfig) -> Iterator[Source]:
 def _massive(config: CodecsConfig) -> Iterator[Source]:
     from featurewire_bench.sources.minilm import with_giants
 
-    for source in _in_domain(config, [MASSIVE_LAYER]):
+    for source in _first_kind(config, config.tokens // 3, [MASSIVE_LAYER]):
         yield with_giants(source)
 
 
@@ -173,19 +185,3 @@ def _kinds(config: CodecsConfig) -> list[Kind]:
 
     own = [read_folder(folder) for folder in config.texts]
     return [*own, package_descriptions(), library_code()]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

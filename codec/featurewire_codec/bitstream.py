@@ -27,11 +27,12 @@ DIGEST_BYTES = 8
 LANES = 4
 LANES_FROM = 1 << 14  # coefficients in a chunk: fewer have one lane
 CHECK_MASK = (1 << 24) - 1
-STEP_EXPONENTS = range(-2560, 2049)
+STEP_EXPONENTS = range(-2048, 2048)
 _BASES = range(-2048, 2049)
 
 _PROFILE, _GRID, _TRELLIS, _MIDPOINT = 1, 2, 4, 8
-_PLAIN, _ROWS, _COLUMNS, _WHOLE, _RAW = 1, 2, 4, 8, 16
+_PLAIN, _ROWS, _COLUMNS, WHOLE, _RAW = 1, 2, 4, 8, 16
+ROWS_OF_ALL = WHOLE | _ROWS
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def write_fields(fields: Fields, header: Header) -> bytes:
     """Write what stands before a chunk's words."""
     whole = len(fields.tokens) == header.tokens
     flags = _PLAIN * fields.plain | _ROWS * fields.row_exponents | _RAW * bool(fields.raw)
-    flags |= _COLUMNS * fields.column_exponents | _WHOLE * whole
+    flags |= _COLUMNS * fields.column_exponents | WHOLE * whole
     parts = [bytes([flags])]
     if not whole:
         parts += [varint(fields.tokens.start), varint(len(fields.tokens))]
@@ -161,13 +162,22 @@ def check_of(fields: bytes, header_bytes: bytes) -> int:
     return zlib.crc32(fields, zlib.crc32(header_bytes)) & CHECK_MASK
 
 
-def write_chunk(chunk: Chunk, fields: bytes, header_bytes: bytes) -> bytes:
-    """Write the chunk's bytes: its length, body, and a CRC-32 of the header and these."""
+def write_body(chunk: Chunk) -> bytes:
+    """Write what follows a chunk's fields: the words of its lanes."""
     lanes = [words.astype("<u4").tobytes().rstrip(b"\0") for words in chunk.words]
-    lengths = b"".join(varint(len(lane)) for lane in lanes[:-1])
-    body = b"".join([fields, lengths, *lanes])
+    return b"".join([*(varint(len(lane)) for lane in lanes[:-1]), *lanes])
+
+
+def frame_chunk(body: bytes, header_bytes: bytes) -> bytes:
+    """Write a chunk, fields and all, with its length and a CRC-32 of the header and these."""
     framed = varint(len(body)) + body
     return framed + struct.pack("<I", zlib.crc32(framed, zlib.crc32(header_bytes)))
+
+
+def max_body_bytes(header: Header) -> int:
+    """Return how long a chunk of a feature of this shape can be."""
+    features = min(header.tokens * header.channels, MAX_CHUNK_FEATURES)
+    return MAX_CHUNK_OVERHEAD + MAX_FEATURE_BYTES * features
 
 
 def read_chunk_length(data: bytes, header: Header) -> int | None:
@@ -176,52 +186,50 @@ def read_chunk_length(data: bytes, header: Header) -> int | None:
     Raises:
         BitstreamError: more than the feature's shape can need. Nothing after it can be found.
     """
-    features = min(header.tokens * header.channels, MAX_CHUNK_FEATURES)
     cursor = Cursor(data, 0)
     try:
-        most = MAX_CHUNK_OVERHEAD + MAX_FEATURE_BYTES * features
-        return cursor.varint(most, "bytes in a chunk") + cursor.place + 4
+        return cursor.varint(max_body_bytes(header), "bytes in a chunk") + cursor.place + 4
     except CutShort:
         return None
 
 
-def read_chunk(data: bytes, header: Header, header_bytes: bytes) -> tuple[Chunk, int]:
-    """Read one whole chunk, `data` being exactly its bytes: the chunk, and its check.
+def unframe_chunk(data: bytes, header_bytes: bytes) -> bytes:
+    """Take the body out of one whole chunk, `data` being exactly its bytes.
 
     Raises:
-        ChunkError: the CRC or a field is wrong.
+        ChunkError: the CRC is wrong.
     """
     if zlib.crc32(data[:-4], zlib.crc32(header_bytes)) != int.from_bytes(data[-4:], "little"):
         raise ChunkError("the CRC-32 of a chunk does not match its bytes")
-    cursor = Cursor(data[:-4], 0)
+    cursor = Cursor(data, 0)
     cursor.varint(len(data), "bytes in a chunk")
-    return read_body(cursor, header, header_bytes)
+    return data[cursor.place : -4]
 
 
-def read_body(cursor: Cursor, header: Header, header_bytes: bytes) -> tuple[Chunk, int]:
-    """Read a chunk's body, from the cursor's place to its end: the chunk, and its check.
+def read_body(body: bytes, header: Header, header_bytes: bytes) -> tuple[Chunk, int]:
+    """Read a chunk's body: the chunk, and its check.
 
     Raises:
         ChunkError: a field is wrong.
     """
-    start = cursor.place
+    cursor = Cursor(body, 0)
     try:
         flags = cursor.byte()
-        if flags & ~(_PLAIN | _ROWS | _COLUMNS | _WHOLE | _RAW):
+        if flags & ~(_PLAIN | _ROWS | _COLUMNS | WHOLE | _RAW):
             raise ChunkError(f"a chunk sets reserved flags: {flags:#04x}")
         first, count = 0, header.tokens
-        if not flags & _WHOLE:
+        if not flags & WHOLE:
             first = cursor.varint(header.tokens - 1, "first token of a chunk")
             count = cursor.varint(header.tokens - first, "tokens in a chunk")
         if not 0 < count * header.channels <= MAX_CHUNK_FEATURES:
             raise ChunkError(f"a chunk of {count} tokens is not within 1 to {MAX_CHUNK_FEATURES}")
         base = cursor.signed(_BASES, "base level") if flags & _PLAIN else 0
-        raw = cursor.take(cursor.varint(len(cursor.data), "raw bytes") if flags & _RAW else 0)
-        check = check_of(cursor.data[start : cursor.place], header_bytes)
+        raw = cursor.take(cursor.varint(len(body), "raw bytes") if flags & _RAW else 0)
+        check = check_of(body[: cursor.place], header_bytes)
         lanes = lanes_of(count * header.channels)
-        lengths = [cursor.varint(len(cursor.data), "bytes of a lane") for _ in range(lanes - 1)]
+        lengths = [cursor.varint(len(body), "bytes of a lane") for _ in range(lanes - 1)]
         words = [_words(cursor.take(length)) for length in lengths]
-        words.append(_words(cursor.take(len(cursor.data) - cursor.place)))
+        words.append(_words(cursor.take(len(body) - cursor.place)))
     except CutShort:
         raise ChunkError("a chunk ends inside its fields") from None
     except ChunkError:

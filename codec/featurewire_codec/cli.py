@@ -205,12 +205,12 @@ def train(
 
     Example: featurewire-codec train text.npy latents.npy --out tables.safetensors
     """
-    from .tables import Histograms, save_tables
-    from .training import Source, count_source
+    from .tables import save_tables
+    from .training import Source, train_tables
 
-    histograms = Histograms.zeros()
     sources = [Source(s.name, s.arrays, s.grid) for s in _read_all(files, None, None)]
-    _progress(sources, "training", lambda source: count_source(histograms, source))
+    with _waiting("training"):
+        histograms = train_tables(sources)
     save_tables(histograms, out)
     print(f"{out}: tables of {int(histograms.magnitudes.sum())} weighted coefficients")
 

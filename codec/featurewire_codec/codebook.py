@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .transform import Floats, Geometry, Index, Layout, Panel, all_columns, token_spans
+
 if TYPE_CHECKING:
     import torch
-
-Floats = NDArray[np.float32]
 
 SEARCH_DIMENSIONS = 96
 # The search's basis comes from so many columns at most: its cost must not grow as channels cubed.
@@ -52,7 +52,7 @@ class TokenCodebook:
         """The number of columns: component c of group j is column j * C + c."""
         return self.scales.size
 
-    def search(self, feature: Floats) -> NDArray[np.int32]:
+    def search(self, feature: Floats) -> Index:
         """Choose a codeword for each token of [tokens, channels]: the index int32[tokens].
 
         The least of an estimate of the bits of index and residual, from a projection on the
@@ -70,33 +70,64 @@ class TokenCodebook:
             index[start : start + rows] = cost.argmin(dim=1).numpy()
         return index
 
-    def forward(self, feature: Floats, index: NDArray[np.int32]) -> Floats:
-        """Transform the tokens [tokens, channels] to coefficients of the same shape."""
+    def spans(self, geometry: Geometry, features: int) -> list[range]:
+        """Cut the tokens into spans of about `features` values each."""
+        return token_spans(geometry, features)
+
+    def layout(self, geometry: Geometry, span: range, index: Index) -> Layout:
+        """Lay out the coefficients of a span, which may be any: a panel for each group there is."""
+        panels = [
+            Panel(rows, all_columns(geometry.channels, number * geometry.channels))
+            for number, rows in self._members(index)
+        ]
+        return Layout(len(span), tuple(panels))
+
+    def forward(
+        self, feature: Floats, geometry: Geometry, span: range, index: Index
+    ) -> list[Floats]:
+        """Transform the tokens [len(span), channels]: a matrix for each group there is."""
         import torch
 
-        group = self.group[index]
-        centred = torch.from_numpy(feature - self.mean)
-        coefficients = np.empty_like(feature)
-        for number in np.unique(group):
-            rows = np.flatnonzero(group == number)
-            product = centred[torch.from_numpy(rows)] @ self._rotations[number]
-            coefficients[rows] = product.numpy()
-        coefficients -= self.codeword(index)
-        return coefficients
+        parts = []
+        for number, rows in self._members(index):
+            own = feature if len(rows) == len(feature) else feature[rows]
+            product = torch.from_numpy(own - self.mean) @ self._rotations[number]
+            parts.append(product.numpy() - self.codeword(index[rows]))
+        return parts
 
-    def inverse(self, coefficients: Floats, index: NDArray[np.int32]) -> Floats:
-        """Undo `forward`."""
+    def inverse(
+        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index
+    ) -> Floats:
+        """Undo `forward`: [len(span), channels]."""
         import torch
 
-        group = self.group[index]
-        whole = torch.from_numpy(coefficients + self.codeword(index))
-        feature = np.empty_like(coefficients)
-        for number in np.unique(group):
-            rows = np.flatnonzero(group == number)
-            product = whole[torch.from_numpy(rows)] @ self._rotations[number].T
-            feature[rows] = product.numpy()
+        feature = np.empty((len(span), geometry.channels), np.float32)
+        for (number, rows), values in zip(self._members(index), coefficients, strict=True):
+            whole = torch.from_numpy(values + self.codeword(index[rows]))
+            feature[rows] = (whole @ self._rotations[number].T).numpy()
         feature += self.mean
         return feature
+    def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
+        """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
+        import torch
+
+        rotated = np.empty_like(rows)
+        for number in np.unique(group):
+            members = np.flatnonzero(group == number)
+            matrix = self._rotations[number]
+            product = torch.from_numpy(rows[members]) @ (matrix.T if back else matrix)
+            rotated[members] = product.numpy()
+        return rotated
+
+    def _members(self, index: Index) -> list[tuple[int, NDArray[np.int32]]]:
+        """Return each group that the index names, and its tokens."""
+        if len(self.matrices) == 1:
+            return [(0, np.arange(len(index), dtype=np.int32))]
+        group = self.group[index]
+        return [
+            (int(number), np.flatnonzero(group == number).astype(np.int32))
+            for number in np.unique(group)
+        ]
 
     def codeword(self, index: NDArray[np.int32]) -> Floats:
         """Return the codewords float32[tokens, channels] of an index, each in its group's basis."""

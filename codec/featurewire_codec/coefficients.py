@@ -200,9 +200,9 @@ def _runs(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 def _raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return how many raw low bits each coefficient has; empty when none has any."""
-    if not counts[CLASSES:].any():
-        return GROUP_RAW_BITS[:0]
-    return np.repeat(GROUP_RAW_BITS, counts)
+    used = counts if counts[CLASSES:].any() else np.zeros_like(counts)
+    widths: NDArray[np.uint8] = np.repeat(GROUP_RAW_BITS, used)
+    return widths
 
 
 def _pack_raw(coded: Symbols | TrellisSymbols, lengths: NDArray[np.int32]) -> bytes:

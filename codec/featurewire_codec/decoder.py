@@ -6,11 +6,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .bitstream import DIGEST_BYTES, Chunk, Header, read_chunk, read_chunk_length, read_header
+from .bitstream import (
+    DIGEST_BYTES,
+    Chunk,
+    Header,
+    check_shape,
+    max_body_bytes,
+    read_body,
+    read_chunk_length,
+    read_header,
+    unframe_chunk,
+    write_header,
+)
 from .block_dct import BlockDct
 from .coefficients import decode_symbols
 from .errors import BitstreamError, ChunkError, ProfileError
 from .profile import Profile
+from .session_framing import FRAMED, LEAD_BYTES, chunk_body, read_lead
 from .span import Coding, rebuild
 from .transform import Floats, Geometry, Index, Layout, Transform, plain_transform
 
@@ -30,13 +42,34 @@ class Decoder:
 
     Chunks may arrive in any order after the header. A damaged chunk raises a ChunkError; feeding
     on (also with `b""`) goes on behind it. Any other BitstreamError ends the bitstream.
+
+    A session's bitstream of one chunk says nowhere where it ends: feed it whole.
     """
 
-    def __init__(self, profile: Profile | None = None, coding: Coding | None = None) -> None:
-        """`header` is None until the header has arrived. `coding`: of the profile, when at hand."""
+    def __init__(
+        self,
+        profile: Profile | None = None,
+        coding: Coding | None = None,
+        shape: tuple[int, int] | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> None:
+        """`header` is None until the header has arrived.
+
+        `coding` is the profile's, when at hand. `shape` and `grid` are those that a session has
+        agreed on; without them the bitstream is a file's.
+
+        Raises:
+            BitstreamError: they are beyond the limits.
+        """
         self.profile = profile
         self._coding = coding or (Coding.of(profile) if profile else None)
         self.header: Header | None = None
+        self._agreed: Header | None = None
+        if shape is not None:
+            check_shape(*shape, grid)
+            digest = bytes.fromhex(profile.digest)[:DIGEST_BYTES] if profile else None
+            self._agreed = Header(*shape, 0, grid, digest, None if profile else 1.0)
+        self._form = FRAMED
         self._header_bytes = b""
         self._buffer = bytearray()
         self._done: list[tuple[int, int]] = []
@@ -71,22 +104,48 @@ class Decoder:
     def _drain(self) -> Iterator[Rows]:
         import torch
 
-        if self.header is None:
+        if self.header is None and not self._read_header():
+            return
+        assert self.header is not None
+        while self._buffer:
+            body = self._next_body(self.header)
+            if body is None:
+                return
+            tokens, values = self._decode_body(body, self.header)
+            yield Rows(tokens, torch.from_numpy(values))
+
+    def _read_header(self) -> bool:
+        """Read what comes before all chunks, once it is there; tell whether it was."""
+        length = LEAD_BYTES
+        if self._agreed is not None:
+            if len(self._buffer) < LEAD_BYTES:
+                return False
+            header, self._form = read_lead(bytes(self._buffer[:LEAD_BYTES]), self._agreed)
+        else:
             found = read_header(bytes(self._buffer[:64]))
             if found is None:
-                return
+                return False
             header, length = found
-            self._check_profile(header)
-            self.header, self._header_bytes = header, bytes(self._buffer[:length])
+        self._check_profile(header)
+        self.header, self._header_bytes = header, write_header(header)
+        del self._buffer[:length]
+        return True
+
+    def _next_body(self, header: Header) -> bytes | None:
+        """Take the next chunk's body off the buffer; None while it is not all there."""
+        if self._agreed is not None:
+            taken = chunk_body(bytes(self._buffer), self._form, max_body_bytes(header))
+            if taken is None:
+                return None
+            body, length = taken
             del self._buffer[:length]
-        while self._buffer:
-            length_or_none = read_chunk_length(bytes(self._buffer[:16]), self.header)
-            if length_or_none is None or length_or_none > len(self._buffer):
-                return
-            data = bytes(self._buffer[:length_or_none])
-            del self._buffer[:length_or_none]
-            tokens, values = self._decode_chunk(data, self.header)
-            yield Rows(tokens, torch.from_numpy(values))
+            return body
+        whole = read_chunk_length(bytes(self._buffer[:16]), header)
+        if whole is None or whole > len(self._buffer):
+            return None
+        data = bytes(self._buffer[:whole])
+        del self._buffer[:whole]
+        return unframe_chunk(data, self._header_bytes)
 
     def _check_profile(self, header: Header) -> None:
         if header.profile is None:
@@ -105,8 +164,8 @@ class Decoder:
                 f"the bitstream has {header.channels} channels, its profile {self.profile.channels}"
             )
 
-    def _decode_chunk(self, data: bytes, header: Header) -> tuple[range, Floats]:
-        chunk, check = read_chunk(data, header, self._header_bytes)
+    def _decode_body(self, body: bytes, header: Header) -> tuple[range, Floats]:
+        chunk, check = read_body(body, header, self._header_bytes)
         tokens = chunk.fields.tokens
         name = f"tokens {tokens.start} to {tokens.stop - 1}"
         place = bisect(self._done, (tokens.start, tokens.stop))

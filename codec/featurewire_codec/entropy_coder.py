@@ -30,7 +30,7 @@ class Table:
     """The frequencies of one alphabet: integers of at least 1 that sum to 2^24."""
 
     def __init__(self, frequencies: NDArray[Any]) -> None:
-        """`frequencies` are those, or of at least 1 with a sum of 2^14, as all frozen tables are."""
+        """`frequencies` are those, or sum to 2^14 as in all frozen tables."""
         total = int(frequencies.sum(dtype=np.int64))
         self.frequencies = frequencies.astype(np.uint32) * np.uint32((1 << CODER_BITS) // total)
 

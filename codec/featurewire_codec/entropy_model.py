@@ -67,7 +67,8 @@ class Ladder:
         `shifts` int32[rows] is what the chunk and the row add to the offsets.
         """
         level = self.offsets[None, :] + shifts[:, None]
-        return np.clip(level, 0, GROUPS - 1).astype(np.uint8)
+        groups: NDArray[np.uint8] = np.clip(level, 0, GROUPS - 1).astype(np.uint8)
+        return groups
 
     def in_order(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring [rows, columns] into coding order."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .block_dct import BlockDct
+from .codebook_fit import fit_codebook
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .feature import clip_giants
 from .transform import ChannelKlt, Geometry, Identity, Transform
@@ -16,22 +17,41 @@ MIN_TOKENS_A_CHANNEL = 8  # below it a KLT is shrunk, and a person warned
 BLOCKS = (4, 8)
 MAX_MATRIX_VALUES = 1 << 24  # beyond it (64 MiB) a block transform shares one KLT
 _OFFSET_LIMIT = 1000
+MIN_CODEWORDS, MAX_CODEWORDS, TOKENS_A_CODEWORD = 16, 4096, 16
+MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
-def fit_transforms(arrays: Arrays, grid: tuple[int, int] | None) -> Iterable[tuple[str, Transform]]:
-    """Fit every mode, yielding its name and transform; giants are clipped first."""
+def fit_transforms(
+    arrays: Arrays, grid: tuple[int, int] | None, scale: float
+) -> Iterable[tuple[str, Transform]]:
+    """Fit every mode, yielding its name and transform; giants are clipped first.
+
+    `scale` is E of the features.
+    """
     clipped = clip_giants(np.concatenate(arrays))
     mean = clipped.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = clipped - mean
     yield "identity", Identity(mean)
     covariance = centred.T @ centred
     yield "klt", ChannelKlt(mean, _principal_components(covariance, len(centred)))
+    for codewords, groups in codebook_sizes(*clipped.shape):
+        codebook = fit_codebook(arrays, scale, codewords, groups)
+        yield f"codebook{len(codebook.codewords)}x{len(codebook.matrices)}", codebook
     if grid:
         ends = np.cumsum([len(array) for array in arrays])
         samples = np.split(clipped, ends[:-1])
         for block in BLOCKS:
             if max(grid) >= block:
                 yield f"dct{block}", _fit_block_dct(samples, grid, block)
+
+
+def codebook_sizes(tokens: int, channels: int) -> list[tuple[int, int]]:
+    """Return the numbers of codewords and of groups to try."""
+    codewords = min(MAX_CODEWORDS, tokens // TOKENS_A_CODEWORD)
+    if codewords < MIN_CODEWORDS:
+        return []
+    groups = min(MAX_GROUPS, tokens // (TOKENS_A_GROUP * channels)) if channels <= 1024 else 1
+    return [(codewords, max(1, groups))]
 
 
 def column_offsets(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .bitstream import Header, read_chunk, read_chunk_length, read_header
+from .bitstream import Header, read_body, read_chunk_length, read_header, unframe_chunk
 from .errors import BitstreamError
 
 
@@ -46,7 +46,8 @@ def inspect(data: bytes) -> Inspection:
         length = read_chunk_length(data[place : place + 16], header)
         if length is None or place + length > len(data):
             raise BitstreamError(f"the bitstream ends inside chunk {len(chunks)}")
-        chunk, _ = read_chunk(data[place : place + length], header, header_bytes)
+        body = unframe_chunk(data[place : place + length], header_bytes)
+        chunk, _ = read_body(body, header, header_bytes)
         chunks.append(ChunkInfo(chunk.fields.tokens, length, chunk.fields.plain))
         place += length
     return Inspection(header, len(header_bytes), tuple(chunks), len(data))

@@ -117,7 +117,8 @@ def to_symbols(
 def counts_of(panels: Sequence[PanelShape]) -> NDArray[np.int64]:
     """Count the coefficients in each group: int64[160]."""
     parts = [np.bincount(la.groups(sh).ravel(), minlength=GROUPS) for la, sh in panels]
-    return np.sum(parts, axis=0, dtype=np.int64)
+    counts: NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
+    return counts
 
 
 def count_escapes(

@@ -17,14 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .block_dct import BlockDct
+from .codebook import TokenCodebook
 from .errors import ProfileError
 from .feature import Feature
-from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT
+from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT, Effort
 from .transform import ChannelKlt, Identity, Transform
 
 FORMAT = 2
 MAX_PROFILE_BYTES = 1 << 31
 MAX_BLOCK = 16
+MAX_GROUPS = 64
+MAX_CODEWORDS = 1 << 16
+_KINDS: dict[str, type] = {
+    "offsets": np.int32,
+    "codewords": np.int8,
+    "group": np.uint8,
+    "counts": np.int64,
+}
 _OFFSET_LIMIT = 1024
 _CONFIG, _TENSORS = "config.json", "profile.safetensors"
 
@@ -141,6 +150,7 @@ class Profile:
             "energy": self.energy,
             "step_exponents": self.step_exponents.tolist(),
             "snr_db": self.snr_db.tolist(),
+            **({"trellis_snr_db": self.trellis_snr_db.tolist()} if len(self.trellis_snr_db) else {}),
         }
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
@@ -150,6 +160,9 @@ class Profile:
         if isinstance(self.transform, BlockDct):
             tensors["prefix_mean"] = self.transform.prefix_mean
             tensors["matrices"] = self.transform.matrices
+        if isinstance(self.transform, TokenCodebook):
+            names = "matrices", "spreads", "codewords", "scales", "group", "counts"
+            tensors |= {name: getattr(self.transform, name) for name in names}
         return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 
 
@@ -168,13 +181,21 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
         shapes["prefix_mean"] = ((channels,),)
         shapes["matrices"] = tuple((count, channels, channels) for count in (1, block * block))
         columns = (block * block + 1) * channels
+    elif mode == "codebook":
+        groups, words = len(tensors["matrices"]), len(tensors["codewords"])
+        if not (1 <= groups <= MAX_GROUPS and 1 <= words <= MAX_CODEWORDS):
+            raise ValueError(f"{groups} groups of {words} codewords")
+        shapes |= {"matrices": ((groups, channels, channels),), "codewords": ((words, channels),)}
+        shapes |= {"spreads": ((groups, channels),), "scales": ((groups, channels),)}
+        shapes |= {"group": ((words,),), "counts": ((words,),)}
+        columns = groups * channels
     elif mode != "identity":
-        raise ValueError(f"mode {mode!r}, not identity, klt or dct")
+        raise ValueError(f"mode {mode!r}, not identity, klt, dct or codebook")
     shapes["offsets"] = ((columns,),)
     if set(tensors) != set(shapes):
         raise ValueError(f"tensors {sorted(tensors)}, not {sorted(shapes)}")
     for name, allowed in shapes.items():
-        kind = np.int32 if name == "offsets" else np.float32
+        kind = _KINDS.get(name, np.float32)
         array = tensors[name]
         if array.shape not in allowed or array.dtype != kind:
             raise ValueError(f"{name} is {array.dtype}{array.shape}, not {kind.__name__}{allowed}")
@@ -188,16 +209,33 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
     elif mode == "dct":
         arrays = tensors["mean"], tensors["prefix_mean"], tensors["matrices"]
         transform = BlockDct(*arrays, block=block)
+    elif mode == "codebook":
+        transform = _build_codebook(tensors)
     steps = np.array(config["step_exponents"], np.int32)
-    snr_db = np.array(config["snr_db"], np.float64)
-    if steps.shape != snr_db.shape or steps.ndim != 1 or len(steps) < 1:
+    curves = [np.array(config.get(name, []), np.float64) for name in ("snr_db", "trellis_snr_db")]
+    snr_db, trellis_snr_db = curves
+    if not (steps.ndim == 1 and len(steps) >= 1 and snr_db.shape == steps.shape):
         raise ValueError("the rate control has no steps, or not one SNR for each")
+    if trellis_snr_db.shape not in (steps.shape, (0,)):
+        raise ValueError("the rate control of the trellis has not one SNR for each step")
     if not (steps.min() >= MIN_STEP_EXPONENT and steps.max() <= MAX_STEP_EXPONENT):
         raise ValueError("a step of the rate control is out of range")
-    if not (np.isfinite(snr_db).all() and (np.diff(snr_db) > 0).all()):
+    if not all(np.isfinite(curve).all() and (np.diff(curve) > 0).all() for curve in curves):
         raise ValueError("the SNRs of the rate control are not finite and rising")
     energy = float(config["energy"])
     if not 0.0 < energy < float("inf"):
         raise ValueError(f"an energy of {energy}")
     report = dict(config["report"])
-    return Profile(transform, energy, tensors["offsets"], steps, snr_db, report)
+    return Profile(transform, energy, tensors["offsets"], steps, snr_db, report, trellis_snr_db)
+
+
+def _build_codebook(tensors: dict[str, NDArray[Any]]) -> TokenCodebook:
+    groups, counts = len(tensors["matrices"]), tensors["counts"]
+    if tensors["group"].max() >= groups:
+        raise ValueError(f"a codeword of group {tensors['group'].max()}, there are {groups}")
+    if not (counts.min() >= 0 and counts.max() < 1 << 40 and counts.any()):
+        raise ValueError("the codewords' counts are out of range")
+    if not tensors["spreads"].min() > 0:
+        raise ValueError("a spread is not above zero")
+    names = "mean", "matrices", "spreads", "codewords", "scales", "group", "counts"
+    return TokenCodebook(**{name: tensors[name] for name in names})

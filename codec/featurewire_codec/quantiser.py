@@ -9,15 +9,19 @@ Sullivan and Wiegand, "Rate-distortion optimization for video compression", 1998
 """
 
 import math
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeatureError
 
+# How hard an encoder tries: thresholds of rounding, or the search through a trellis.
+Effort = Literal["fast", "trellis"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
 STEPS_PER_OCTAVE = 32
-MIN_STEP_EXPONENT = -2560  # a step of 2^-80
-MAX_STEP_EXPONENT = 2048  # a step of 2^64
+MIN_STEP_EXPONENT = -2048  # a step of 2^-64
+MAX_STEP_EXPONENT = 2047
 # A bit is worth this much squared error, in squared steps: about what halving the step would cost.
 BIT_WORTH = 0.1
 CENTROID_UNIT = 256  # centroids are in 1/256 of a step
@@ -42,7 +46,7 @@ def checked_step_exponent(step_exponent: int, asked: str) -> int:
     if not MIN_STEP_EXPONENT <= step_exponent <= MAX_STEP_EXPONENT:
         raise FeatureError(
             f"{asked} needs a step of 2^{step_exponent / STEPS_PER_OCTAVE:.0f}, "
-            "beyond 2^-80 to 2^64: scale the feature"
+            "beyond 2^-64 to 2^64: scale the feature"
         )
     return step_exponent
 
@@ -67,4 +71,4 @@ def rounding_thresholds(
 
 def midpoint_thresholds(classes: int) -> NDArray[np.float32]:
     """Return the thresholds of plain rounding, likewise."""
-    return np.tile(np.float32([0.5, 1.5, 2.5, 0.5]), (classes, 1))
+    return np.tile(np.array([0.5, 1.5, 2.5, 0.5], np.float32), (classes, 1))

@@ -5,7 +5,6 @@ Ways to code a span are a profile's and the plain one; both choose exponents and
 
 import functools
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,12 @@ from .entropy_model import quarter_octave
 from .exponents import column_levels, expectation, row_exponents
 from .panels import PanelShape, Symbols
 from .profile import Profile
-from .quantiser import BIT_WORTH, midpoint_thresholds, rounding_thresholds, step_size
+from .quantiser import BIT_WORTH, Effort, midpoint_thresholds, rounding_thresholds, step_size
 from .tables import CLASSES, class_radii, load_tables, magnitude_bits
 from .transform import NO_INDEX, Floats, Geometry, Layout, plain_transform
 from .trellis import TrellisCosts, TrellisSymbols
-from .trellis_costs import trellis_costs
+from .trellis_costs import TRELLIS_BIT_WORTH, trellis_costs
 
-Effort = Literal["fast", "trellis"]
-EFFORTS: tuple[Effort, ...] = get_args(Effort)
 Rounding = NDArray[np.float32] | TrellisCosts  # how indices are chosen: thresholds, or a search
 
 
@@ -109,14 +106,16 @@ def rebuild(
     return parts
 
 
-def rounding_for(effort: Effort) -> Rounding:
-    """Return how an encoder that makes this effort chooses indices."""
-    return _trellis_costs() if effort == "trellis" else thresholds_for(BIT_WORTH)
+def rounding_for(effort: Effort, bit_worth: float | None = BIT_WORTH) -> Rounding:
+    """Return how an encoder that makes this effort chooses indices, at a worth of a bit."""
+    if effort == "trellis":
+        return _trellis_costs_for(TRELLIS_BIT_WORTH / BIT_WORTH * (bit_worth or 0.0))
+    return thresholds_for(bit_worth)
 
 
-@functools.cache
-def _trellis_costs() -> TrellisCosts:
-    return trellis_costs(load_tables())
+@functools.lru_cache(maxsize=32)
+def _trellis_costs_for(bit_worth: float) -> TrellisCosts:
+    return trellis_costs(load_tables(), bit_worth)
 
 
 @functools.lru_cache(maxsize=32)

@@ -56,7 +56,7 @@ class Source:
     grid: tuple[int, int] | None
 
 
-def train(sources: Sequence[Source], done: Callable[[], None] = lambda: None) -> Histograms:
+def train_tables(sources: Sequence[Source], done: Callable[[], None] = lambda: None) -> Histograms:
     """Count all sources, in rounds: the rounding of one follows from the tables before it.
 
     `done` is called after each source and round.
@@ -85,7 +85,7 @@ def count_source(histograms: Histograms, source: Source, current: Tables | None)
     counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
     grid = source.grid if on_grid else None
     scale = energy(np.concatenate(fitted))
-    for name, transform in fit_transforms(fitted, grid):
+    for name, transform in fit_transforms(fitted, grid, scale):
         if name == "identity" or (on_grid and name == "klt"):
             continue
         offsets = Offsets(column_offsets(transform, counted, grid))
@@ -130,9 +130,9 @@ def count_sample(
             values, from_symbols(coded.symbols, coded.panels, class_radii()), coded.panels,
             strict=True,
         )  # fmt: skip
-        for matrix, (index, groups), (ladder, _) in panels:
+        for matrix, (indices, groups), (ladder, _) in panels:
             _count_indices(
-                histograms, ladder.in_order(matrix), index, groups, step_exponent, weight
+                histograms, ladder.in_order(matrix), indices, groups, step_exponent, weight
             )
         searched = quantise_values(values, layout, offsets, side, step_exponent, costs)
         _count_paths(histograms, searched, values, step_exponent, weight)

@@ -67,9 +67,18 @@ class Transform(Protocol):
     """What a profile's transform does; its feature and coefficients are those of one span."""
 
     mode: ClassVar[str]
-    mean: Floats
-    columns: int
-    counts: NDArray[np.int64] | None  # how often each codeword was the nearest; None: no codebook
+
+    @property
+    def mean(self) -> Floats:
+        """The channels' means, float32[channels]."""
+
+    @property
+    def columns(self) -> int:
+        """The number of columns that have a scale."""
+
+    @property
+    def counts(self) -> NDArray[np.int64] | None:
+        """How often each codeword was the nearest; None without a codebook."""
 
     def spans(self, geometry: Geometry, features: int) -> list[range]:
         """Cut the tokens into spans of about `features` values each."""
@@ -104,8 +113,7 @@ class Identity:
 
     def spans(self, geometry: Geometry, features: int) -> list[range]:
         """Cut the tokens into spans of about `features` values each."""
-        rows = max(1, features // geometry.channels)
-        return ranges_between(accumulate(near_equal_parts(geometry.tokens, rows), initial=0))
+        return token_spans(geometry, features)
 
     def search(self, feature: Floats) -> Index:
         """There is no codebook."""
@@ -167,6 +175,12 @@ class ChannelKlt(Identity):
         import torch
 
         return torch.tensor(self.matrix)
+
+
+def token_spans(geometry: Geometry, features: int) -> list[range]:
+    """Cut all tokens into spans of about `features` values each."""
+    rows = max(1, features // geometry.channels)
+    return ranges_between(accumulate(near_equal_parts(geometry.tokens, rows), initial=0))
 
 
 def near_equal_parts(length: int, most: int) -> list[int]:

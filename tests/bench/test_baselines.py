@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from featurewire_bench.baselines import ANCHOR, BASELINES, CHANNEL_TABLES, Coder, Method
+from featurewire_bench.baselines.dt_ufc import dt_ufc_methods
 from featurewire_bench.baselines.number_formats import ScaledIntegers, ShuffledBfloat16
 from featurewire_bench.sources import Array, Part
 
@@ -109,3 +110,16 @@ def test_scientific_compressors_keep_their_bound_on_grids_too(
     coder = next(m for m in BASELINES if m.name == name).fit(source, 20.0)
     bound = coder.tolerance if name == "zfp" else coder.bound  # type: ignore[attr-defined]
     assert np.abs(back(coder, smooth) - smooth).max() <= 1.0001 * bound
+
+
+def test_dt_ufc_has_a_setting_for_each_network() -> None:
+    source = part()
+    for method in dt_ufc_methods():
+        assert method.settings is not None
+        settings = method.settings(source)
+        sizes = set[int]()
+        for snr_db in settings:
+            coder = method.fit(source, snr_db)
+            sizes.add(len(coder.encode(source.tests[0])))
+            back(coder, source.tests[0])
+        assert len(sizes) == len(settings)

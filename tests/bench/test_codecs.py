@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from featurewire_bench import cli
 from featurewire_bench.baselines import ANCHOR
+from featurewire_bench.bundled import demo_workloads
+from featurewire_bench.codecs import BUNDLED_TASKS, CodecsConfig, run_codecs, step_count
 from featurewire_bench.codecs_report import (
     BEGIN,
     END,
@@ -21,6 +23,7 @@ from featurewire_bench.errors import SampleError
 from featurewire_bench.measured import Measured, Point
 from featurewire_bench.own_codec import OURS
 from featurewire_bench.rate_distortion_figure import chosen
+from featurewire_bench.workload import Inference
 from PIL import Image
 
 
@@ -59,6 +62,16 @@ def test_a_run_writes_report_figures_and_picture(
     assert results.read_text() == f"before\n{BEGIN}\n\n{report}\n{END}\nafter\n"
     with Image.open(tmp_path / "out" / "codecs.png") as image:
         assert image.width > 400
+
+
+def test_the_progress_bar_ends_when_the_run_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "latents.npz", a=rng.normal(size=(5, 64, 4)), b=rng.normal(size=(1, 64, 4)))
+    config = CodecsConfig(["latents"], latents=tmp_path / "latents.npz", snrs_db=(10.0, 20.0))
+    told = list[str]()
+    run_codecs(config, told.append)
+    assert len(told) == step_count(config)
+    assert len([w for w in demo_workloads(1) if isinstance(w, Inference)]) == BUNDLED_TASKS
 
 
 def test_an_unknown_source_is_one_sentence(

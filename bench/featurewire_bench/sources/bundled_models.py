@@ -93,8 +93,8 @@ def _calibration_inputs(workload: Inference, count: int) -> Iterator[Inputs]:
     if workload.model == TEXT:
         training, _ = split_corpus(read_corpus())
         for index in rng.permutation(len(training))[:count]:
-            ids = processor.inputs(training[index].text[: 8 * PROSE_TOKENS])["input_ids"]
-            yield {"input_ids": ids[:, :PROSE_TOKENS]}
+            ids = processor.tokenizer(training[index].text, verbose=False)["input_ids"]
+            yield {"input_ids": torch.tensor([ids[:PROSE_TOKENS]])}
     elif workload.model == IMAGES:
         captions = sorted(all_captions())
         for seed, index in enumerate(rng.permutation(len(captions))[:count]):

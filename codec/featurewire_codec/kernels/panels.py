@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +100,8 @@ def _rebuilt(radii: bytes, centroids: bytes) -> Floats:
     near = np.take_along_axis(
         np.frombuffer(centroids, np.int8).reshape(-1, 4), np.minimum(size, 3), 1
     )
-    return (np.sign(index) * (size + near / CENTROID_UNIT)).astype(np.float32)
+    rebuilt: Floats = (np.sign(index) * (size + near / CENTROID_UNIT)).astype(np.float32)
+    return rebuilt
 
 
 @inlined
@@ -212,7 +212,7 @@ def _quantise(  # type: ignore[no-untyped-def]
                     size = abs(value)
                     full = np.int64(size + cut)
                     if size < three:
-                        full = np.int64(size >= one) + (size >= two) + (size >= more)
+                        full = np.int64(np.int64(size >= one) + (size >= two) + (size >= more))
                     full = full if value >= 0 else -full
                     lifted = full + half
                     full = lifted >> raw
@@ -223,7 +223,7 @@ def _quantise(  # type: ignore[no-untyped-def]
                         escape_place[escapes] = at + i
                         excess[escapes] = excess_now
                         escapes += 1
-                        full = radius if full > 0 else -radius
+                        full = np.int64(radius if full > 0 else -radius)
                     out[i] = np.uint8(full + radius)
             place[group] += end - start
             start = end
