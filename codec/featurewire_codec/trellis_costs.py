@@ -13,7 +13,7 @@ from .tables import FREQUENCY_SUM, Tables
 from .trellis import TrellisCosts
 
 # What a bit is worth to the search, in squared steps.
-TRELLIS_BIT_WORTH = 0.06
+TRELLIS_BIT_WORTH = 0.065
 _DEAD_ZONE = 0.6  # of the first guess: in steps, below it an index is zero
 
 

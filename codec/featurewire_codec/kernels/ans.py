@@ -16,7 +16,7 @@ from ..entropy_coder import CODER_BITS, PRECISION_BITS, START, Table, Words
 from ..errors import BitstreamError
 from .compiled import compiled, inlined
 
-_COARSE = CODER_BITS - PRECISION_BITS
+COARSE_BITS = CODER_BITS - PRECISION_BITS
 
 
 class Encoder:
@@ -99,11 +99,10 @@ class Decoder:
         pop(pairs, *tables, self._words, self._starts, self._ends, self._state, symbols)
         return symbols
 
-    def pop_with(self, pop_1: Any, pop_4: Any, *arguments: Any) -> Any:
-        """Run the loop for the number of lanes on the tables, the words and the lanes' states."""
-        pop = pop_1 if len(self._state) == 1 else pop_4
+    def pop_with(self, pop: Any, *arguments: Any) -> None:
+        """Run a compiled loop that pops: on the tables, the words and the lanes' states."""
         tables = self._packed, self._look_up
-        return pop(*arguments, *tables, self._words, self._starts, self._ends, self._state)
+        pop(*arguments, *tables, self._words, self._starts, self._ends, self._state)
 
     def finish(self) -> None:
         """See `entropy_coder.Decoder.finish`."""
@@ -120,7 +119,7 @@ def packed_tables(tables: tuple[Table, ...]) -> tuple[NDArray[np.uint64], NDArra
         size = len(table.frequencies)
         packed[number, :size] = table.cumulative[:-1].astype(np.uint64) << np.uint64(32)
         packed[number, :size] |= table.frequencies
-        coarse = table.frequencies >> _COARSE
+        coarse = table.frequencies >> COARSE_BITS
         look_up[number] = np.repeat(np.arange(size, dtype=np.uint8), coarse)
     return packed, look_up
 
@@ -179,9 +178,8 @@ def _fill(words, starts, ends, state):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _pushed(x, table, symbol, room, used):  # type: ignore[no-untyped-def]
-    """Push one symbol: the new state and the number of words that have left it."""
-    entry = table[symbol]
+def _pushed(x, entry, room, used):  # type: ignore[no-untyped-def]
+    """Push the symbol with this entry: the new state and the number of words that have left it."""
     f = entry & uint64(0xFFFFFFFF)
     if (x >> uint64(40)) >= f:
         room[used] = uint32(x & uint64(0xFFFFFFFF))
@@ -206,7 +204,7 @@ def _push_classes_1(symbols, runs, packed, state, room, used):  # type: ignore[n
         table = packed[runs[run, 0]]
         stop = i - runs[run, 1]
         while i > stop:
-            x, n = _pushed(x, table, symbols[i], line, n)
+            x, n = _pushed(x, table[symbols[i]], line, n)
             i -= 1
     state[0] = x
     used[0] = n
@@ -223,21 +221,21 @@ def _push_classes_4(symbols, runs, packed, state, room, used):  # type: ignore[n
         stop = i - runs[run, 1]
         while i > stop:
             if (i & 3) == 3 and i - 4 >= stop:
-                x3, n3 = _pushed(x3, table, symbols[i], r3, n3)
-                x2, n2 = _pushed(x2, table, symbols[i - 1], r2, n2)
-                x1, n1 = _pushed(x1, table, symbols[i - 2], r1, n1)
-                x0, n0 = _pushed(x0, table, symbols[i - 3], r0, n0)
+                x3, n3 = _pushed(x3, table[symbols[i]], r3, n3)
+                x2, n2 = _pushed(x2, table[symbols[i - 1]], r2, n2)
+                x1, n1 = _pushed(x1, table[symbols[i - 2]], r1, n1)
+                x0, n0 = _pushed(x0, table[symbols[i - 3]], r0, n0)
                 i -= 4
                 continue
             lane = i & 3
             if lane == 0:
-                x0, n0 = _pushed(x0, table, symbols[i], r0, n0)
+                x0, n0 = _pushed(x0, table[symbols[i]], r0, n0)
             elif lane == 1:
-                x1, n1 = _pushed(x1, table, symbols[i], r1, n1)
+                x1, n1 = _pushed(x1, table[symbols[i]], r1, n1)
             elif lane == 2:
-                x2, n2 = _pushed(x2, table, symbols[i], r2, n2)
+                x2, n2 = _pushed(x2, table[symbols[i]], r2, n2)
             else:
-                x3, n3 = _pushed(x3, table, symbols[i], r3, n3)
+                x3, n3 = _pushed(x3, table[symbols[i]], r3, n3)
             i -= 1
     state[0], state[1], state[2], state[3] = x0, x1, x2, x3
     used[0], used[1], used[2], used[3] = n0, n1, n2, n3
@@ -254,7 +252,7 @@ def _push_each_1(symbols, tables, packed, state, room, used):  # type: ignore[no
     n = uint64(0)
     line = room[0]
     for i in range(len(symbols) - 1, -1, -1):
-        x, n = _pushed(x, packed[tables[i]], symbols[i], line, n)
+        x, n = _pushed(x, packed[tables[i], symbols[i]], line, n)
     state[0] = x
     used[0] = n
 
@@ -266,29 +264,35 @@ def _push_each_4(symbols, tables, packed, state, room, used):  # type: ignore[no
     r0, r1, r2, r3 = room[0], room[1], room[2], room[3]
     for i in range((len(symbols) - 1) | 3, -1, -4):
         if i < len(symbols):
-            x3, n3 = _pushed(x3, packed[tables[i]], symbols[i], r3, n3)
+            x3, n3 = _pushed(x3, packed[tables[i], symbols[i]], r3, n3)
         if i - 1 < len(symbols):
-            x2, n2 = _pushed(x2, packed[tables[i - 1]], symbols[i - 1], r2, n2)
+            x2, n2 = _pushed(x2, packed[tables[i - 1], symbols[i - 1]], r2, n2)
         if i - 2 < len(symbols):
-            x1, n1 = _pushed(x1, packed[tables[i - 2]], symbols[i - 2], r1, n1)
-        x0, n0 = _pushed(x0, packed[tables[i - 3]], symbols[i - 3], r0, n0)
+            x1, n1 = _pushed(x1, packed[tables[i - 2], symbols[i - 2]], r1, n1)
+        x0, n0 = _pushed(x0, packed[tables[i - 3], symbols[i - 3]], r0, n0)
     state[0], state[1], state[2], state[3] = x0, x1, x2, x3
     used[0], used[1], used[2], used[3] = n0, n1, n2, n3
 
 
 @inlined
-def popped(x, end, start, words, table, look_up):  # type: ignore[no-untyped-def]
+def _popped(x, end, start, words, table, look_up):  # type: ignore[no-untyped-def]
     """Pop one symbol: the new state, where the lane's words now end, the symbol."""
+    symbol = look_up[(x & uint64(0xFFFFFF)) >> uint64(COARSE_BITS)]
+    x, end = popped_entry(x, end, start, words, table[symbol])
+    return x, end, symbol
+
+
+@inlined
+def popped_entry(x, end, start, words, entry):  # type: ignore[no-untyped-def]
+    """Pop the symbol with this entry: the new state, and where the lane's words now end."""
     q = x & uint64(0xFFFFFF)
-    symbol = look_up[q >> uint64(_COARSE)]
-    entry = table[symbol]
     x = (x >> uint64(24)) * (entry & uint64(0xFFFFFFFF)) + (q - (entry >> uint64(32)))
     # words[0] is there to be read, and never used, when a lane has none left
     wider = (x << uint64(32)) | uint64(words[end - 1])
     short = (x < uint64(1 << 32)) & (end > start)
     x = wider if short else x
     end = end - 1 if short else end
-    return x, end, symbol
+    return x, end
 
 
 _POP_CLASSES = (
@@ -306,7 +310,7 @@ def _pop_classes_1(  # type: ignore[no-untyped-def]
     for run in range(len(runs)):
         table, own = packed[runs[run, 0]], look_up[runs[run, 0]]
         for _ in range(runs[run, 1]):
-            x, end, symbols[i] = popped(x, end, start, words, table, own)
+            x, end, symbols[i] = _popped(x, end, start, words, table, own)
             i += 1
     state[0], ends[0] = x, end
 
@@ -324,21 +328,21 @@ def _pop_classes_4(  # type: ignore[no-untyped-def]
         stop = i + runs[run, 1]
         while i < stop:
             if (i & 3) == 0 and i + 4 <= stop:
-                x0, e0, symbols[i] = popped(x0, e0, s0, words, table, own)
-                x1, e1, symbols[i + 1] = popped(x1, e1, s1, words, table, own)
-                x2, e2, symbols[i + 2] = popped(x2, e2, s2, words, table, own)
-                x3, e3, symbols[i + 3] = popped(x3, e3, s3, words, table, own)
+                x0, e0, symbols[i] = _popped(x0, e0, s0, words, table, own)
+                x1, e1, symbols[i + 1] = _popped(x1, e1, s1, words, table, own)
+                x2, e2, symbols[i + 2] = _popped(x2, e2, s2, words, table, own)
+                x3, e3, symbols[i + 3] = _popped(x3, e3, s3, words, table, own)
                 i += 4
                 continue
             lane = i & 3
             if lane == 0:
-                x0, e0, symbols[i] = popped(x0, e0, s0, words, table, own)
+                x0, e0, symbols[i] = _popped(x0, e0, s0, words, table, own)
             elif lane == 1:
-                x1, e1, symbols[i] = popped(x1, e1, s1, words, table, own)
+                x1, e1, symbols[i] = _popped(x1, e1, s1, words, table, own)
             elif lane == 2:
-                x2, e2, symbols[i] = popped(x2, e2, s2, words, table, own)
+                x2, e2, symbols[i] = _popped(x2, e2, s2, words, table, own)
             else:
-                x3, e3, symbols[i] = popped(x3, e3, s3, words, table, own)
+                x3, e3, symbols[i] = _popped(x3, e3, s3, words, table, own)
             i += 1
     state[0], state[1], state[2], state[3] = x0, x1, x2, x3
     ends[0], ends[1], ends[2], ends[3] = e0, e1, e2, e3

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+from numba import uint64
 from numpy.typing import NDArray
 
 from ..entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, GROUPS
@@ -23,7 +24,7 @@ from ..trellis import (
     TrellisSymbols,
     raw_widths,
 )
-from .ans import Decoder, popped
+from .ans import COARSE_BITS, Decoder, popped_entry
 from .compiled import compiled, inlined
 
 _CLASS = GROUP_CLASS.astype(np.int64)
@@ -93,7 +94,7 @@ def pop(
     for ladder, shifts in panels:
         size = len(shifts) * ladder.columns
         decoder.pop_with(
-            _pop_1, _pop_4, ladder.first, ladder.lowest, shifts, radii, place,
+            _pop, ladder.first, ladder.lowest, shifts, radii, place,
             symbols[place : place + size], tables[place : place + size],
         )  # fmt: skip
         place += size
@@ -365,29 +366,40 @@ def _dequantise(  # type: ignore[no-untyped-def]
     edges = np.empty(256, np.uint8)
     for number in range(2 * CLASSES):
         edges[number] = np.uint8(2 * radii[number >> 1])
+    found = False
+    for begin in range(0, rows, _SIDE):  # few rows at a time: their lines stay in the cache
+        end = min(begin + _SIDE, rows)
+        for column in range(columns):
+            target = order[column] if len(order) else column
+            at = start + column * rows
+            for row in range(begin, end):
+                symbol, table = symbols[at + row], tables[at + row]
+                found |= (symbol == 0) | (symbol == edges[table])
+                values[row, target] = rebuilt[table, symbol] * step
+    if not found and len(widths) == 0:
+        return escapes
     for column in range(columns):
         target = order[column] if len(order) else column
         at = start + column * rows
         for row in range(rows):
             symbol, table = symbols[at + row], tables[at + row]
-            value = rebuilt[table, symbol] * step
             raw = np.int64(widths[at + row]) if len(widths) else np.int64(0)
-            if raw != 0 or symbol == 0 or symbol == edges[table]:
-                radius = np.int64(radii[table >> 1])
-                index = np.int64(symbol) - radius
-                if abs(index) == radius:
-                    extra = excess[escapes]
-                    escapes += 1
-                    index += extra if index > 0 else -extra
-                if raw:
-                    index = (index << raw) + low[at + row] - (np.int64(1) << (raw - 1))
-                size = abs(index)
-                shift = np.float32(centroids[table, min(size, 3)]) * unit
-                shift -= np.float32(table & 1) * np.float32(0.5)
-                value = (np.float32(size) + shift) * step
-                value = np.float32(0.0) if index == 0 else value
-                value = -value if index < 0 else value
-            values[row, target] = value
+            if raw == 0 and symbol != 0 and symbol != edges[table]:
+                continue
+            radius = np.int64(radii[table >> 1])
+            index = np.int64(symbol) - radius
+            if abs(index) == radius:
+                extra = excess[escapes]
+                escapes += 1
+                index += extra if index > 0 else -extra
+            if raw:
+                index = (index << raw) + low[at + row] - (np.int64(1) << (raw - 1))
+            size = abs(index)
+            shift = np.float32(centroids[table, min(size, 3)]) * unit
+            shift -= np.float32(table & 1) * np.float32(0.5)
+            value = (np.float32(size) + shift) * step
+            value = np.float32(0.0) if index == 0 else value
+            values[row, target] = -value if index < 0 else value
     return escapes
 
 
@@ -407,90 +419,29 @@ def _prepare_pop(lines, lowest, shifts, radii):  # type: ignore[no-untyped-def]
         lines[row] = np.uint16(2 * _CLASS[group] + marks)
 
 
-@inlined
-def _pop_one(  # type: ignore[no-untyped-def]
-    x, end, begin, words, packed, look_up, lines, state, row, symbols, tables, i
-):
-    """Pop one symbol with the table of its row's state, and move that: the lane's new state."""
-    line, now = lines[row], state[row]
-    moves = line & _RAW_MARK == 0
-    number = np.uint8((line & 127) | ((now & 1) if moves else 0))
-    x, end, symbol = popped(x, end, begin, words, packed[number], look_up[number])
-    symbols[i], tables[i] = symbol, number
-    if moves:
-        state[row] = _NEXT[2 * now + ((symbol ^ (line >> 8)) & 1)]
-    return x, end
-
-
 @compiled(_POP)
-def _pop_1(  # type: ignore[no-untyped-def]
+def _pop(  # type: ignore[no-untyped-def]
     first, lowest, shifts, radii, place, symbols, tables, packed, look_up, words, starts, ends,
     lanes,
 ):  # fmt: skip
     rows = len(shifts)
     state, lines = np.zeros(rows, np.uint8), np.empty(rows, np.uint16)
-    x, end, begin = lanes[0], ends[0], starts[0]
+    mask = len(lanes) - 1
     i = 0
     for run in range(len(first) - 1):
         _prepare_pop(lines, lowest + run, shifts, radii)
         for _ in range(first[run], first[run + 1]):
             for row in range(rows):
-                x, end = _pop_one(
-                    x, end, begin, words, packed, look_up, lines, state, row, symbols, tables, i
+                lane = (place + i) & mask
+                line, now = lines[row], state[row]
+                moves = line & _RAW_MARK == 0
+                number = (line & 127) | ((now & 1) if moves else 0)
+                x = lanes[lane]
+                symbol = look_up[number, (x & uint64(0xFFFFFF)) >> uint64(COARSE_BITS)]
+                lanes[lane], ends[lane] = popped_entry(
+                    x, ends[lane], starts[lane], words, packed[number, symbol]
                 )
+                symbols[i], tables[i] = symbol, np.uint8(number)
+                after = _NEXT[2 * now + ((symbol ^ (line >> 8)) & 1)]
+                state[row] = after if moves else now
                 i += 1
-    lanes[0], ends[0] = x, end
-
-
-@compiled(_POP)
-def _pop_4(  # type: ignore[no-untyped-def]
-    first, lowest, shifts, radii, place, symbols, tables, packed, look_up, words, starts, ends,
-    lanes,
-):  # fmt: skip
-    rows = len(shifts)
-    state, lines = np.zeros(rows, np.uint8), np.empty(rows, np.uint16)
-    x0, x1, x2, x3 = lanes[0], lanes[1], lanes[2], lanes[3]
-    e0, e1, e2, e3 = ends[0], ends[1], ends[2], ends[3]
-    s0, s1, s2, s3 = starts[0], starts[1], starts[2], starts[3]
-    i = 0
-    for run in range(len(first) - 1):
-        _prepare_pop(lines, lowest + run, shifts, radii)
-        for _ in range(first[run], first[run + 1]):
-            row = 0
-            while row < rows:
-                lane = (place + i) & 3
-                if lane == 0:
-                    x0, e0 = _pop_one(
-                        x0, e0, s0, words, packed, look_up, lines, state, row, symbols, tables, i
-                    )
-                    if row + 4 <= rows:
-                        x1, e1 = _pop_one(
-                            x1, e1, s1, words, packed, look_up, lines, state, row + 1, symbols,
-                            tables, i + 1,
-                        )  # fmt: skip
-                        x2, e2 = _pop_one(
-                            x2, e2, s2, words, packed, look_up, lines, state, row + 2, symbols,
-                            tables, i + 2,
-                        )  # fmt: skip
-                        x3, e3 = _pop_one(
-                            x3, e3, s3, words, packed, look_up, lines, state, row + 3, symbols,
-                            tables, i + 3,
-                        )  # fmt: skip
-                        i += 3
-                        row += 3
-                elif lane == 1:
-                    x1, e1 = _pop_one(
-                        x1, e1, s1, words, packed, look_up, lines, state, row, symbols, tables, i
-                    )
-                elif lane == 2:
-                    x2, e2 = _pop_one(
-                        x2, e2, s2, words, packed, look_up, lines, state, row, symbols, tables, i
-                    )
-                else:
-                    x3, e3 = _pop_one(
-                        x3, e3, s3, words, packed, look_up, lines, state, row, symbols, tables, i
-                    )
-                i += 1
-                row += 1
-    lanes[0], lanes[1], lanes[2], lanes[3] = x0, x1, x2, x3
-    ends[0], ends[1], ends[2], ends[3] = e0, e1, e2, e3
