@@ -24,8 +24,7 @@ MAX_CHUNK_FEATURES = 1 << 22  # decoding one chunk takes at most some 200 MiB
 MAX_FEATURE_BYTES = 10  # no coefficient costs more, so a chunk's length is bounded by its shape
 MAX_CHUNK_OVERHEAD = 1 << 18  # side information of at most 2^16 columns, and the fixed fields
 DIGEST_BYTES = 8
-LANES = 4
-LANES_FROM = 1 << 14  # coefficients in a chunk: fewer have one lane
+TWO_LANES_FROM, FOUR_LANES_FROM = 1 << 11, 1 << 14  # coefficients in a chunk
 CHECK_MASK = (1 << 24) - 1
 STEP_EXPONENTS = range(-2048, 2048)
 _BASES = range(-2048, 2049)
@@ -81,7 +80,7 @@ class Chunk:
 
 def lanes_of(coefficients: int) -> int:
     """Return the number of lanes that a chunk of so many coefficients has."""
-    return LANES if coefficients >= LANES_FROM else 1
+    return 1 + (coefficients >= TWO_LANES_FROM) + 2 * (coefficients >= FOUR_LANES_FROM)
 
 
 def write_header(header: Header) -> bytes:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .codec import FeatureCodec
 from .coefficients import Offsets, Side
 from .errors import CalibrationWarning, FeatureError
-from .feature import Feature, as_array, energy
+from .feature import BOUNDS_OF_MANY, Feature, as_array, giant_bounds, pooled_energy
 from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transforms
 from .profile import Profile
 from .quantiser import Effort, nearest_step_exponent
@@ -40,7 +40,7 @@ def calibrate(samples: Iterable[Feature], grid: tuple[int, int] | None = None) -
             CalibrationWarning,
             stacklevel=3,
         )
-    scale = energy(np.concatenate(arrays))
+    scale = pooled_energy(arrays, giant_bounds(arrays, BOUNDS_OF_MANY))
     fitted, held_out = split_samples(arrays, grid)
     measured = _subset(held_out)
     best: tuple[float, str, Profile] | None = None
@@ -61,9 +61,7 @@ def calibrate(samples: Iterable[Feature], grid: tuple[int, int] | None = None) -
         "held_out_features": sum(array.size for array in measured),
         "bpfp_by_mode_and_snr_db": figures,
     }
-    return replace(
-        profile, report=report, trellis_snr_db=_trellis_snr_db(profile, measured, grid)
-    )
+    return replace(profile, report=report, trellis_snr_db=_trellis_snr_db(profile, measured, grid))
 
 
 def split_samples(arrays: Arrays, grid: tuple[int, int] | None) -> tuple[Arrays, Arrays]:
@@ -138,7 +136,8 @@ def _trellis_snr_db(
     errors /= sum(array.size for array in some)
     snr_db = 10 * np.log10(profile.energy / np.maximum(errors, profile.energy * 1e-15))
     # Rising, as a person would expect, even where rounding levels it off.
-    return np.maximum.accumulate(snr_db) + 1e-6 * np.arange(len(steps))
+    rising: NDArray[np.float64] = np.maximum.accumulate(snr_db) + 1e-6 * np.arange(len(steps))
+    return rising
 
 
 def _control_rate(

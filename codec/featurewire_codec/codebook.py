@@ -107,6 +107,7 @@ class TokenCodebook:
             feature[rows] = (whole @ self._rotations[number].T).numpy()
         feature += self.mean
         return feature
+
     def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
         """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
         import torch

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .backend import load_backend
 from .bitstream import Chunk, Fields, Header, check_of, lanes_of, write_fields
 from .entropy_coder import CODER_BITS, Table, pack_fields, unpack_fields
-from .entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, Ladder, quarter_octave
+from .entropy_model import CLASSES, GROUP_RAW_BITS, Ladder, quarter_octave
 from .errors import BitstreamError
 from .panels import PanelShape, Symbols
 from .tables import MAX_EXPONENT, load_tables, to_frequencies
@@ -21,6 +21,7 @@ from .transform import NO_INDEX, Layout, all_columns
 from .trellis import TrellisSymbols, raw_widths
 
 NO_EXPONENTS = np.zeros(0, np.int32)
+_NO_EXCESS = np.zeros(0, np.int64)
 
 
 class Offsets:
@@ -74,7 +75,7 @@ def encode_symbols(
 ) -> tuple[Chunk, bytes]:
     """Encode the symbols of a chunk: the chunk, and its fields as they are written."""
     models = class_models()
-    lengths = np.frexp((coded.excess + 1).astype(np.float64))[1].astype(np.int32)
+    lengths = _bit_lengths(coded.excess + 1) if len(coded.excess) else NO_EXPONENTS
     fields = Fields(
         tokens=tokens,
         plain=side.plain,
@@ -92,7 +93,7 @@ def encode_symbols(
     if isinstance(coded, TrellisSymbols):
         encoder.push_each(coded.symbols, coded.tables)
     else:
-        encoder.push_classes(coded.symbols, _runs(coded.counts))
+        encoder.push_groups(coded.symbols, coded.counts)
     if fields.column_exponents:
         encoder.push(side.column_exponents + np.int32(MAX_EXPONENT), models.columns)
     if fields.row_exponents:
@@ -143,12 +144,14 @@ def decode_symbols(
         widths = raw_widths(panels)
     else:
         counts = backend.panels.counts_of(panels)
-        symbols = decoder.pop_classes(_runs(counts))
+        symbols = decoder.pop_groups(counts)
         escapes = backend.panels.count_escapes(symbols, counts, radii)
         widths = _raw_widths(counts)
     lengths = decoder.pop(escapes, models.escape_lengths) + np.int32(1)
     decoder.finish()
-    low, excess = _unpack_raw(fields.raw, widths, lengths)
+    low, excess = NO_EXPONENTS, _NO_EXCESS
+    if escapes or fields.raw or len(widths):
+        low, excess = _unpack_raw(fields.raw, widths, lengths)
     if header.trellis:
         return TrellisSymbols(symbols, tables, low, widths, excess), side, panels, layout
     return Symbols(symbols, counts, low, excess), side, panels, layout
@@ -193,9 +196,9 @@ def class_models() -> _Models:
     )
 
 
-def _runs(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    places = np.flatnonzero(counts)
-    return list(zip(GROUP_CLASS[places].tolist(), counts[places].tolist(), strict=True))
+def _bit_lengths(values: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return the number of bits of integers from 1 to 2^52."""
+    return np.frexp(values.astype(np.float64))[1].astype(np.int32)
 
 
 def _raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -211,8 +214,7 @@ def _pack_raw(coded: Symbols | TrellisSymbols, lengths: NDArray[np.int32]) -> by
         return b""
     below = coded.excess + 1 - (np.int64(1) << (lengths.astype(np.int64) - 1))
     values = np.concatenate([coded.low, below])
-    trellis = isinstance(coded, TrellisSymbols)
-    widths = coded.widths if trellis else _raw_widths(coded.counts)
+    widths = coded.widths if isinstance(coded, TrellisSymbols) else _raw_widths(coded.counts)
     return pack_fields(values, np.concatenate([widths, lengths - 1]))
 
 

@@ -16,6 +16,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from .entropy_model import GROUP_CLASS
 from .errors import BitstreamError
 
 PRECISION_BITS = 14
@@ -60,12 +61,12 @@ class Encoder:
         if len(symbols):
             self._coders[0].encode_reverse(symbols, table.model)
 
-    def push_classes(self, symbols: NDArray[np.uint8], runs: Sequence[tuple[int, int]]) -> None:
-        """Push runs of (class, count); symbol i goes to lane i modulo the number of lanes."""
+    def push_groups(self, symbols: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
+        """Push symbols sorted by group, so many of each; symbol i goes to lane i modulo lanes."""
         end, lanes = len(symbols), len(self._coders)
         wide = symbols.astype(np.int32)
-        for number, count in reversed(runs):
-            start = end - count
+        for group in np.flatnonzero(counts)[::-1]:
+            start, number = end - int(counts[group]), GROUP_CLASS[group]
             for lane, coder in enumerate(self._coders):
                 own = wide[start + (lane - start) % lanes : end : lanes]
                 if len(own):
@@ -104,12 +105,13 @@ class Decoder:
         symbols: NDArray[np.int32] = self._coders[0].decode(table.model, count)
         return symbols
 
-    def pop_classes(self, runs: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-        """Undo `Encoder.push_classes`."""
+    def pop_groups(self, counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Undo `Encoder.push_groups`."""
         lanes = len(self._coders)
-        symbols = np.empty(sum(count for _, count in runs), np.uint8)
+        symbols = np.empty(int(counts.sum()), np.uint8)
         start = 0
-        for number, count in runs:
+        for group in np.flatnonzero(counts):
+            number, count = GROUP_CLASS[group], int(counts[group])
             for lane, coder in enumerate(self._coders):
                 own = symbols[start + (lane - start) % lanes : start + count : lanes]
                 if len(own):

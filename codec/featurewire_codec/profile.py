@@ -150,7 +150,9 @@ class Profile:
             "energy": self.energy,
             "step_exponents": self.step_exponents.tolist(),
             "snr_db": self.snr_db.tolist(),
-            **({"trellis_snr_db": self.trellis_snr_db.tolist()} if len(self.trellis_snr_db) else {}),
+            **(
+                {"trellis_snr_db": self.trellis_snr_db.tolist()} if len(self.trellis_snr_db) else {}
+            ),
         }
 
     def _tensors(self) -> dict[str, NDArray[Any]]:

@@ -93,7 +93,10 @@ def quantise_plain(feature: Floats, step_exponent: int, rounding: Rounding) -> Q
 
 
 def rebuild(
-    symbols: Symbols | TrellisSymbols, panels: list[PanelShape], step_exponent: int, midpoint: bool = False
+    symbols: Symbols | TrellisSymbols,
+    panels: list[PanelShape],
+    step_exponent: int,
+    midpoint: bool = False,
 ) -> list[Floats]:
     """Return the coefficients that the decoder makes of the symbols, panel by panel."""
     tables, backend = load_tables(), load_backend()

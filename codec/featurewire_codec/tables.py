@@ -160,7 +160,9 @@ def _centroids(magnitudes: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDA
     many = np.concatenate(
         [magnitudes[..., :3], magnitudes[..., 3:].sum(-1, keepdims=True)], axis=-1
     )
-    return np.clip(offsets // (many + _PRIOR_COUNT), -127, 127).astype(np.int8)
+    mean = np.clip(offsets // (many + _PRIOR_COUNT), -127, 127)
+    centroids: NDArray[np.int8] = mean.astype(np.int8)
+    return centroids
 
 
 def save_tables(histograms: Histograms, path: Path) -> None:

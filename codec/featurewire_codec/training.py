@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .coefficients import Offsets, Side
 from .entropy_model import GROUP_CLASS, GROUP_RAW_BITS
 from .exponents import column_levels
-from .feature import energy
+from .feature import BOUNDS_OF_MANY, giant_bounds, pooled_energy
 from .fitting import Arrays, column_offsets, fit_transforms
 from .panels import Symbols, from_symbols
 from .quantiser import (
@@ -84,7 +84,7 @@ def count_source(histograms: Histograms, source: Source, current: Tables | None)
         fitted, counted = [pooled[: len(pooled) // 2]], [pooled[len(pooled) // 2 :]]
     counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
     grid = source.grid if on_grid else None
-    scale = energy(np.concatenate(fitted))
+    scale = pooled_energy(fitted, giant_bounds(fitted, BOUNDS_OF_MANY))
     for name, transform in fit_transforms(fitted, grid, scale):
         if name == "identity" or (on_grid and name == "klt"):
             continue

@@ -25,9 +25,7 @@ from .panels import CENTROID_UNIT, MAX_INDEX, Floats, PanelShape, PanelValues, t
 
 STATES = 8
 # The state that follows each state, after an even and after an odd magnitude. Odd states have Q1.
-NEXT_STATE = np.array(
-    [[0, 1], [3, 2], [5, 4], [6, 7], [1, 0], [2, 3], [4, 5], [7, 6]], np.uint8
-)
+NEXT_STATE = np.array([[0, 1], [3, 2], [5, 4], [6, 7], [1, 0], [2, 3], [4, 5], [7, 6]], np.uint8)
 # The state before each state, when the magnitude between them was even, and when it was odd.
 PREVIOUS_STATE = np.argsort(NEXT_STATE, axis=0).astype(np.uint8)
 # From this much beyond an index, the one below is no longer a candidate.
@@ -232,7 +230,7 @@ def to_indices(coded: TrellisSymbols, radii: NDArray[np.int32]) -> NDArray[np.in
     escaped = np.abs(coarse) == radius
     coarse[escaped] += np.sign(coarse[escaped]) * coded.excess
     if not len(coded.widths):
-        return coarse
+        return np.asarray(coarse)
     raw = coded.widths.astype(np.int64)
     index: NDArray[np.int64] = (coarse << raw) + coded.low - ((1 << raw) >> 1)
     return index
@@ -246,7 +244,8 @@ def raw_widths(panels: Sequence[PanelShape]) -> Bytes:
         if len(shifts)
     ):
         return GROUP_RAW_BITS[:0]
-    return np.concatenate([GROUP_RAW_BITS[la.groups(shifts)].T.ravel() for la, shifts in panels])
+    parts = [GROUP_RAW_BITS[ladder.groups(shifts)].T.ravel() for ladder, shifts in panels]
+    return np.concatenate(parts)
 
 
 def pop(

@@ -80,6 +80,10 @@ def test_calibration_and_test_chunks_are_apart(tmp_path: Path) -> None:
     rows = [tuple(row.tolist()) for row in torch.cat([chunks.calibration, chunks.tests])]
     assert len(set(rows)) == len(rows) >= 10
     assert len(chunks.tests) == 4
+    alone = minilm.cut(texts.read_folder(folder), 0, 4)
+    assert len(alone.calibration) == 0
+    assert len(alone.tests) == 4
+    assert len(set(map(tuple, alone.tests.tolist()))) == 4
 
 
 def test_latents_come_from_a_file(tmp_path: Path) -> None:

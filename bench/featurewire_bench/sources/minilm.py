@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from featurewire_models import Features, load_head, load_processor, load_tail
 
-from featurewire_bench.errors import MissingExtraError
+from featurewire_bench.errors import MissingExtraError, SampleError
 
 from .source import Array, Decoded, Part, Source
 from .texts import Kind
 
 CHUNK = 192  # tokens of one input
 LAYERS = (2, 3, 4, 5)
+MOST_CHUNKS = 1000  # of a kind to test on alone: those tested are spread over them
 HELD_OUT = 0.1  # of the chunks of a kind, its last ones
 BATCH = 16
 SCORED = 8
@@ -49,12 +50,21 @@ def minilm_folder() -> Path:
 
 
 def cut(kind: Kind, calibration: int, tests: int) -> Chunks:
-    """Cut a kind's documents to chunks; at most so many to calibrate on, and to test on."""
-    rows = list(islice(_rows(kind), int((calibration + tests) / (1 - HELD_OUT)) + 1))
-    held_out = max(1, min(len(rows) // 2, max(tests, int(len(rows) * HELD_OUT))))
+    """Cut a kind's documents to chunks; at most so many to calibrate on, and to test on.
+
+    Raises:
+        SampleError: the kind has no chunk for each.
+    """
+    enough = int((calibration + tests) / (1 - HELD_OUT)) + 1 if calibration else MOST_CHUNKS
+    rows = list(islice(_rows(kind), enough))
+    if len(rows) < 2:
+        raise SampleError(f"{kind.name} has no two texts of {CHUNK} tokens")
+    held_out = min(len(rows) // 2, max(tests, int(len(rows) * HELD_OUT)))
+    if not calibration:
+        held_out = len(rows)
     ids = torch.tensor(rows)
     spread = _spread(held_out, tests)
-    return Chunks(kind.name, ids[:-held_out][:calibration], ids[-held_out:][spread])
+    return Chunks(kind.name, ids[: len(rows) - held_out][:calibration], ids[-held_out:][spread])
 
 
 def text_sources(

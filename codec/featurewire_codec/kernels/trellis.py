@@ -24,7 +24,7 @@ from ..trellis import (
     TrellisSymbols,
     raw_widths,
 )
-from .ans import COARSE_BITS, Decoder, popped_entry
+from .ans import COARSE_BITS, Decoder, popped
 from .compiled import compiled, inlined
 
 _CLASS = GROUP_CLASS.astype(np.int64)
@@ -114,7 +114,8 @@ def _rebuilt(radii: bytes, centroids: bytes) -> Floats:
     near = np.frombuffer(centroids, np.int8).reshape(len(index), -1)
     shift = np.take_along_axis(near, np.minimum(size, 3), 1) / CENTROID_UNIT
     shift -= np.arange(len(index))[:, None] % 2 / 2
-    return (np.sign(index) * (size + shift)).astype(np.float32)
+    rebuilt: Floats = (np.sign(index) * (size + shift)).astype(np.float32)
+    return rebuilt
 
 
 @inlined
@@ -152,9 +153,7 @@ def _search(scaled, decisions, work, first, last, rows):  # type: ignore[no-unty
             slope = work[4 * side + row]
             three, more = work[3 * side + row], work[7 * side + row]
             error = size - (even + (work[6 * side + row] if two else more))
-            cost = error * error + (
-                work[2 * side + row] if two else slope * (even - third) + three
-            )
+            cost = error * error + (work[2 * side + row] if two else slope * (even - third) + three)
             cost = far if even > even_limit else cost
             nothing = size * size + work[row]
             zero0 = (even == np.float32(0.0)) | (nothing <= cost)
@@ -177,9 +176,7 @@ def _search(scaled, decisions, work, first, last, rows):  # type: ignore[no-unty
             zero1 = (even == np.float32(0.0)) | (nothing <= cost)
             even1 = nothing if zero1 else cost
             error = size - (odd + (work[13 * side + row] if one else more))
-            cost = error * error + (
-                work[9 * side + row] if one else slope * (odd - third) + three
-            )
+            cost = error * error + (work[9 * side + row] if one else slope * (odd - third) + three)
             odd1 = far if odd > odd_limit else cost
             # NEXT_STATE, unrolled: into each state lead an even and an odd magnitude
             place = totals + row
@@ -280,7 +277,6 @@ def _quantise(  # type: ignore[no-untyped-def]
             work[_TOTALS + row] = np.float32(0.0)
         if not worst < np.float32(MAX_INDEX):
             return np.int64(-1)
-        on_path = 0
         for run in range(runs):
             left = 0
             for row in range(count):
@@ -296,7 +292,6 @@ def _quantise(  # type: ignore[no-untyped-def]
             if first[run + 1] > first[run]:
                 _prepare(work, costs, radii, classes, count)
                 _search(scaled, decisions, work, first[run], first[run + 1], count)
-            on_path = run + 1
         for row in range(count):
             if ends[row] < 0:
                 ends[row] = columns
@@ -438,7 +433,7 @@ def _pop(  # type: ignore[no-untyped-def]
                 number = (line & 127) | ((now & 1) if moves else 0)
                 x = lanes[lane]
                 symbol = look_up[number, (x & uint64(0xFFFFFF)) >> uint64(COARSE_BITS)]
-                lanes[lane], ends[lane] = popped_entry(
+                lanes[lane], ends[lane] = popped(
                     x, ends[lane], starts[lane], words, packed[number, symbol]
                 )
                 symbols[i], tables[i] = symbol, np.uint8(number)
