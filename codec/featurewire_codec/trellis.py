@@ -245,7 +245,8 @@ def raw_widths(panels: Sequence[PanelShape]) -> Bytes:
     ):
         return GROUP_RAW_BITS[:0]
     parts = [GROUP_RAW_BITS[ladder.groups(shifts)].T.ravel() for ladder, shifts in panels]
-    return np.concatenate(parts)
+    widths: Bytes = np.concatenate(parts)
+    return widths
 
 
 def pop(
