@@ -17,7 +17,7 @@ from .errors import CalibrationWarning, FeatureError
 from .feature import BOUNDS_OF_MANY, Feature, as_array, giant_bounds, pooled_energy
 from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transforms
 from .profile import Profile
-from .quantiser import Effort, nearest_step_exponent
+from .quantiser import EFFORTS, Effort, nearest_step_exponent
 from .span import quantise_values, rebuild, rounding_for
 from .transform import NO_INDEX, ChannelKlt, Floats, Geometry, Transform
 
@@ -127,14 +127,17 @@ def _subset(arrays: Arrays, features: int = _MAX_MEASURED_FEATURES) -> Arrays:
 def _trellis_snr_db(
     profile: Profile, arrays: Arrays, grid: tuple[int, int] | None
 ) -> NDArray[np.float64]:
-    """Measure the SNR with the trellis at the steps of a profile's rate control."""
+    """Measure the SNR with the trellis at the steps of a profile's rate control.
+
+    On fewer samples than the SNR without it, so what is measured is how the two differ.
+    """
     some = _subset(arrays, _MAX_SEARCHED_FEATURES)
     steps = profile.step_exponents.tolist()
-    errors = np.zeros(len(steps))
+    errors = np.full((2, len(steps)), 1e-15 * profile.energy)
     for array in some:
-        errors += [squared_error(profile, array, grid, j, "trellis") for j in steps]
-    errors /= sum(array.size for array in some)
-    snr_db = 10 * np.log10(profile.energy / np.maximum(errors, profile.energy * 1e-15))
+        for number, effort in enumerate(EFFORTS):
+            errors[number] += [squared_error(profile, array, grid, j, effort) for j in steps]
+    snr_db = profile.snr_db + 10 * np.log10(errors[0] / errors[1])
     # Rising, as a person would expect, even where rounding levels it off.
     rising: NDArray[np.float64] = np.maximum.accumulate(snr_db) + 1e-6 * np.arange(len(steps))
     return rising

@@ -32,9 +32,7 @@ Grid = Annotated[
 ProfileFolder = Annotated[Path | None, typer.Option("--profile", help="A calibrated profile.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 Name = Annotated[str | None, typer.Option(help="The tensor of a .safetensors file.")]
-EffortName = Annotated[
-    str, typer.Option("--effort", help="fast, or trellis: slower, some 5 % fewer bits.")
-]
+EffortName = Annotated[str, typer.Option("--effort", help="fast, or trellis: some 5 % fewer bits.")]
 FeatureFiles = Annotated[list[Path], typer.Argument(help="Feature files.")]
 
 

@@ -243,7 +243,7 @@ def raw_widths(panels: Sequence[PanelShape]) -> Bytes:
         for ladder, shifts in panels
         if len(shifts)
     ):
-        return GROUP_RAW_BITS[:0]
+        return np.zeros(0, np.uint8)
     parts = [GROUP_RAW_BITS[ladder.groups(shifts)].T.ravel() for ladder, shifts in panels]
     widths: Bytes = np.concatenate(parts)
     return widths

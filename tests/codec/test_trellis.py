@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
-from featurewire_codec import BitstreamError, FeatureCodec, FeatureError, Profile, ProfileError
+from featurewire_codec import (
+    BitstreamError,
+    FeatureCodec,
+    FeatureError,
+    Profile,
+    ProfileError,
+    inspect,
+)
 from featurewire_codec import entropy_coder as plain_coder
-from featurewire_codec import inspect
 from featurewire_codec import trellis as plain_trellis
 from featurewire_codec.backend import VARIABLE, load_backend
 from featurewire_codec.coefficients import class_models
