@@ -9,9 +9,9 @@ import numpy as np
 from .backend import load_backend
 from .bitstream import DIGEST_BYTES, Header, frame_chunk, write_body, write_header
 from .coefficients import Side, encode_symbols
-from .quantiser import BIT_WORTH, step_size
+from .quantiser import BIT_WORTH, Effort, step_size
 from .session_framing import header_of_session, write_lead
-from .span import Coding, Quantised, quantise_plain, quantise_values, thresholds_for
+from .span import Coding, Quantised, quantise_plain, quantise_values, rounding_for
 from .transform import NO_INDEX, Floats, Geometry, Transform, plain_transform
 
 CHUNK_FEATURES = 1 << 18  # about 64 KiB at 2 bits a feature
@@ -27,6 +27,7 @@ class Settings:
     step_exponent: j of the step. bit_worth: see `quantiser.rounding_thresholds`; None rounds to the
     nearest index. midpoint: values are rebuilt without centroids. plain: no chunk is coded with the
     profile, whatever that costs. energy: E, for the header of a self-describing bitstream.
+    effort: "trellis" searches paths instead of rounding.
     """
 
     step_exponent: int
@@ -34,6 +35,7 @@ class Settings:
     midpoint: bool = False
     plain: bool = False
     energy: float | None = None
+    effort: Effort = "fast"
 
 
 class Encoder:
@@ -51,6 +53,7 @@ class Encoder:
             grid=geometry.grid,
             profile=digest,
             energy=None if coding else settings.energy,
+            trellis=settings.effort == "trellis",
             midpoint=settings.midpoint,
         )
         self._framing = framing
@@ -83,7 +86,7 @@ class Encoder:
         """Code a span the cheapest of the open ways: its fields, and what follows them."""
         settings = self._settings
         rough, scale = load_backend().panels.rough_bits, 1.0 / step_size(settings.step_exponent)
-        thresholds = thresholds_for(settings.bit_worth)
+        rounding = rounding_for(settings.effort, settings.bit_worth)
         ways: list[tuple[bytes, bytes]] = []
         plain = True
         if self._coding is not None and not settings.plain:
@@ -98,13 +101,13 @@ class Encoder:
                 assert layout is not None  # the span is one of the transform's own
                 side = Side(False, 0, index, NO_INDEX, NO_INDEX)
                 offsets, step_exponent = self._coding.offsets, settings.step_exponent
-                coded = quantise_values(values, layout, offsets, side, step_exponent, thresholds)
+                coded = quantise_values(values, layout, offsets, side, step_exponent, rounding)
                 ways.append(self._write(span, coded))
             else:
                 plain = True
         if plain:
             ways.append(
-                self._write(span, quantise_plain(feature, settings.step_exponent, thresholds))
+                self._write(span, quantise_plain(feature, settings.step_exponent, rounding))
             )
         return min(ways, key=lambda way: len(way[0]) + len(way[1]))
 
