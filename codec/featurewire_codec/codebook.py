@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .codebook_search import Lists, find, make_lists
 from .transform import Floats, Geometry, Index, Layout, Panel, all_columns, token_spans
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 SEARCH_DIMENSIONS = 96
 # The search's basis comes from so many columns at most: its cost must not grow as channels cubed.
 _MAX_BASIS_COLUMNS = 512
-_BLOCK_VALUES = 1 << 22  # of the table of costs, tokens by codewords: 16 MiB
-_BITS_A_DISTANCE = 0.5 / np.log(2.0)  # what a Gaussian's squared normalised distance costs
+_BLOCK_TOKENS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +60,11 @@ class TokenCodebook:
         """
         import torch
 
-        basis, table, bias = self._search_space
+        basis, lists = self._search_space
         index = np.empty(len(feature), np.int32)
-        rows = max(1, _BLOCK_VALUES // len(self.codewords))
-        for start in range(0, len(feature), rows):
-            block = feature[start : start + rows] - self.mean
-            place = torch.from_numpy(block) @ basis
-            cost = torch.addmm(bias, place, table)
-            index[start : start + rows] = cost.argmin(dim=1).numpy()
+        for start in range(0, len(feature), _BLOCK_TOKENS):
+            block = torch.from_numpy(feature[start : start + _BLOCK_TOKENS] - self.mean)
+            index[start : start + _BLOCK_TOKENS] = find((block @ basis).numpy(), lists)
         return index
 
     def spans(self, geometry: Geometry, features: int) -> list[range]:
@@ -143,22 +140,13 @@ class TokenCodebook:
         return torch.tensor(self.matrices)
 
     @functools.cached_property
-    def _search_space(self) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
-        """A basis [C, D], and so that place @ table + bias is each codeword's cost in bits,
-
-        the table [D, K] and the bias [K].
-        """
+    def _search_space(self) -> "tuple[torch.Tensor, Lists]":
+        """A basis [C, D], and the codewords in it."""
         import torch
 
         basis, words = search_basis(self, SEARCH_DIMENSIONS)
         chance = (self.counts + 0.5) / (self.counts + 0.5).sum()
-        bias = _BITS_A_DISTANCE * (words**2).sum(1) - np.log2(chance)
-        table = -2.0 * _BITS_A_DISTANCE * words.T
-        return (
-            torch.tensor(basis, dtype=torch.float32),
-            torch.tensor(np.ascontiguousarray(table), dtype=torch.float32),
-            torch.tensor(bias, dtype=torch.float32),
-        )
+        return torch.tensor(basis), make_lists(words, -np.log2(chance).astype(np.float32))
 
 
 def search_basis(codebook: TokenCodebook, dimensions: int) -> tuple[Floats, Floats]:
