@@ -18,8 +18,9 @@ from featurewire_codec.entropy_model import Ladder
 from featurewire_codec.kernels import ans as fast_coder
 from featurewire_codec.kernels import trellis as fast_trellis
 from featurewire_codec.span import rounding_for
-from featurewire_codec.tables import class_radii, load_tables
-from featurewire_codec.trellis import NEXT_STATE, PREVIOUS_STATE, to_indices
+from featurewire_codec.tables import Histograms, class_radii, load_tables
+from featurewire_codec.training import Source, count_source
+from featurewire_codec.trellis import NEXT_STATE, PREVIOUS_STATE, TrellisSymbols, to_indices
 from synthetic_features import make_grid, make_tokens
 
 RADII = class_radii()
@@ -290,3 +291,31 @@ def test_the_tables_of_the_trellis_are_symmetric_and_sum_to_two_to_the_14():
         assert table.min() >= 1
         np.testing.assert_array_equal(table, table[::-1])
     assert not tables.trellis_centroids[..., 0].any()
+
+
+def test_the_search_weighs_errors_by_what_the_decoder_rebuilds():
+    """One coefficient a class and quantiser: its value at magnitudes 1 to 3 is the costs' own."""
+    costs, centroids = rounding_for("trellis").costs, load_tables().trellis_centroids
+    ladder, shifts = Ladder.of(np.arange(64, dtype=np.int32)), np.zeros(1, np.int32)
+    for quantiser in (0, 1):
+        tables = (2 * np.arange(64) + quantiser).astype(np.uint8)
+        for magnitude in (1, 2):
+            symbols = (RADII + magnitude).astype(np.uint8)
+            coded = TrellisSymbols(
+                symbols, tables, np.zeros(0, np.int32), symbols[:0], np.zeros(0, np.int64)
+            )
+            for loops in (fast_trellis, plain_trellis):
+                (values,) = loops.dequantise(coded, [(ladder, shifts)], 1.0, RADII, centroids)
+                expected = magnitude + costs[:, quantiser, 4 + magnitude]
+                np.testing.assert_allclose(values[0], expected, atol=1e-6)
+
+
+def test_training_counts_the_paths():
+    histograms = Histograms.zeros()
+    tokens = [make_tokens(seed, 64) for seed in range(4)]
+    count_source(histograms, Source("text", tokens, None), None)
+    counted = histograms.trellis_magnitudes
+    assert 0.5 * histograms.magnitudes.sum() < counted.sum() <= histograms.magnitudes.sum()
+    assert counted[:, 1].sum() > 0.2 * counted.sum()
+    count_source(histograms, Source("text", tokens, None), load_tables())
+    assert histograms.trellis_offsets.any()
