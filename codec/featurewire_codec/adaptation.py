@@ -69,7 +69,7 @@ class AdaptiveCodebook(GroupedTokens):
     def __init__(self, start: TokenCodebook, capacity: int = 4096, far: float = 0.7) -> None:
         """`far`: the mean squared distance, in spreads, at which a token becomes a codeword."""
         self.start = start
-        self.mean = start.mean
+        self.mean, self.weight = start.mean, start.weight
         self.columns = start.columns
         self._capacity = capacity
         self.unit = unit_exponent(start)

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .task_weight import TaskWeight
 from .transform import (
     NO_INDEX,
     Floats,
@@ -38,12 +39,24 @@ class BlockDct:
     mode: ClassVar[str] = "dct"
     counts: NDArray[np.int64] | None = None
 
-    def __init__(self, mean: Floats, prefix_mean: Floats, matrices: Floats, block: int) -> None:
-        """`matrices` is float32[1 or block^2, channels, channels]: shared, or one a frequency."""
+    def __init__(
+        self,
+        mean: Floats,
+        prefix_mean: Floats,
+        matrices: Floats,
+        block: int,
+        weight: TaskWeight | None = None,
+    ) -> None:
+        """`matrices` is float32[1 or block^2, channels, channels]: shared, or one a frequency.
+
+        With a weight they are those of weighted features; the means, and the tokens before the
+        grid, are the features' own.
+        """
         self.mean = mean
         self.prefix_mean = prefix_mean
         self.matrices = matrices
         self.block = block
+        self.weight = weight
         self.columns = (block * block + 1) * len(mean)
 
     def spans(self, geometry: Geometry, features: int) -> list[range]:
@@ -111,12 +124,20 @@ class BlockDct:
         return feature[:prefix] - self.prefix_mean, spectra
 
     def _rotate(self, spectrum: Floats, frequencies: NDArray[np.intp], inverse: bool) -> Floats:
-        matrices = self.matrices
+        matrices = self._backs if inverse else self._rotations
         if len(matrices) > 1:
             matrices = matrices[frequencies]
-        if inverse:
-            matrices = matrices.swapaxes(-1, -2)
         return spectrum @ matrices
+
+    @functools.cached_property
+    def _rotations(self) -> Floats:
+        return self.matrices if self.weight is None else self.weight.matrix @ self.matrices
+
+    @functools.cached_property
+    def _backs(self) -> Floats:
+        """What undoes `_rotations`."""
+        backs = self.matrices.swapaxes(-1, -2)
+        return backs if self.weight is None else backs @ self.weight.inverse
 
 
 @dataclass(frozen=True)

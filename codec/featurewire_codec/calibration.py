@@ -19,6 +19,8 @@ from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transform
 from .profile import Profile
 from .quantiser import EFFORTS, Effort, nearest_step_exponent
 from .span import quantise_values, rebuild, rounding_for
+from .task_selection import TaskSelection
+from .task_weight import checked_metric, half_strength
 from .transform import NO_INDEX, ChannelKlt, Floats, Geometry, Transform
 
 COMPARED_SNR_DB = (15.0, 25.0)
@@ -28,11 +30,17 @@ _MIN_ROWS_HELD_OUT = 64
 _RATE_POINTS = range(-18, 4)  # half-octaves of the step, around the one for an SNR of 0 dB
 
 
-def calibrate(samples: Iterable[Feature], grid: tuple[int, int] | None = None) -> Profile:
+def calibrate(
+    samples: Iterable[Feature],
+    grid: tuple[int, int] | None = None,
+    metric: "Feature | None" = None,
+) -> Profile:
     """Learn a profile; see `Profile.calibrate`."""
     arrays = [as_array(sample) for sample in samples]
     _check(arrays, grid)
     tokens, channels = sum(len(array) for array in arrays), arrays[0].shape[1]
+    minded = None if metric is None else checked_metric(metric, channels)
+    weight = None if minded is None else half_strength(minded)
     if tokens < MIN_TOKENS_A_CHANNEL * channels:
         warnings.warn(
             f"{tokens} calibration tokens for {channels} channels: "
@@ -53,7 +61,17 @@ def calibrate(samples: Iterable[Feature], grid: tuple[int, int] | None = None) -
             best = sum(rates), name, profile
     assert best is not None  # identity is always there
     _, kept, profile = best
-    report = {
+    task = {}
+    if minded is not None:
+        selection = TaskSelection(minded, measured, grid, (kept, profile), COMPARED_SNR_DB)
+        for mode, transform in fit_transforms(fitted, grid, scale, weight):
+            name = f"{mode}, task"
+            profile = _control_rate(transform, scale, measured, arrays, held_out, grid)
+            rates = [coded_bpfp(profile, measured, snr_db, grid) for snr_db in COMPARED_SNR_DB]
+            figures[name] = dict(zip(map(str, COMPARED_SNR_DB), rates, strict=True))
+            selection.try_profile(name, profile)
+        (kept, profile), task = selection.kept, {"task": selection.report()}
+    report = task | {
         "kept": kept,
         "tokens": tokens,
         "samples": len(arrays),
@@ -93,7 +111,7 @@ def squared_error(
     step_exponent: int,
     effort: Effort = "fast",
 ) -> float:
-    """Sum the squared errors of a feature's coefficients when they are coded at a step."""
+    """Sum the squared errors of a feature, or of its coefficients, coded at a step."""
     geometry, span, transform = Geometry.of(array, grid), range(len(array)), profile.transform
     index = transform.search(array)
     values = transform.forward(array, geometry, span, index)
@@ -103,6 +121,9 @@ def squared_error(
     offsets, rounding = Offsets(profile.offsets), rounding_for(effort)
     coded = quantise_values(values, layout, offsets, side, step_exponent, rounding)
     rebuilt = rebuild(coded.symbols, coded.panels, step_exponent)
+    if transform.weight is not None:  # the matrices are not orthonormal: the feature's own error
+        missed = transform.inverse(rebuilt, geometry, span, index) - array
+        return float(np.sum(missed**2, dtype=np.float64))
     pairs = zip(rebuilt, values, strict=True)
     return float(sum(np.sum((there - here) ** 2, dtype=np.float64) for there, here in pairs))
 
@@ -157,7 +178,8 @@ def _control_rate(
     offsets = column_offsets(transform, held_out if enough else arrays, grid)
     if isinstance(transform, ChannelKlt):  # columns in coding order need no sorting later
         order = np.argsort(offsets, kind="stable")
-        transform, offsets = ChannelKlt(transform.mean, transform.matrix[:, order]), offsets[order]
+        matrix, offsets = transform.matrix[:, order], offsets[order]
+        transform = ChannelKlt(transform.mean, matrix, transform.weight)
     middle = nearest_step_exponent(float(np.sqrt(12.0 * scale)))
     steps = np.array([middle + 16 * point for point in _RATE_POINTS], np.int32)
     profile = Profile(transform, scale, offsets, steps, np.zeros(len(steps)), {})

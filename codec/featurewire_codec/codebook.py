@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codebook_search import Lists, find, make_lists
+from .task_weight import TaskWeight
 from .transform import Floats, Geometry, Index, Layout, Panel, all_columns, token_spans
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class GroupedTokens:
 
     mean: Floats
     group: NDArray[np.uint8]
+    weight: TaskWeight | None = None
 
     def codeword(self, index: Index) -> Floats:
         """Return the codewords float32[tokens, channels] of an index, each in its group's basis."""
@@ -93,7 +95,8 @@ class TokenCodebook(GroupedTokens):
     in each column, with a coarse quantiser's noise in it; only `search` uses it.
     codewords int8[K, C], scales float32[J, C], group uint8[K]: codeword k has the coefficients
     codewords[k] * scales[group[k]] in the basis of its group. counts int64[K]: how often
-    calibration chose it.
+    calibration chose it. weight: of a task; matrices and codewords are then those of weighted
+    features, the mean is the features' own.
     """
 
     mode: ClassVar[str] = "codebook"
@@ -105,6 +108,7 @@ class TokenCodebook(GroupedTokens):
     scales: Floats
     group: NDArray[np.uint8]
     counts: NDArray[np.int64]
+    weight: TaskWeight | None = None
 
     @property
     def columns(self) -> int:
@@ -130,17 +134,15 @@ class TokenCodebook(GroupedTokens):
         """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
         import torch
 
+        matrices = self._backs if back else self._rotations
         present = np.unique(group)
         if len(present) == 1:
-            matrix = self._rotations[present[0]]
-            whole: Floats = (torch.from_numpy(rows) @ (matrix.T if back else matrix)).numpy()
+            whole: Floats = (torch.from_numpy(rows) @ matrices[present[0]]).numpy()
             return whole
         rotated = np.empty_like(rows)
         for number in present:
             members = np.flatnonzero(group == number)
-            matrix = self._rotations[number]
-            product = torch.from_numpy(rows[members]) @ (matrix.T if back else matrix)
-            rotated[members] = product.numpy()
+            rotated[members] = (torch.from_numpy(rows[members]) @ matrices[number]).numpy()
         return rotated
 
     def codeword(self, index: NDArray[np.int32]) -> Floats:
@@ -153,7 +155,17 @@ class TokenCodebook(GroupedTokens):
         """The matrices for torch, whose threads the model's own operators share."""
         import torch
 
-        return torch.tensor(self.matrices)
+        rotations = torch.tensor(self.matrices)
+        return rotations if self.weight is None else torch.tensor(self.weight.matrix) @ rotations
+
+    @functools.cached_property
+    def _backs(self) -> "torch.Tensor":
+        """What undoes `_rotations`."""
+        import torch
+
+        if self.weight is None:
+            return self._rotations.mT
+        return torch.tensor(self.matrices).mT @ torch.tensor(self.weight.inverse)
 
     @functools.cached_property
     def _search_space(self) -> "tuple[torch.Tensor, Lists]":
@@ -166,7 +178,7 @@ class TokenCodebook(GroupedTokens):
 
 
 def search_basis(codebook: TokenCodebook, dimensions: int) -> tuple[Floats, Floats]:
-    """Return the basis float32[C, D] and the codewords in it, float32[K, D].
+    """Return the basis float32[C, D] for features and the codewords in it, float32[K, D].
 
     The residual is white in it; see `discriminants`.
     """
@@ -177,6 +189,8 @@ def search_basis(codebook: TokenCodebook, dimensions: int) -> tuple[Floats, Floa
     words = words[:, kept]
     directions = discriminants(words, codebook.counts, dimensions)
     basis: Floats = np.divide(frame, spread, dtype=np.float32)[:, kept] @ directions
+    if codebook.weight is not None:
+        basis = codebook.weight.matrix @ basis
     return basis, words @ directions
 
 

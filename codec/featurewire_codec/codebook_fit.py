@@ -6,6 +6,7 @@ algorithm for adaptive transform coder design", 2004). Seeded; the same samples 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from .codebook import TokenCodebook, discriminants
 from .feature import BOUNDS_OF_MANY, giant_bounds
+from .task_weight import TaskWeight
 
 Floats = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -31,12 +33,18 @@ _GROUPING_TOKENS = 16  # a channel and group
 
 
 def fit_codebook(
-    samples: Sequence[Floats], energy: float, codewords: int, groups: int, seed: int = 0
+    samples: Sequence[Floats],
+    energy: float,
+    codewords: int,
+    groups: int,
+    seed: int = 0,
+    weight: TaskWeight | None = None,
 ) -> TokenCodebook:
     """Fit a codebook of at most `codewords` codewords in `groups` groups to float32[t, C] samples.
 
     `energy` is the profile's E, from which the noise level follows. A codeword needs four tokens or
-    more, on average, so a small calibration gives a smaller codebook, and in few groups.
+    more, on average, so a small calibration gives a smaller codebook, and in few groups. With a
+    weight, what is fitted is the features times it.
     """
     exact = _thinned(samples)
     tokens = giant_bounds(samples, BOUNDS_OF_MANY).clip(exact)
@@ -45,6 +53,9 @@ def fit_codebook(
     beyond = exact[clipped] - tokens[clipped]
     del exact
     tokens -= mean
+    if weight is not None:
+        _multiply(tokens, weight.matrix)
+        beyond = beyond @ weight.matrix
     centred = torch.from_numpy(tokens)
     noise = energy * 10.0 ** (-_NOISE_DB / 10)
     rng = np.random.default_rng(seed)
@@ -54,7 +65,8 @@ def fit_codebook(
     centres = _means(centred, index, len(group))
     _subtract(centred, centres, index)
     giants = _giants(beyond, clipped, index, len(group))
-    return _assemble(mean, centred, index, centres + giants, group, noise)
+    codebook = _assemble(mean, centred, index, centres + giants, group, noise)
+    return codebook if weight is None else replace(codebook, weight=weight)
 
 
 def _thinned(samples: Sequence[Floats]) -> Floats:
@@ -163,6 +175,12 @@ def _subtract(rows: torch.Tensor, centres: torch.Tensor, index: Index) -> None:
     """Take from each row its centre, in place and in blocks."""
     for start in range(0, len(rows), 4096):
         rows[start : start + 4096] -= centres[torch.from_numpy(index[start : start + 4096])]
+
+
+def _multiply(rows: Floats, matrix: Floats) -> None:
+    """Multiply rows [n, C] by a matrix [C, C], in place and in blocks."""
+    for start in range(0, len(rows), 4096):
+        rows[start : start + 4096] = rows[start : start + 4096] @ matrix
 
 
 def _giants(beyond: Floats, clipped: Index, index: Index, count: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from .block_dct import BlockDct
 from .codebook_fit import fit_codebook
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .feature import BOUNDS_OF_MANY, giant_bounds
+from .task_weight import TaskWeight
 from .transform import ChannelKlt, Geometry, Identity, Transform
 
 Arrays = Sequence[NDArray[np.float32]]
@@ -22,26 +23,28 @@ MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
 def fit_transforms(
-    arrays: Arrays, grid: tuple[int, int] | None, scale: float
+    arrays: Arrays, grid: tuple[int, int] | None, scale: float, weight: TaskWeight | None = None
 ) -> Iterable[tuple[str, Transform]]:
     """Fit every mode, yielding its name and transform; giants are clipped first.
 
-    `scale` is E of the features.
+    `scale` is E of the features. With a weight, every mode that has a matrix to fold it into.
     """
     bounds = giant_bounds(arrays, BOUNDS_OF_MANY)
     clipped = [bounds.clip(array) for array in arrays]
     tokens, channels = sum(map(len, clipped)), clipped[0].shape[1]
     total = sum(array.sum(axis=0, dtype=np.float64) for array in clipped)
     mean = (total / tokens).astype(np.float32)
-    yield "identity", Identity(mean)
-    yield "klt", ChannelKlt(mean, _principal_components(_gram(clipped, mean), tokens))
+    if weight is None:
+        yield "identity", Identity(mean)
+    matrix = _principal_components(_gram(clipped, mean), tokens, weight)
+    yield "klt", ChannelKlt(mean, matrix, weight)
     for codewords, groups in codebook_sizes(tokens, channels):
-        codebook = fit_codebook(arrays, scale, codewords, groups)
+        codebook = fit_codebook(arrays, scale, codewords, groups, weight=weight)
         yield f"codebook{len(codebook.codewords)}x{len(codebook.matrices)}", codebook
     if grid:
         for block in BLOCKS:
             if max(grid) >= block:
-                yield f"dct{block}", _fit_block_dct(clipped, grid, block)
+                yield f"dct{block}", _fit_block_dct(clipped, grid, block, weight)
 
 
 def _gram(arrays: Arrays, mean: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -89,7 +92,9 @@ def column_offsets(
     return offsets
 
 
-def _fit_block_dct(samples: Arrays, grid: tuple[int, int], block: int) -> BlockDct:
+def _fit_block_dct(
+    samples: Arrays, grid: tuple[int, int], block: int, weight: TaskWeight | None
+) -> BlockDct:
     channels = samples[0].shape[1]
     prefix = len(samples[0]) - grid[0] * grid[1]
     mean = np.concatenate([sample[prefix:] for sample in samples]).mean(axis=0)
@@ -108,14 +113,19 @@ def _fit_block_dct(samples: Arrays, grid: tuple[int, int], block: int) -> BlockD
             np.add.at(covariances, places, grams)
             np.add.at(blocks, places, spectrum.shape[2])
     matrices = [
-        _principal_components(gram, int(number))
+        _principal_components(gram, int(number), weight)
         for gram, number in zip(covariances, blocks, strict=True)
     ]
-    return BlockDct(mean, prefix_mean, np.stack(matrices), block)
+    return BlockDct(mean, prefix_mean, np.stack(matrices), block, weight)
 
 
-def _principal_components(gram: NDArray[np.floating], count: int) -> NDArray[np.float32]:
-    """Return the eigenvectors of a covariance, the largest first; few samples shrink it."""
+def _principal_components(
+    gram: NDArray[np.floating], count: int, weight: TaskWeight | None
+) -> NDArray[np.float32]:
+    """Return the eigenvectors of a covariance, the largest first; few samples shrink it.
+
+    With a weight, those of the covariance that weighted features have.
+    """
     import torch
 
     channels = len(gram)
@@ -123,5 +133,7 @@ def _principal_components(gram: NDArray[np.floating], count: int) -> NDArray[np.
     if count < MIN_TOKENS_A_CHANNEL * channels:
         weight = channels / (count + channels)
         gram = (1 - weight) * gram + weight * np.diag(np.diag(gram))
+    if weight is not None:
+        gram = weight.matrix @ gram @ weight.matrix  # it is symmetric
     components = torch.linalg.eigh(torch.from_numpy(gram))[1].numpy()
     return np.ascontiguousarray(components[:, ::-1], dtype=np.float32)

@@ -21,6 +21,7 @@ from .codebook import TokenCodebook
 from .errors import ProfileError
 from .feature import Feature
 from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT, Effort
+from .task_weight import TaskWeight
 from .transform import ChannelKlt, Identity, Transform
 
 FORMAT = 2
@@ -59,7 +60,10 @@ class Profile:
 
     @classmethod
     def calibrate(
-        cls, samples: Iterable[Feature], grid: tuple[int, int] | None = None
+        cls,
+        samples: Iterable[Feature],
+        grid: tuple[int, int] | None = None,
+        metric: "Feature | None" = None,
     ) -> "Profile":
         """Learn a profile from features [tokens, channels] of the domain it will be used in.
 
@@ -67,14 +71,21 @@ class Profile:
         has tokens = prefix + rows * columns, and transforms over the grid are tried too. The modes
         are compared on held-out samples by their coded size.
 
+        `metric` is what a task minds: floats [channels, channels], symmetric and positive
+        semi-definite, of any scale; the expected outer product of the gradients of the task's loss
+        with respect to a token. Every mode is then tried weighted by it too (see `task_weight`),
+        and kept so where held-out samples need fewer bits at the same e^T metric e, summed over
+        the errors e of their tokens. The SNR stays that of the features.
+
         Raises:
-            FeatureError: no samples, or samples that are no features of one width.
+            FeatureError: no samples, or samples that are no features of one width; a metric that is
+                none for this width.
         Warns:
             CalibrationWarning: fewer than 8 tokens a channel.
         """
         from .calibration import calibrate
 
-        return calibrate(samples, grid)
+        return calibrate(samples, grid, metric)
 
     @property
     def channels(self) -> int:
@@ -165,6 +176,9 @@ class Profile:
         if isinstance(self.transform, TokenCodebook):
             names = "matrices", "spreads", "codewords", "scales", "group", "counts"
             tensors |= {name: getattr(self.transform, name) for name in names}
+        if self.transform.weight is not None:
+            tensors["weight"] = self.transform.weight.matrix
+            tensors["weight_inverse"] = self.transform.weight.inverse
         return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 
 
@@ -194,6 +208,8 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
     elif mode != "identity":
         raise ValueError(f"mode {mode!r}, not identity, klt, dct or codebook")
     shapes["offsets"] = ((columns,),)
+    if mode != "identity" and "weight" in tensors:
+        shapes |= dict.fromkeys(("weight", "weight_inverse"), ((channels, channels),))
     if set(tensors) != set(shapes):
         raise ValueError(f"tensors {sorted(tensors)}, not {sorted(shapes)}")
     for name, allowed in shapes.items():
@@ -205,14 +221,18 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
             raise ValueError(f"{name} is not finite")
     if np.abs(tensors["offsets"]).max(initial=0) > _OFFSET_LIMIT:
         raise ValueError(f"offsets beyond {_OFFSET_LIMIT}")
+    weight = None
+    if "weight" in tensors:
+        weight = TaskWeight(tensors["weight"], tensors["weight_inverse"])
+        weight.check()
     transform: Transform = Identity(tensors["mean"])
     if mode == "klt":
-        transform = ChannelKlt(tensors["mean"], tensors["matrix"])
+        transform = ChannelKlt(tensors["mean"], tensors["matrix"], weight)
     elif mode == "dct":
         arrays = tensors["mean"], tensors["prefix_mean"], tensors["matrices"]
-        transform = BlockDct(*arrays, block=block)
+        transform = BlockDct(*arrays, block=block, weight=weight)
     elif mode == "codebook":
-        transform = _build_codebook(tensors)
+        transform = _build_codebook(tensors, weight)
     steps = np.array(config["step_exponents"], np.int32)
     curves = [np.array(config.get(name, []), np.float64) for name in ("snr_db", "trellis_snr_db")]
     snr_db, trellis_snr_db = curves
@@ -231,7 +251,7 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
     return Profile(transform, energy, tensors["offsets"], steps, snr_db, report, trellis_snr_db)
 
 
-def _build_codebook(tensors: dict[str, NDArray[Any]]) -> TokenCodebook:
+def _build_codebook(tensors: dict[str, NDArray[Any]], weight: TaskWeight | None) -> TokenCodebook:
     groups, counts = len(tensors["matrices"]), tensors["counts"]
     if tensors["group"].max() >= groups:
         raise ValueError(f"a codeword of group {tensors['group'].max()}, there are {groups}")
@@ -240,4 +260,4 @@ def _build_codebook(tensors: dict[str, NDArray[Any]]) -> TokenCodebook:
     if not tensors["spreads"].min() > 0:
         raise ValueError("a spread is not above zero")
     names = "mean", "matrices", "spreads", "codewords", "scales", "group", "counts"
-    return TokenCodebook(**{name: tensors[name] for name in names})
+    return TokenCodebook(**{name: tensors[name] for name in names}, weight=weight)

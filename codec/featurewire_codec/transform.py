@@ -1,8 +1,11 @@
 """The transforms: a span of a feature in, decorrelated coefficients out, and back.
 
-All are orthonormal (an error of the coefficients is the same error of the feature). Coefficients
-are matrices: a `Panel` says which rows (what shares one exponent: a token, or a block of the grid)
-and which columns (what shares one scale: a channel, or a channel at one frequency) each has.
+All are orthonormal (an error of the coefficients is the same error of the feature), but for a task
+weight that some fold into their matrices: see `task_weight`.
+
+Coefficients are matrices: a `Panel` says which rows (what shares one exponent: a token, or a block
+of the grid) and which columns (what shares one scale: a channel, or a channel at one frequency)
+each has.
 
 Here are those over tokens: Identity, the channels less their means, and ChannelKlt, their
 Karhunen-Loeve transform. `codebook.TokenCodebook` takes the nearest of many means from each token,
@@ -17,6 +20,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .task_weight import TaskWeight
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +85,10 @@ class Transform(Protocol):
     def counts(self) -> NDArray[np.int64] | None:
         """How often each codeword was the nearest; None without a codebook."""
 
+    @property
+    def weight(self) -> TaskWeight | None:
+        """What is folded into the matrices; None when they are orthonormal."""
+
     def spans(self, geometry: Geometry, features: int) -> list[range]:
         """Cut the tokens into spans of about `features` values each."""
 
@@ -105,6 +114,7 @@ class Identity:
 
     mode: ClassVar[str] = "identity"
     counts: NDArray[np.int64] | None = None
+    weight: TaskWeight | None = None
 
     def __init__(self, mean: Floats) -> None:
         """`mean` is float32[channels]."""
@@ -142,10 +152,14 @@ class ChannelKlt(Identity):
 
     mode: ClassVar[str] = "klt"
 
-    def __init__(self, mean: Floats, matrix: Floats) -> None:
-        """`matrix` is float32[channels, channels], its columns the principal components."""
+    def __init__(self, mean: Floats, matrix: Floats, weight: TaskWeight | None = None) -> None:
+        """`matrix` is float32[channels, channels], its columns the principal components.
+
+        With a weight they are those of weighted features; the mean is the features' own.
+        """
         super().__init__(mean)
         self.matrix = matrix
+        self.weight = weight
 
     def forward(
         self, feature: Floats, geometry: Geometry, span: range, index: Index = NO_INDEX
@@ -162,7 +176,7 @@ class ChannelKlt(Identity):
         """Undo `forward`: [len(span), channels]."""
         import torch
 
-        feature: Floats = (torch.from_numpy(coefficients[0]) @ self._rotation.T).numpy() + self.mean
+        feature: Floats = (torch.from_numpy(coefficients[0]) @ self._back).numpy() + self.mean
         return feature
 
     @functools.cached_property
@@ -174,7 +188,17 @@ class ChannelKlt(Identity):
         """
         import torch
 
-        return torch.tensor(self.matrix)
+        rotation = torch.tensor(self.matrix)
+        return rotation if self.weight is None else torch.tensor(self.weight.matrix) @ rotation
+
+    @functools.cached_property
+    def _back(self) -> "torch.Tensor":
+        """What undoes `_rotation`."""
+        import torch
+
+        if self.weight is None:
+            return self._rotation.T
+        return torch.tensor(self.matrix.T) @ torch.tensor(self.weight.inverse)
 
 
 def token_spans(geometry: Geometry, features: int) -> list[range]:
