@@ -96,8 +96,9 @@ def quantise_values(
     side: Side,
     step_exponent: int,
     rounding: Rounding,
+    exponents: bool = True,
 ) -> Quantised:
-    """Choose the rows' exponents and quantise the coefficients of each panel.
+    """Choose the rows' exponents, if they may have any, and quantise the panels' coefficients.
 
     Raises:
         FeatureError: a coefficient is too many steps from zero.
@@ -110,7 +111,7 @@ def quantise_values(
         expected = expectation(ladder, side.base, step_exponent)
         activity[panel.rows] = panels.activity(matrix, ladder, expected.inverse, expected.weight)
         total[panel.rows] = expected.total
-    rows = row_exponents(activity, total)
+    rows = row_exponents(activity, total) if exponents else np.zeros(layout.rows, np.int32)
     side = Side(side.plain, side.base, side.index, rows, side.column_exponents)
     shapes = offsets.panels(layout, side.shifts(step_exponent))
     inverse_step = 1.0 / step_size(step_exponent)
