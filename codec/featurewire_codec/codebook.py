@@ -25,8 +25,67 @@ _MAX_BASIS_COLUMNS = 512
 _BLOCK_TOKENS = 1024
 
 
+class GroupedTokens:
+    """What codebooks share: a panel for each group of codewords that a span's index names."""
+
+    mean: Floats
+    group: NDArray[np.uint8]
+
+    def codeword(self, index: Index) -> Floats:
+        """Return the codewords float32[tokens, channels] of an index, each in its group's basis."""
+        raise NotImplementedError
+
+    def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
+        """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
+        raise NotImplementedError
+
+    def spans(self, geometry: Geometry, features: int) -> list[range]:
+        """Cut the tokens into spans of about `features` values each."""
+        return token_spans(geometry, features)
+
+    def layout(self, geometry: Geometry, span: range, index: Index) -> Layout:
+        """Lay out the coefficients of a span, which may be any: a panel for each group there is."""
+        panels = [
+            Panel(rows, all_columns(geometry.channels, number * geometry.channels))
+            for number, rows in self._members(index)
+        ]
+        return Layout(len(span), tuple(panels))
+
+    def forward(
+        self, feature: Floats, geometry: Geometry, span: range, index: Index
+    ) -> list[Floats]:
+        """Transform the tokens [len(span), channels]: a matrix for each group there is."""
+        residual = self.rotate(feature - self.mean, self.group[index]) - self.codeword(index)
+        members = self._members(index)
+        return [residual] if len(members) == 1 else [residual[rows] for _, rows in members]
+
+    def inverse(
+        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index
+    ) -> Floats:
+        """Undo `forward`: [len(span), channels]."""
+        whole = self.assembled(coefficients, index) + self.codeword(index)
+        return self.rotate(whole, self.group[index], back=True) + self.mean
+
+    def assembled(self, coefficients: list[Floats], index: Index) -> Floats:
+        """Bring the panels' rows into the tokens' order: [len(span), channels]."""
+        if len(coefficients) == 1:
+            return coefficients[0]
+        whole = np.empty((len(index), coefficients[0].shape[1]), np.float32)
+        for (_, rows), values in zip(self._members(index), coefficients, strict=True):
+            whole[rows] = values
+        return whole
+
+    def _members(self, index: Index) -> list[tuple[int, NDArray[np.int32]]]:
+        """Return each group that the index names, and its tokens."""
+        group = self.group[index]
+        return [
+            (int(number), np.flatnonzero(group == number).astype(np.int32))
+            for number in np.unique(group)
+        ]
+
+
 @dataclass(frozen=True, eq=False)
-class TokenCodebook:
+class TokenCodebook(GroupedTokens):
     """A codebook for tokens, and an orthonormal basis for the residuals of each group of codewords.
 
     mean float32[C]. matrices float32[J, C, C]: the columns of matrix j are the components of
@@ -67,65 +126,22 @@ class TokenCodebook:
             index[start : start + _BLOCK_TOKENS] = find((block @ basis).numpy(), lists)
         return index
 
-    def spans(self, geometry: Geometry, features: int) -> list[range]:
-        """Cut the tokens into spans of about `features` values each."""
-        return token_spans(geometry, features)
-
-    def layout(self, geometry: Geometry, span: range, index: Index) -> Layout:
-        """Lay out the coefficients of a span, which may be any: a panel for each group there is."""
-        panels = [
-            Panel(rows, all_columns(geometry.channels, number * geometry.channels))
-            for number, rows in self._members(index)
-        ]
-        return Layout(len(span), tuple(panels))
-
-    def forward(
-        self, feature: Floats, geometry: Geometry, span: range, index: Index
-    ) -> list[Floats]:
-        """Transform the tokens [len(span), channels]: a matrix for each group there is."""
-        import torch
-
-        parts = []
-        for number, rows in self._members(index):
-            own = feature if len(rows) == len(feature) else feature[rows]
-            product = torch.from_numpy(own - self.mean) @ self._rotations[number]
-            parts.append(product.numpy() - self.codeword(index[rows]))
-        return parts
-
-    def inverse(
-        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index
-    ) -> Floats:
-        """Undo `forward`: [len(span), channels]."""
-        import torch
-
-        feature = np.empty((len(span), geometry.channels), np.float32)
-        for (number, rows), values in zip(self._members(index), coefficients, strict=True):
-            whole = torch.from_numpy(values + self.codeword(index[rows]))
-            feature[rows] = (whole @ self._rotations[number].T).numpy()
-        feature += self.mean
-        return feature
-
     def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
         """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
         import torch
 
+        present = np.unique(group)
+        if len(present) == 1:
+            matrix = self._rotations[present[0]]
+            whole: Floats = (torch.from_numpy(rows) @ (matrix.T if back else matrix)).numpy()
+            return whole
         rotated = np.empty_like(rows)
-        for number in np.unique(group):
+        for number in present:
             members = np.flatnonzero(group == number)
             matrix = self._rotations[number]
             product = torch.from_numpy(rows[members]) @ (matrix.T if back else matrix)
             rotated[members] = product.numpy()
         return rotated
-
-    def _members(self, index: Index) -> list[tuple[int, NDArray[np.int32]]]:
-        """Return each group that the index names, and its tokens."""
-        if len(self.matrices) == 1:
-            return [(0, np.arange(len(index), dtype=np.int32))]
-        group = self.group[index]
-        return [
-            (int(number), np.flatnonzero(group == number).astype(np.int32))
-            for number in np.unique(group)
-        ]
 
     def codeword(self, index: NDArray[np.int32]) -> Floats:
         """Return the codewords float32[tokens, channels] of an index, each in its group's basis."""

@@ -51,7 +51,7 @@ class FeatureCodec:
             raise FeatureError(f"framing is {framing!r}, {' or '.join(FRAMINGS)} is allowed")
         self.profile = profile
         self.framing: Framing = framing
-        self._coding = Coding.of(profile) if profile else None
+        self._coding: Coding | None = Coding(profile) if profile else None
         load_backend()
 
     def encode(
@@ -59,8 +59,8 @@ class FeatureCodec:
         feature: Feature,
         snr_db: float = 25.0,
         grid: Grid | None = None,
-        *,
         effort: Effort = "fast",
+        *,
         max_error: float | None = None,
         target_bits: int | None = None,
     ) -> bytes:
@@ -91,8 +91,8 @@ class FeatureCodec:
         feature: Feature,
         snr_db: float = 25.0,
         grid: Grid | None = None,
-        *,
         effort: Effort = "fast",
+        *,
         max_error: float | None = None,
         target_bits: int | None = None,
     ) -> Iterator[bytes]:

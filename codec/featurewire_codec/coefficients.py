@@ -72,8 +72,12 @@ def encode_symbols(
     index_table: Table | None,
     header: Header,
     header_bytes: bytes,
+    updates: int,
 ) -> tuple[Chunk, bytes]:
-    """Encode the symbols of a chunk: the chunk, and its fields as they are written."""
+    """Encode the symbols of a chunk: the chunk, and its fields as they are written.
+
+    `updates` is how often the session's codewords have been updated.
+    """
     models = class_models()
     lengths = _bit_lengths(coded.excess + 1) if len(coded.excess) else NO_EXPONENTS
     fields = Fields(
@@ -83,10 +87,12 @@ def encode_symbols(
         row_exponents=bool(side.row_exponents.any()),
         column_exponents=bool(side.column_exponents.any()),
         raw=_pack_raw(coded, lengths),
+        adaptive=header.adaptive and not side.plain,
+        reset=header.adaptive and not side.plain and updates == 0,
     )
     fields_bytes = write_fields(fields, header)
     lanes = lanes_of(len(tokens) * header.channels)
-    check = check_of(fields_bytes, header_bytes)
+    check = check_of(fields_bytes, header_bytes, updates if fields.adaptive else 0)
     own_tables = models.trellis if header.trellis else models.classes
     encoder = load_backend().coder.Encoder(lanes, check, own_tables)
     encoder.push(lengths - 1, models.escape_lengths)

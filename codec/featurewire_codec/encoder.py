@@ -15,6 +15,7 @@ from .span import Coding, Quantised, quantise_plain, quantise_values, rounding_f
 from .transform import NO_INDEX, Floats, Geometry, Transform, plain_transform
 
 CHUNK_FEATURES = 1 << 18  # about 64 KiB at 2 bits a feature
+ADAPTING_TOKENS = 64  # in a chunk, when codewords adapt after each
 Framing = Literal["file", "session"]
 # By a rough count of bits: beyond this ratio, the dearer way to code a chunk is not even tried.
 _SURELY_CHEAPER = 1.25
@@ -55,6 +56,7 @@ class Encoder:
             energy=None if coding else settings.energy,
             trellis=settings.effort == "trellis",
             midpoint=settings.midpoint,
+            adaptive=bool(coding and coding.adaptive),
         )
         self._framing = framing
         if framing == "session":
@@ -69,8 +71,11 @@ class Encoder:
         """
         transform: Transform = plain_transform(self._geometry.channels)
         if self._coding is not None:
-            transform = self._coding.profile.transform
-        spans = transform.spans(self._geometry, CHUNK_FEATURES)
+            transform = self._coding.transform
+        features = CHUNK_FEATURES
+        if self._header.adaptive:
+            features = min(features, ADAPTING_TOKENS * self._geometry.channels)
+        spans = transform.spans(self._geometry, features)
         lead = self._header_bytes
         for span in spans:
             # The quantiser refuses what an overflow leaves.
@@ -87,10 +92,10 @@ class Encoder:
         settings = self._settings
         rough, scale = load_backend().panels.rough_bits, 1.0 / step_size(settings.step_exponent)
         rounding = rounding_for(settings.effort, settings.bit_worth)
-        ways: list[tuple[bytes, bytes]] = []
+        ways: list[tuple[bytes, bytes, Quantised]] = []
         plain = True
         if self._coding is not None and not settings.plain:
-            transform = self._coding.profile.transform
+            transform = self._coding.transform
             index = transform.search(feature)
             values = transform.forward(feature, self._geometry, span, index)
             own = sum(rough(part.ravel(), scale) for part in values)
@@ -109,11 +114,17 @@ class Encoder:
             ways.append(
                 self._write(span, quantise_plain(feature, settings.step_exponent, rounding))
             )
-        return min(ways, key=lambda way: len(way[0]) + len(way[1]))
+        fields, body, kept = min(ways, key=lambda way: len(way[0]) + len(way[1]))
+        if self._coding is not None and not kept.side.plain:
+            self._coding.learn(kept, settings.step_exponent)
+        return fields, body
 
-    def _write(self, span: range, coded: Quantised) -> tuple[bytes, bytes]:
-        table = self._coding.index_table if self._coding and not coded.side.plain else None
+    def _write(self, span: range, coded: Quantised) -> tuple[bytes, bytes, Quantised]:
+        table, updates = None, 0
+        if self._coding is not None and not coded.side.plain:
+            table, updates = self._coding.index_table, self._coding.updates
+        header, header_bytes = self._header, self._header_bytes
         chunk, fields = encode_symbols(
-            span, coded.symbols, coded.side, table, self._header, self._header_bytes
+            span, coded.symbols, coded.side, table, header, header_bytes, updates
         )
-        return fields, write_body(chunk)
+        return fields, write_body(chunk), coded
