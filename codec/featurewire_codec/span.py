@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .adaptation import AdaptiveCodebook, fixed_point
 from .backend import load_backend
+from .bitstream import DIGEST_BYTES
 from .codebook import TokenCodebook
 from .coefficients import Offsets, Side, index_table, plain_offsets
 from .entropy_coder import Table
@@ -43,6 +44,7 @@ class Coding:
     def __init__(self, profile: Profile, adaptive: bool = False) -> None:
         """Only token codebooks adapt; with any other transform, `adaptive` says nothing."""
         self.profile = profile
+        self.digest = bytes.fromhex(profile.digest)[:DIGEST_BYTES]
         self.offsets = Offsets(profile.offsets)
         self.transform: Transform = profile.transform
         self.updates = 0
