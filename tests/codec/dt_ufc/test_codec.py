@@ -60,7 +60,7 @@ def test_a_smooth_feature_keeps_its_shape_at_a_few_bits(latent_profile, latents)
 
 def test_the_grid_is_worth_something_on_smooth_latents():
     rng = np.random.default_rng(0)
-    coarse = torch.from_numpy(rng.normal(size=(1, 16, 6, 6))).float()
+    coarse = torch.from_numpy(rng.normal(size=(1, 16, 12, 12))).float()
     smooth = torch.nn.functional.interpolate(coarse, (48, 48), mode="bicubic")
     latents = smooth[0].permute(1, 2, 0).reshape(-1, 16).numpy()
     codec = DtUfcCodec()
