@@ -201,6 +201,7 @@ class ChannelKlt(Identity):
         return torch.tensor(self.matrix.T) @ torch.tensor(self.weight.inverse)
 
 
+@functools.lru_cache(maxsize=64)
 def token_spans(geometry: Geometry, features: int) -> list[range]:
     """Cut all tokens into spans of about `features` values each."""
     rows = max(1, features // geometry.channels)
