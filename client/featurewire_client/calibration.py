@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire_codec import Profile
-from featurewire_models import InputError, describe, load_head, load_processor
+from featurewire_models import InputError, describe, load_head, load_processor, load_tail
 from PIL import Image
 
 from featurewire_client.raw_input import read_folder
+from featurewire_client.task_metric import TaskMetric
 
 # Characters of one piece of a long text, for each token of the context: a piece that turns out
 # too long is halved.
@@ -26,6 +27,7 @@ def calibrate(
     data: Path,
     limit: int,
     begin: Callable[[str], None],
+    task_aware: bool = False,
 ) -> ProfileSet:
     """Runs the head over the data and learns a profile for each of its tensors.
 
@@ -33,27 +35,38 @@ def calibrate(
         data: a folder of images or texts, or one file.
         limit: inputs to run at most.
         begin: called before each input with what is being done.
+        task_aware: weight the features by what the task minds, from gradients through the tail,
+            where that measures better.
 
     Raises:
-        ModelError: no such model, split point or task, or data that it does not take.
+        ModelError: no such model, split point or task, or data that it does not take; a tail that
+            cannot be differentiated, with `task_aware`.
         CodecError: the features are too few, or no numbers.
     """
     info = describe(model)
     chosen = info.check_task(task)
     head = load_head(model, split=split, task=chosen)
     processor = load_processor(model, chosen)
+    metric = None
+    if task_aware:
+        metric = TaskMetric(load_tail(model, split=head.split, task=chosen))
     samples: dict[str, list[torch.Tensor]] = {}
     grids: dict[str, tuple[int, int]] = {}
     for inputs in _inputs(processor, info.context, data, chosen, limit):
-        begin("head")
+        begin("head and gradients" if metric else "head")
         with torch.inference_mode():
             features = head(inputs)
         for name, tensor in features.tensors.items():
             samples.setdefault(name, []).extend(tensor)
         grids.update(features.grids)
+        if metric is not None:
+            metric.add(features)
     begin("calibration")
     profiles = {
-        name: Profile.calibrate(tensors, grid=grids.get(name)) for name, tensors in samples.items()
+        name: Profile.calibrate(
+            tensors, grid=grids.get(name), metric=metric.metric(name) if metric else None
+        )
+        for name, tensors in samples.items()
     }
     return ProfileSet(Origin(info.name, info.revision, head.split, chosen), profiles)
 

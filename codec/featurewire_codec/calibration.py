@@ -15,11 +15,11 @@ from .codec import FeatureCodec
 from .coefficients import Offsets, Side
 from .errors import CalibrationWarning, FeatureError
 from .feature import BOUNDS_OF_MANY, Feature, as_array, giant_bounds, pooled_energy
-from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transforms
+from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transforms, fit_weighted
 from .profile import Profile
 from .quantiser import EFFORTS, Effort, nearest_step_exponent
 from .span import quantise_values, rebuild, rounding_for
-from .task_selection import TaskSelection
+from .task_comparison import TaskComparison
 from .task_weight import checked_metric, half_strength
 from .transform import NO_INDEX, ChannelKlt, Floats, Geometry, Transform
 
@@ -40,7 +40,6 @@ def calibrate(
     _check(arrays, grid)
     tokens, channels = sum(len(array) for array in arrays), arrays[0].shape[1]
     minded = None if metric is None else checked_metric(metric, channels)
-    weight = None if minded is None else half_strength(minded)
     if tokens < MIN_TOKENS_A_CHANNEL * channels:
         warnings.warn(
             f"{tokens} calibration tokens for {channels} channels: "
@@ -61,16 +60,18 @@ def calibrate(
             best = sum(rates), name, profile
     assert best is not None  # identity is always there
     _, kept, profile = best
-    task = {}
+    task: dict[str, Any] = {}
     if minded is not None:
-        selection = TaskSelection(minded, measured, grid, (kept, profile), COMPARED_SNR_DB)
-        for mode, transform in fit_transforms(fitted, grid, scale, weight):
-            name = f"{mode}, task"
-            profile = _control_rate(transform, scale, measured, arrays, held_out, grid)
-            rates = [coded_bpfp(profile, measured, snr_db, grid) for snr_db in COMPARED_SNR_DB]
-            figures[name] = dict(zip(map(str, COMPARED_SNR_DB), rates, strict=True))
-            selection.try_profile(name, profile)
-        (kept, profile), task = selection.kept, {"task": selection.report()}
+        name, transform = fit_weighted(
+            profile.transform, fitted, grid, scale, half_strength(minded)
+        )
+        weighted = _control_rate(transform, scale, measured, arrays, held_out, grid)
+        rates = [coded_bpfp(weighted, measured, snr_db, grid) for snr_db in COMPARED_SNR_DB]
+        figures[name] = dict(zip(map(str, COMPARED_SNR_DB), rates, strict=True))
+        comparison = TaskComparison(minded, measured, grid, COMPARED_SNR_DB)
+        task["task"] = comparison.report((kept, profile), (name, weighted))
+        if task["task"]["kept"]:
+            kept, profile = name, weighted
     report = task | {
         "kept": kept,
         "tokens": tokens,

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .block_dct import BlockDct
+from .codebook import TokenCodebook
 from .codebook_fit import fit_codebook
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .feature import BOUNDS_OF_MANY, giant_bounds
@@ -23,28 +24,67 @@ MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
 def fit_transforms(
-    arrays: Arrays, grid: tuple[int, int] | None, scale: float, weight: TaskWeight | None = None
+    arrays: Arrays, grid: tuple[int, int] | None, scale: float
 ) -> Iterable[tuple[str, Transform]]:
     """Fit every mode, yielding its name and transform; giants are clipped first.
 
-    `scale` is E of the features. With a weight, every mode that has a matrix to fold it into.
+    `scale` is E of the features.
     """
-    bounds = giant_bounds(arrays, BOUNDS_OF_MANY)
-    clipped = [bounds.clip(array) for array in arrays]
+    clipped = _without_giants(arrays)
     tokens, channels = sum(map(len, clipped)), clipped[0].shape[1]
-    total = sum(array.sum(axis=0, dtype=np.float64) for array in clipped)
-    mean = (total / tokens).astype(np.float32)
-    if weight is None:
-        yield "identity", Identity(mean)
-    matrix = _principal_components(_gram(clipped, mean), tokens, weight)
-    yield "klt", ChannelKlt(mean, matrix, weight)
+    mean = _mean(clipped)
+    yield "identity", Identity(mean)
+    yield "klt", _fit_klt(clipped, mean)
     for codewords, groups in codebook_sizes(tokens, channels):
-        codebook = fit_codebook(arrays, scale, codewords, groups, weight=weight)
-        yield f"codebook{len(codebook.codewords)}x{len(codebook.matrices)}", codebook
+        codebook = fit_codebook(arrays, scale, codewords, groups)
+        yield _codebook_name(codebook), codebook
     if grid:
         for block in BLOCKS:
             if max(grid) >= block:
-                yield f"dct{block}", _fit_block_dct(clipped, grid, block, weight)
+                yield f"dct{block}", _fit_block_dct(clipped, grid, block)
+
+
+def fit_weighted(
+    like: Transform,
+    arrays: Arrays,
+    grid: tuple[int, int] | None,
+    scale: float,
+    weight: TaskWeight,
+) -> tuple[str, Transform]:
+    """Fit the mode of `like` with a weight in its matrices: its name and transform.
+
+    A KLT where `like` has none.
+    """
+    if isinstance(like, TokenCodebook):
+        words, groups = len(like.codewords), len(like.matrices)
+        codebook = fit_codebook(arrays, scale, words, groups, weight=weight)
+        return f"{_codebook_name(codebook)}, task", codebook
+    clipped = _without_giants(arrays)
+    if isinstance(like, BlockDct) and grid:
+        return f"dct{like.block}, task", _fit_block_dct(clipped, grid, like.block, weight)
+    return "klt, task", _fit_klt(clipped, _mean(clipped), weight)
+
+
+def _without_giants(arrays: Arrays) -> Arrays:
+    bounds = giant_bounds(arrays, BOUNDS_OF_MANY)
+    return [bounds.clip(array) for array in arrays]
+
+
+def _mean(arrays: Arrays) -> NDArray[np.float32]:
+    total = sum(array.sum(axis=0, dtype=np.float64) for array in arrays)
+    mean: NDArray[np.float32] = (total / sum(map(len, arrays))).astype(np.float32)
+    return mean
+
+
+def _codebook_name(codebook: TokenCodebook) -> str:
+    return f"codebook{len(codebook.codewords)}x{len(codebook.matrices)}"
+
+
+def _fit_klt(
+    arrays: Arrays, mean: NDArray[np.float32], weight: TaskWeight | None = None
+) -> ChannelKlt:
+    tokens = sum(map(len, arrays))
+    return ChannelKlt(mean, _principal_components(_gram(arrays, mean), tokens, weight), weight)
 
 
 def _gram(arrays: Arrays, mean: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -95,7 +135,7 @@ def column_offsets(
 
 
 def _fit_block_dct(
-    samples: Arrays, grid: tuple[int, int], block: int, weight: TaskWeight | None
+    samples: Arrays, grid: tuple[int, int], block: int, weight: TaskWeight | None = None
 ) -> BlockDct:
     channels = samples[0].shape[1]
     prefix = len(samples[0]) - grid[0] * grid[1]
@@ -133,8 +173,8 @@ def _principal_components(
     channels = len(gram)
     gram = gram.astype(np.float64)
     if count < MIN_TOKENS_A_CHANNEL * channels:
-        weight = channels / (count + channels)
-        gram = (1 - weight) * gram + weight * np.diag(np.diag(gram))
+        share = channels / (count + channels)
+        gram = (1 - share) * gram + share * np.diag(np.diag(gram))
     if weight is not None:
         gram = weight.matrix @ gram @ weight.matrix  # it is symmetric
     components = torch.linalg.eigh(torch.from_numpy(gram))[1].numpy()

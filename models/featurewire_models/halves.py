@@ -58,6 +58,13 @@ class Tail(Half):
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:
         """What the unsplit class returns for the batch. Raises InputError."""
 
+    def differentiable(self, features: Features) -> Any:
+        """The same with gradients towards features that ask for them, where there are any.
+
+        Raises InputError, and TaskError where there never are.
+        """
+        return self(features)
+
 
 @dataclass(frozen=True)
 class Model(ABC):

@@ -23,7 +23,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from torch.nn.functional import pad
 
-from featurewire_models.errors import InputError
+from featurewire_models.errors import InputError, TaskError
 from featurewire_models.features import Features, require
 from featurewire_models.halves import Cache, Head, Model, Tail, refuse_cache
 from featurewire_models.info import ModelInfo
@@ -81,13 +81,23 @@ class Sd3Tail(Tail):
         refuse_cache(self.info, cache)
         if self.denoiser is not None:
             return _decode(self.vae, _denoise(self.denoiser, features))
+        return _decode(self.vae, self._latents(features))
+
+    def differentiable(self, features: Features) -> Outputs:
+        """``.images``: float ``[batch, 3, height, width]`` as the VAE gives them, -1 to 1 or so."""
+        if self.denoiser is not None:
+            raise TaskError(
+                f"The tail of {self.info.name} after {self.split} denoises, which has no gradients."
+            )
+        return Outputs(images=_pixels(self.vae, self._latents(features)))
+
+    def _latents(self, features: Features) -> Tensor:
         channels = self.vae.config.latent_channels
         tokens = require(features, "latents", channels)
         rows, cols = features.grids.get("latents", (0, 0))
         if rows * cols != tokens.shape[1] or min(rows, cols) < 1:
             raise InputError(f"A grid of {rows} x {cols} latents is not {tokens.shape[1]} tokens.")
-        latents = tokens.transpose(1, 2).reshape(len(tokens), channels, rows, cols)
-        return _decode(self.vae, latents)
+        return tokens.transpose(1, 2).reshape(len(tokens), channels, rows, cols)
 
 
 @dataclass(frozen=True)
@@ -235,9 +245,14 @@ def _pooled(denoiser: Denoiser, features: Features, prefix: str, batch: int) -> 
 
 def _decode(vae: Any, latents: Tensor) -> Outputs:
     """Images ``uint8 [batch, height, width, 3]`` of final latents, as the pipeline makes them."""
-    latents = latents.to(vae.device, vae.dtype)
-    latents = latents / vae.config.scaling_factor + vae.config.shift_factor
     with torch.no_grad():
-        pixels = vae.decode(latents, return_dict=False)[0]
+        pixels = _pixels(vae, latents)
     unit = VaeImageProcessor().postprocess(pixels, output_type="np")
     return Outputs(images=torch.from_numpy((unit * 255).round().astype("uint8")))
+
+
+def _pixels(vae: Any, latents: Tensor) -> Tensor:
+    latents = latents.to(vae.device, vae.dtype)
+    latents = latents / vae.config.scaling_factor + vae.config.shift_factor
+    pixels: Tensor = vae.decode(latents, return_dict=False)[0]
+    return pixels

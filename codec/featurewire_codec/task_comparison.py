@@ -1,0 +1,91 @@
+"""Whether a task weight is worth it: a profile without and one with it in, what each costs out.
+
+Both are compared by the bytes that held-out samples take at the same error for the task: the mean
+over their tokens of e^T G e, G being the metric and e a token's error.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .codec import FeatureCodec
+from .fitting import Arrays
+from .profile import Profile
+
+MIN_GAIN = 0.02  # of the bits; less is within what a metric is off by
+_ATTEMPTS = 6
+_NEAR_DB = 0.03
+_FLATTEST = 0.2  # dB of error for a dB of SNR
+_FARTHEST_DB = 30.0  # from the SNR that is searched around
+
+
+@dataclass(frozen=True, eq=False)
+class TaskComparison:
+    """What profiles are compared by: a metric [C, C] and held-out samples, at some SNRs."""
+
+    metric: NDArray[np.float64]
+    arrays: Arrays
+    grid: tuple[int, int] | None
+    snr_db: tuple[float, ...]
+
+    def report(self, plain: tuple[str, Profile], weighted: tuple[str, Profile]) -> dict[str, Any]:
+        """Measure two named profiles, and say which should be kept and why.
+
+        The weighted one at the errors for the task that the plain one has at the SNRs.
+        """
+        coded = [self._code(plain[1], snr_db) for snr_db in self.snr_db]
+        rates = {
+            plain[0]: [bpfp for bpfp, _ in coded],
+            weighted[0]: [
+                self._bpfp_at(weighted[1], snr_db, error)
+                for snr_db, (_, error) in zip(self.snr_db, coded, strict=True)
+            ],
+        }
+        gain = 1.0 - sum(rates[weighted[0]]) / sum(rates[plain[0]])
+        return {
+            "kept": gain > MIN_GAIN,
+            "because": f"at the same error for the task, {weighted[0]} takes {100 * gain:.1f} % "
+            f"fewer bits than {plain[0]}; more than {100 * MIN_GAIN:g} % are worth it",
+            "bpfp_at_equal_task_error": {
+                name: dict(zip(map(str, self.snr_db), measured, strict=True))
+                for name, measured in rates.items()
+            },
+        }
+
+    def _bpfp_at(self, profile: Profile, snr_db: float, error: float) -> float:
+        """Return the bits that the samples take at an error for the task.
+
+        Found by secants, then between the two measured SNRs that are nearest.
+        """
+        points: list[tuple[float, float, float]] = []  # dB beyond the error; SNR; bits
+        tried = snr_db
+        for _ in range(_ATTEMPTS):
+            bpfp, reached = self._code(profile, tried)
+            points.append((10.0 * float(np.log10(reached / error)), tried, bpfp))
+            points.sort(key=lambda point: abs(point[0]))
+            nearest = points[0]
+            if abs(nearest[0]) < _NEAR_DB:
+                break
+            slope = -1.0
+            if len(points) > 1:
+                slope = (points[1][0] - nearest[0]) / (points[1][1] - nearest[1])
+            wanted = nearest[1] + nearest[0] / max(-slope, _FLATTEST)
+            tried = float(np.clip(wanted, snr_db - _FARTHEST_DB, snr_db + _FARTHEST_DB))
+            if tried in (point[1] for point in points):
+                break
+        ends = sorted(points[:2])
+        return float(np.interp(0.0, [end[0] for end in ends], [end[2] for end in ends]))
+
+    def _code(self, profile: Profile, snr_db: float) -> tuple[float, float]:
+        """Encode and decode the samples: bits and the task's error, per feature point."""
+        codec, metric = FeatureCodec(profile), self.metric.astype(np.float32)
+        coded, error = 0, 0.0
+        for array in self.arrays:
+            data = codec.encode(array, snr_db, self.grid)
+            missed = codec.decode(data).numpy() - array
+            coded += len(data)
+            error += float(np.sum((missed @ metric) * missed, dtype=np.float64))
+        features = sum(array.size for array in self.arrays)
+        return 8 * coded / features, max(error, 1e-300) / features
