@@ -126,6 +126,8 @@ class Decoder:
             if found is None:
                 return False
             header, length = found
+        if header.trellis:
+            raise BitstreamError("the indices are a trellis's, which this decoder does not know")
         self._check_profile(header)
         self.header, self._header_bytes = header, write_header(header)
         del self._buffer[:length]
@@ -134,7 +136,7 @@ class Decoder:
     def _next_body(self, header: Header) -> bytes | None:
         """Take the next chunk's body off the buffer; None while it is not all there."""
         if self._agreed is not None:
-            taken = chunk_body(bytes(self._buffer), self._form, max_body_bytes(header))
+            taken = chunk_body(self._buffer, self._form, max_body_bytes(header))
             if taken is None:
                 return None
             body, length = taken

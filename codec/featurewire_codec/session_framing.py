@@ -52,7 +52,7 @@ def read_lead(data: bytes, agreed: Header) -> tuple[Header, int]:
     return header, lead >> 14
 
 
-def chunk_body(data: bytes, form: int, most: int) -> tuple[bytes, int] | None:
+def chunk_body(data: bytes | bytearray, form: int, most: int) -> tuple[bytes, int] | None:
     """Take the first chunk's body off `data`: the body, and the bytes taken; None when cut short.
 
     Of a form of one chunk, `data` is all of it. `most` bounds a body's length.
@@ -63,7 +63,7 @@ def chunk_body(data: bytes, form: int, most: int) -> tuple[bytes, int] | None:
     if form != FRAMED:
         if len(data) > most:
             raise BitstreamError(f"a chunk has {len(data)} bytes, at most {most} can be")
-        return _FLAGS.get(form, b"") + data, len(data)
+        return _FLAGS.get(form, b"") + bytes(data), len(data)
     cursor = Cursor(data, 0)
     try:
         body = cursor.take(cursor.varint(most, "bytes in a chunk"))
