@@ -1,13 +1,36 @@
-"""Profiles that the codec's tests share; tests may import `synthetic_features` beside this file."""
+"""Profiles and backends that the codec's tests share; tests may import the modules beside this."""
 
 import sys
 from pathlib import Path
 
 import pytest
-from featurewire_codec import Profile
+from featurewire_codec import Profile, coefficients, encoder, entropy_coder, panels, span
+from featurewire_codec.backend import Backend, load_backend
 
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic_features import make_grid, make_tokens
+
+USERS = coefficients, encoder, span  # who asks for the backend
+BACKENDS = {"numba": load_backend(), "constriction": Backend("constriction", panels, entropy_coder)}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, monkeypatch) -> str:
+    """Run a test with each backend."""
+    for user in USERS:
+        monkeypatch.setattr(user, "load_backend", lambda: BACKENDS[request.param])
+    return request.param
+
+
+@pytest.fixture
+def with_backend(monkeypatch):
+    """A function that changes the backend within a test."""
+
+    def use(name: str) -> None:
+        for user in USERS:
+            monkeypatch.setattr(user, "load_backend", lambda: BACKENDS[name])
+
+    return use
 
 
 @pytest.fixture(scope="session")
