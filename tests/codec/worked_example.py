@@ -1,4 +1,4 @@
-"""The worked example of BITSTREAM.md: the bytes of golden/worked.fw in, every number on the way out.
+"""The worked example of BITSTREAM.md: the bytes of golden/worked.fw in, every number of it out.
 
 It decodes with the integers of the document alone, so that it shows what a decoder does.
 """
@@ -55,8 +55,9 @@ def _steps(words: bytes, check: int, before: bytes) -> list[str]:
     lines = [
         f"The CRC-32 of the {len(before)} bytes of header and fields is "
         f"`{zlib.crc32(before):#010x}`, so the check is `{check:#08x}`. The lane has the words "
-        f"{named}, which give the state `{state:#x}`. Every level is 48 + 0 + 0 - 0, so every group "
-        f"and class is 48, whose R is {radius}; the symbols come in the order of rows and columns.",
+        f"{named}, which give the state `{state:#x}`. Every level is 0 + 0 + 48 - 0, so every "
+        f"group and class is 48, whose R is {radius}; the symbols come row by row, each in the "
+        "order of its columns.",
         "",
         "| symbol | q = x mod 2^24 | C | f | x becomes | means |",
         "|---|---|---|---|---|---|",
@@ -97,8 +98,8 @@ def _values(check: int) -> list[str]:
     return [
         "",
         f"The state ends at 2^24 + the check, `{(1 << 24) + check:#x}`, and no word is left. The "
-        f"escape's 4 bits are the 1 that is not sent and the raw bits 101: m + 1 = 13, m = {beyond}, "
-        f"so the index is {radius} + {beyond} = 25. The centroids of class 48 are "
+        f"escape's 4 bits are the 1 that is not sent and the raw bits 101: m + 1 = 13, m = "
+        f"{beyond}, so the index is {radius} + {beyond} = 25. The centroids of class 48 are "
         f"{', '.join(map(str, centroids))}, so {rebuilt}.",
         "",
     ]
