@@ -1,4 +1,4 @@
-"""The golden bad bitstreams: one for each rule of BITSTREAM.md, section 9, that bytes can break.
+"""The golden bad bitstreams: one for each rule of BITSTREAM.md that bytes can break.
 
 Each is right in all but one thing: its CRC and its check are those of the bytes that it has.
 """
