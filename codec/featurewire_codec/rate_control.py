@@ -70,11 +70,12 @@ def bounded_settings(
 
 
 def sized_settings(
-    settings: Settings, target_bits: int, size: Callable[[Settings], int]
+    settings: Settings, target_bits: int, size: Callable[[Settings], float]
 ) -> Settings:
     """Find the settings whose bitstream comes nearest to `target_bits` without exceeding it.
 
-    `size` codes the feature at given settings and returns the bits. First the step, then, as a step
+    `size` codes the feature at given settings and returns the bits, infinitely many when they are
+    too fine for an index. First the step, then, as a step
     changes the size by some per cent, what a bit is worth.
 
     Raises:
@@ -86,7 +87,9 @@ def sized_settings(
         low, high, pace = high, high + pace, pace * 2
         if high > MAX_STEP_EXPONENT:
             least = size(replace(settings, step_exponent=MAX_STEP_EXPONENT))
-            raise FeatureError(f"target_bits is {target_bits}, this feature takes {least} or more")
+            raise FeatureError(
+                f"target_bits is {target_bits}, this feature takes {least:g} or more"
+            )
     while low == high or size(replace(settings, step_exponent=low)) <= target_bits:
         low, high, pace = low - pace, low, pace * 2
         if low < MIN_STEP_EXPONENT:

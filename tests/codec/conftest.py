@@ -8,7 +8,7 @@ from featurewire_codec import Profile, coefficients, encoder, entropy_coder, pan
 from featurewire_codec.backend import Backend, load_backend
 
 sys.path.insert(0, str(Path(__file__).parent))
-from synthetic_features import make_grid, make_tokens
+from synthetic_features import make_grid, make_tokens, make_words
 
 USERS = coefficients, encoder, span  # who asks for the backend
 BACKENDS = {"numba": load_backend(), "constriction": Backend("constriction", panels, entropy_coder)}
@@ -41,3 +41,8 @@ def token_profile() -> Profile:
 @pytest.fixture(scope="session")
 def grid_profile() -> Profile:
     return Profile.calibrate([make_grid(s, 16, 16, prefix=1) for s in range(20)], grid=(16, 16))
+
+
+@pytest.fixture(scope="session")
+def codebook_profile() -> Profile:
+    return Profile.calibrate([make_words(seed, 200) for seed in range(20)])
