@@ -54,7 +54,7 @@ def test_a_bound_that_is_none_is_refused(bound):
 
 
 def test_a_bound_below_what_float32_holds_is_refused():
-    with pytest.raises(FeatureError, match="max_error|step"):
+    with pytest.raises(FeatureError, match=r"max_error|step"):
         FeatureCodec().encode(np.float32([[1e9, 3e8, 1.2345e7]]), max_error=1e-3)
 
 
@@ -89,7 +89,7 @@ def test_more_bits_mean_less_error(token_profile):
 
 
 def test_a_size_out_of_reach_is_refused_with_the_least_that_is_not():
-    with pytest.raises(FeatureError, match="target_bits is 40, this feature takes .* or more"):
+    with pytest.raises(FeatureError, match=r"target_bits is 40, this feature takes .* or more"):
         FeatureCodec().encode(make_tokens(1, 50), target_bits=40)
     with pytest.raises(FeatureError, match="at least 1"):
         FeatureCodec().encode(make_tokens(1, 50), target_bits=0)

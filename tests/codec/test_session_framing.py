@@ -78,7 +78,7 @@ def test_what_was_agreed_on_differently_is_found_by_the_check(
     other = {"profile": codebook_profile, "none": None}.get(change, token_profile)
     shape = (13, 32) if change == "shape" else (12, 32)
     grid = (3, 4) if change == "grid" else None
-    with pytest.raises(ChunkError, match="do not end where|bytes of raw bits|needs a profile"):
+    with pytest.raises(ChunkError, match=r"do not end where|bytes of raw bits|needs a profile"):
         FeatureCodec(other, framing="session").decode(data, shape=shape, grid=grid)
 
 
