@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from featurewire_codec import CodecError, Decoder, Profile
+from featurewire_codec import ChunkError, CodecError, Decoder, Profile, coefficients
 from featurewire_codec.bitstream import read_header
 from featurewire_codec.cursor import varint
 from featurewire_codec.span import Coding
@@ -151,9 +151,7 @@ class FreeCheck:
     """
 
     def __enter__(self) -> None:
-        from featurewire_codec.backend import load_backend
-
-        self._class = load_backend().coder.Decoder
+        self._class = coefficients.load_backend().coder.Decoder
         self._finish = self._class.finish
         self._class.finish = lambda decoder: None
 
@@ -163,8 +161,6 @@ class FreeCheck:
 
 def attempt(seed: Seed, data: bytes, rng: random.Random, outcomes: Counter[str]) -> None:
     """Decode a mutant as a service would: on after each damaged chunk."""
-    from featurewire_codec import ChunkError
-
     decoder = seed.decoder()
     pieces = [data]
     if rng.random() < 0.1 and seed.shape is None:
@@ -198,6 +194,10 @@ def reason(error: CodecError) -> str:
     return f"{type(error).__name__}: {' '.join(words)[:60]}"
 
 
+def peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
 def run(count: int, seed: int, seconds: float | None = None, show: bool = False) -> dict[str, Any]:
     """Decode `count` mutants, or as many as `seconds` allow; the summary."""
     rng, sources = random.Random(seed), seeds()
@@ -212,6 +212,7 @@ def run(count: int, seed: int, seconds: float | None = None, show: bool = False)
     free = FreeCheck()
     for source in sources:  # imports and caches are no part of the slowest decoding
         list(source.decoder().feed(source.data))
+    before = peak_mib()
     started = shown = time.monotonic()
     slowest = 0.0
     done = 0
@@ -246,7 +247,8 @@ def run(count: int, seed: int, seconds: float | None = None, show: bool = False)
         "streams": done,
         "seconds": round(time.monotonic() - started, 1),
         "slowest_s": round(slowest, 3),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "peak_mib": peak_mib(),
+        "grown_mib": peak_mib() - before,
         "kinds": dict(kinds),
         "outcomes": dict(outcomes.most_common()),
         "failures": failures[:20],
