@@ -50,8 +50,8 @@ train_dtufc = $(BIN)/python -m featurewire_codec.dt_ufc.training --out $(DTUFC)/
 train-dtufc: $(READY)  ## train the DT-UFC networks (an hour of one core); LATENTS=FILE.npz:ARRAY adds latents
 	$(BIN)/python -m featurewire_bench.dtufc_features --out $(DTUFC)/features $(if $(LATENTS),--latents $(LATENTS))
 	$(call train_dtufc,hybrid) $(DTUFC)/features
-	$(call train_dtufc,task-minilm) $(DTUFC)/features/minilm-layers.3.npy --linear --lambdas 0.02 --epochs 60
-	$(if $(LATENTS),$(call train_dtufc,task-latents) $(DTUFC)/features/latents.npy --linear --lambdas 0.02 --epochs 60)
+	$(call train_dtufc,task-minilm) $(DTUFC)/features/minilm-layers.3.npy --linear --lambdas 0.02 --epochs 40
+	$(if $(LATENTS),$(call train_dtufc,task-latents) $(DTUFC)/features/latents.npy --linear --lambdas 0.02 --epochs 40)
 	cp $(DTUFC)/hybrid/* codec/featurewire_codec/dt_ufc/weights/
 
 BUNDLED := models/featurewire_models/bundled

@@ -165,6 +165,7 @@ def codecs(
     from featurewire_bench import codecs_report, figures
     from featurewire_bench.codecs import CodecsConfig, document, run_codecs, step_count
     from featurewire_bench.demo import write_json
+    from featurewire_bench.measured import Measured
     from featurewire_bench.rate_distortion_figure import rate_distortion_figure
 
     figures.require_matplotlib()
@@ -181,8 +182,11 @@ def codecs(
     chosen = {name: value for name, value in given.items() if value is not None}
     config = CodecsConfig.quick(**chosen) if quick else CodecsConfig(**chosen)
     out.mkdir(parents=True, exist_ok=True)
+    measured = list[Measured]()
     with steps(step_count(config)) as progress:
-        measured = run_codecs(config, progress)
+        for source in run_codecs(config, progress):
+            measured.append(source)
+            write_json(out / "codecs.json", document(config, measured))
     content = document(config, measured)
     write_json(out / "codecs.json", content)
     report = codecs_report.report(content["conditions"], config.notes, measured)

@@ -76,8 +76,8 @@ def step_count(config: CodecsConfig) -> int:
     return sources * (1 + len(ours()) + len(_baselines("", config))) + own
 
 
-def run_codecs(config: CodecsConfig, progress: Progress) -> list[Measured]:
-    """Measure every codec on every source.
+def run_codecs(config: CodecsConfig, progress: Progress) -> Iterator[Measured]:
+    """Measure every codec on every source, one source after another.
 
     Raises:
         BenchError: data asked for is missing or malformed.
@@ -87,7 +87,6 @@ def run_codecs(config: CodecsConfig, progress: Progress) -> list[Measured]:
     for method in BASELINES:
         if not method.is_available:
             config.notes.append(f"{method.name} is left out: {method.needs} is not installed")
-    results = []
     for group in config.groups:
         try:
             for source in _sources(group, config):
@@ -97,12 +96,11 @@ def run_codecs(config: CodecsConfig, progress: Progress) -> list[Measured]:
                     progress(f"{group}: {title}, {name}")
 
                 baselines = _baselines(group, config)
-                results.append(measure(source, config.snrs_db, tell, baselines))
+                yield measure(source, config.snrs_db, tell, baselines)
         except MissingExtraError as error:
             if config.sources:
                 raise
             config.notes.append(f"{group} is left out: {error}")
-    return results
 
 
 def document(config: CodecsConfig, results: Sequence[Measured]) -> dict[str, Any]:

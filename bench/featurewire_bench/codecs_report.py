@@ -21,8 +21,8 @@ known on both sides. SNR: the mean over channels of the variance about the chann
 MSE, all tests together. Bits at an SNR: PCHIP of the logarithm of the rate between measured points;
 a dash where a codec does not reach it. BD-rate: against "uniform + static table", PCHIP of the
 logarithm of the rate over the SNRs that both reach. Gaussian figure: reverse water-filling over the
-tests' own covariance. Speeds: one thread, the fastest of up to three passes at 15 dB, one sample a
-call."""
+tests' own covariance. Speeds: millions of features a second of processor time, the fastest of up
+to three passes at the point nearest to 15 dB, one sample a call."""
 
 
 def codec_names(results: Iterable[Measured]) -> list[str]:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from featurewire_codec import FeatureCodec
 
@@ -24,7 +25,7 @@ class Ours:
 
     def encode(self, feature: Array) -> bytes:
         """float32 [tokens, channels] to a bitstream."""
-        effort = {"effort": self.effort} if HAS_TRELLIS else {}
+        effort: dict[str, Any] = {"effort": self.effort} if HAS_TRELLIS else {}
         return self.codec.encode(feature, self.snr_db, self.grid, **effort)
 
     def decode(self, data: bytes, shape: Shape) -> Array:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from .codebook import TokenCodebook, discriminants
-from .feature import clip_giants
+from .feature import BOUNDS_OF_MANY, giant_bounds
 
 Floats = NDArray[np.float32]
 Index = NDArray[np.int64]
@@ -39,7 +39,7 @@ def fit_codebook(
     more, on average, so a small calibration gives a smaller codebook, and in few groups.
     """
     exact = _thinned(samples)
-    tokens = clip_giants(exact)
+    tokens = giant_bounds(samples, BOUNDS_OF_MANY).clip(exact)
     mean = tokens.mean(axis=0, dtype=np.float64).astype(np.float32)
     clipped = np.flatnonzero((exact != tokens).any(axis=1))
     beyond = exact[clipped] - tokens[clipped]

@@ -16,6 +16,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from .entropy_model import GROUP_CLASS
 from .errors import BitstreamError
 
 PRECISION_BITS = 14
@@ -66,17 +67,25 @@ class Encoder:
         if len(symbols) and not table.certain:
             self._coders[0].encode_reverse(symbols, table.model)
 
-    def push_classes(self, symbols: NDArray[np.uint8], runs: Sequence[tuple[int, int]]) -> None:
-        """Push runs of (class, count); symbol i goes to lane i modulo the number of lanes."""
+    def push_groups(self, symbols: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
+        """Push symbols sorted by group, so many of each; symbol i goes to lane i modulo lanes."""
         end, lanes = len(symbols), len(self._coders)
         wide = symbols.astype(np.int32)
-        for number, count in reversed(runs):
-            start = end - count
+        for group in np.flatnonzero(counts)[::-1]:
+            start, number = end - int(counts[group]), GROUP_CLASS[group]
             for lane, coder in enumerate(self._coders):
                 own = wide[start + (lane - start) % lanes : end : lanes]
                 if len(own):
                     coder.encode_reverse(np.ascontiguousarray(own), self._tables[number].model)
             end = start
+
+    def push_each(self, symbols: NDArray[np.uint8], tables: NDArray[np.uint8]) -> None:
+        """Push symbols with a table each; symbol i goes to lane i modulo the number of lanes."""
+        lanes, models = len(self._coders), [table.model for table in self._tables]
+        pairs = list(zip(symbols.tolist(), tables.tolist(), strict=True))
+        for place in range(len(pairs) - 1, -1, -1):
+            symbol, table = pairs[place]
+            self._coders[place % lanes].encode_reverse(symbol, models[table])
 
     def words(self) -> list[Words]:
         """Return the words of each lane."""
@@ -102,18 +111,27 @@ class Decoder:
         symbols: NDArray[np.int32] = self._coders[0].decode(table.model, count)
         return symbols
 
-    def pop_classes(self, runs: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-        """Undo `Encoder.push_classes`."""
+    def pop_groups(self, counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Undo `Encoder.push_groups`."""
         lanes = len(self._coders)
-        symbols = np.empty(sum(count for _, count in runs), np.uint8)
+        symbols = np.empty(int(counts.sum()), np.uint8)
         start = 0
-        for number, count in runs:
+        for group in np.flatnonzero(counts):
+            number, count = GROUP_CLASS[group], int(counts[group])
             for lane, coder in enumerate(self._coders):
                 own = symbols[start + (lane - start) % lanes : start + count : lanes]
                 if len(own):
                     own[:] = coder.decode(self._tables[number].model, len(own))
             start += count
         return symbols
+
+    def pop_each(self, tables: NDArray[np.uint8], place: int) -> list[int]:
+        """Pop symbols that `push_each` pushed with these tables, the first being symbol `place`."""
+        lanes = len(self._coders)
+        return [
+            self._coders[number % lanes].decode(self._tables[table].model)
+            for number, table in enumerate(tables.tolist(), place)
+        ]
 
     def finish(self) -> None:
         """Raises BitstreamError when the coders are not back where the encoder's began."""

@@ -21,6 +21,11 @@ _ROW_RESOLUTION = 2  # half-octaves: finer ones cost more than they save
 _BITS_A_ROW = 3.0
 _MIN_ROWS_FOR_COLUMNS = 16
 _WEIGHT_UNIT = 1024.0
+_EXPONENTS = np.arange(-_MAX_ROW_EXPONENT, _MAX_ROW_EXPONENT + 1, _ROW_RESOLUTION, dtype=np.int32)
+# The ratios at which one exponent becomes the next; and what an exponent saves for each unit of
+# weight: a scale off by r costs a Laplacian variable about (ln r)^2 / (2 ln 2) bits.
+_BOUNDS = 2.0 ** ((_EXPONENTS[1:] - _ROW_RESOLUTION / 2) / LEVELS_PER_OCTAVE)
+_SAVED = np.log(2.0) / 2.0 * (_EXPONENTS / LEVELS_PER_OCTAVE) ** 2 / _WEIGHT_UNIT
 
 
 class Expectation(NamedTuple):
@@ -52,16 +57,10 @@ def row_exponents(activity: NDArray[np.int64], total: NDArray[np.float64]) -> ND
     `activity` int64[rows] is `panels.activity` of each row, `total` float64[rows] the sum of the
     weights that went into it.
     """
-    gain = np.log2(np.maximum(activity / (total + 1e-9), 1e-6))
-    steps = np.rint(gain * (LEVELS_PER_OCTAVE / _ROW_RESOLUTION)).astype(np.int32)
-    limit = _MAX_ROW_EXPONENT
-    exponents: NDArray[np.int32] = np.clip(steps * _ROW_RESOLUTION, -limit, limit)
-    # A scale off by r costs a Laplacian variable about (ln r)^2 / (2 ln 2) bits.
-    octaves = exponents / LEVELS_PER_OCTAVE
-    saved = float((total / _WEIGHT_UNIT * (np.log(2.0) / 2.0) * octaves**2).sum())
-    if saved < _BITS_A_ROW * len(exponents):
-        exponents[:] = 0
-    return exponents
+    place = _BOUNDS.searchsorted(activity / (total + 1e-9))
+    if float(_SAVED[place] @ total) < _BITS_A_ROW * len(activity):
+        return np.zeros(len(activity), np.int32)
+    return _EXPONENTS[place]
 
 
 def column_levels(magnitude: NDArray[np.float32]) -> tuple[int, NDArray[np.int32]]:

@@ -3,7 +3,8 @@
 Also the energy E of a feature, the zero of the SNR scale: `target MSE = E * 10^(-snr_db/10)`.
 """
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ ESCAPE_LIMIT = 60.0
 MIN_TOKENS_FOR_CHANNEL_MEANS = 8
 # A constant feature has no variance; its energy is then this fraction of its power (100 dB down).
 ENERGY_FLOOR = 1e-10
+_MANY = 1 << 15
+BOUNDS_OF_MANY = 1 << 22  # values of a calibration that its bounds are taken from
+_BOUNDS_OF_ONE = 1 << 16  # values of one feature that its bounds are taken from
 MIN_ENERGY, MAX_ENERGY = 1e-37, 1e37  # a float32 holds it
 
 
@@ -39,29 +43,58 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
         array: NDArray[Any] = feature.detach().to("cpu").float().numpy()
     else:
         array = feature
-        if not np.issubdtype(array.dtype, np.floating):
+        if array.dtype.kind != "f":
             raise FeatureError(f"a feature has a float type, this one is {array.dtype}")
     if array.ndim != 2:
         raise FeatureError(f"a feature is [tokens, channels], this one has shape {array.shape}")
     if array.size == 0:
         raise FeatureError(f"a feature has at least one value, this one has shape {array.shape}")
-    with np.errstate(over="ignore"):
-        floats: NDArray[np.float32] = np.ascontiguousarray(array, dtype=np.float32)
+    floats = _floats(array)
     if not np.isfinite(floats).all():
         bad = int(floats.size - np.isfinite(floats).sum())
         raise FeatureError(f"a feature is finite in float32, this one has {bad} NaN or infinities")
     return floats
 
 
-def clip_giants(feature: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pull every giant of [tokens, channels] back to the escape limit around its channel median."""
-    centre = np.median(feature, axis=0) if _has_channel_means(feature) else np.median(feature)
-    deviation = feature - centre
-    limit = ESCAPE_LIMIT * 1.4826 * float(np.median(np.abs(deviation)))
-    if limit == 0.0:  # more than half of the values are one number: no scale to judge giants by
-        return feature
-    clipped: NDArray[np.float32] = centre + np.clip(deviation, -limit, limit)
-    return clipped.astype(np.float32)
+def _floats(array: NDArray[Any]) -> NDArray[np.float32]:
+    if array.dtype == np.float16 and array.size >= _MANY:  # torch is several times faster here
+        import torch
+
+        floats: NDArray[np.float32] = torch.from_numpy(np.ascontiguousarray(array)).float().numpy()
+        return floats
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+class Bounds(NamedTuple):
+    """Within which a value is no giant: float32[channels] each."""
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    def clip(self, feature: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pull the giants of [tokens, channels] back to the bounds; without any, the same array."""
+        if (feature >= self.low).all() and (feature <= self.high).all():
+            return feature
+        return np.clip(feature, self.low, self.high)
+
+
+def giant_bounds(features: Sequence[NDArray[np.float32]], values: int) -> Bounds:
+    """Find the escape limit around each channel's median, from about so many spread `values`."""
+    total = sum(feature.size for feature in features)
+    stride = max(1, total // values)
+    some = np.concatenate([feature[number % stride :: stride] for number, feature in
+                           enumerate(features)])  # fmt: skip
+    if len(some) < MIN_TOKENS_FOR_CHANNEL_MEANS:
+        some = features[0] if len(features) == 1 else np.concatenate(features)
+    with np.errstate(over="ignore", invalid="ignore"):  # such an energy is refused
+        centre = np.full(some.shape[1], np.median(some), np.float32)
+        if _has_channel_means(some):
+            centre = np.median(some, axis=0).astype(np.float32)
+        limit = np.float32(ESCAPE_LIMIT * 1.4826 * float(np.median(np.abs(some - centre))))
+        if limit == 0.0:  # more than half of the values are one number: nothing to judge giants by
+            limit = np.float32(np.inf)
+        return Bounds(centre - limit, centre + limit)
 
 
 def energy(feature: NDArray[np.float32]) -> float:
@@ -73,11 +106,23 @@ def energy(feature: NDArray[np.float32]) -> float:
     Raises:
         FeatureError: the energy is beyond what a header can hold.
     """
+    return pooled_energy([feature], giant_bounds([feature], _BOUNDS_OF_ONE))
+
+
+def pooled_energy(features: Sequence[NDArray[np.float32]], bounds: Bounds) -> float:
+    """Return E of all features together, their giants clipped to `bounds`; see `energy`."""
+    channels = features[0].shape[1]
+    count = sum(len(feature) for feature in features)
+    total, squares = np.zeros(channels), np.zeros(channels)
     with np.errstate(over="ignore", invalid="ignore"):  # such an energy is refused below
-        clipped = clip_giants(feature).astype(np.float64)
-        mean = clipped.mean(axis=0) if _has_channel_means(feature) else clipped.mean()
-        power = float(np.mean(clipped**2))
-        variance = float(np.mean((clipped - mean) ** 2))
+        for feature in features:
+            total += bounds.clip(feature).sum(axis=0, dtype=np.float64)
+        mean = total / count if count >= MIN_TOKENS_FOR_CHANNEL_MEANS else total.mean() / count
+        for feature in features:
+            centred = bounds.clip(feature) - np.asarray(mean, np.float32)
+            squares += (centred * centred).sum(axis=0, dtype=np.float64)
+        variance = float(squares.mean()) / count
+        power = variance + float(np.mean(np.square(mean)))
     scale = max(variance, ENERGY_FLOOR * power) or 1.0
     if not MIN_ENERGY <= scale <= MAX_ENERGY:
         raise FeatureError(

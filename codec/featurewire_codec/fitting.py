@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .block_dct import BlockDct
 from .codebook_fit import fit_codebook
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
-from .feature import clip_giants
+from .feature import BOUNDS_OF_MANY, giant_bounds
 from .transform import ChannelKlt, Geometry, Identity, Transform
 
 Arrays = Sequence[NDArray[np.float32]]
@@ -17,7 +17,7 @@ MIN_TOKENS_A_CHANNEL = 8  # below it a KLT is shrunk, and a person warned
 BLOCKS = (4, 8)
 MAX_MATRIX_VALUES = 1 << 24  # beyond it (64 MiB) a block transform shares one KLT
 _OFFSET_LIMIT = 1000
-MIN_CODEWORDS, MAX_CODEWORDS, TOKENS_A_CODEWORD = 16, 4096, 16
+MIN_CODEWORDS, MANY_CODEWORDS, MAX_CODEWORDS, TOKENS_A_CODEWORD = 16, 2048, 4096, 16
 MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
@@ -28,30 +28,42 @@ def fit_transforms(
 
     `scale` is E of the features.
     """
-    clipped = clip_giants(np.concatenate(arrays))
-    mean = clipped.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centred = clipped - mean
+    bounds = giant_bounds(arrays, BOUNDS_OF_MANY)
+    clipped = [bounds.clip(array) for array in arrays]
+    tokens, channels = sum(map(len, clipped)), clipped[0].shape[1]
+    total = sum(array.sum(axis=0, dtype=np.float64) for array in clipped)
+    mean = (total / tokens).astype(np.float32)
     yield "identity", Identity(mean)
-    covariance = centred.T @ centred
-    yield "klt", ChannelKlt(mean, _principal_components(covariance, len(centred)))
-    for codewords, groups in codebook_sizes(*clipped.shape):
+    yield "klt", ChannelKlt(mean, _principal_components(_gram(clipped, mean), tokens))
+    for codewords, groups in codebook_sizes(tokens, channels):
         codebook = fit_codebook(arrays, scale, codewords, groups)
         yield f"codebook{len(codebook.codewords)}x{len(codebook.matrices)}", codebook
     if grid:
-        ends = np.cumsum([len(array) for array in arrays])
-        samples = np.split(clipped, ends[:-1])
         for block in BLOCKS:
             if max(grid) >= block:
-                yield f"dct{block}", _fit_block_dct(samples, grid, block)
+                yield f"dct{block}", _fit_block_dct(clipped, grid, block)
+
+
+def _gram(arrays: Arrays, mean: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum x^T x over the tokens x less their mean: float64[channels, channels]."""
+    import torch
+
+    gram = torch.zeros((len(mean), len(mean)), dtype=torch.float64)
+    for array in arrays:
+        centred = torch.from_numpy(array - mean)
+        gram += centred.T @ centred
+    return gram.numpy()
 
 
 def codebook_sizes(tokens: int, channels: int) -> list[tuple[int, int]]:
-    """Return the numbers of codewords and of groups to try."""
-    codewords = min(MAX_CODEWORDS, tokens // TOKENS_A_CODEWORD)
-    if codewords < MIN_CODEWORDS:
-        return []
+    """Return the numbers of codewords and of groups to try.
+
+    What a domain's tokens repeat decides how many codewords are too many; only trying tells.
+    """
+    most = min(MAX_CODEWORDS, tokens // TOKENS_A_CODEWORD)
     groups = min(MAX_GROUPS, tokens // (TOKENS_A_GROUP * channels)) if channels <= 1024 else 1
-    return [(codewords, max(1, groups))]
+    sizes = [most, most // 4] if most > MANY_CODEWORDS else [most, most // 4, most // 16]
+    return [(codewords, max(1, groups)) for codewords in sizes if codewords >= MIN_CODEWORDS]
 
 
 def column_offsets(
@@ -60,10 +72,8 @@ def column_offsets(
     """Measure the level of each column at a step of one: quarter-octaves of its mean magnitude."""
     total = np.zeros(transform.columns)
     count = np.zeros(transform.columns)
-    clipped = np.split(
-        clip_giants(np.concatenate(arrays)), np.cumsum([len(array) for array in arrays])[:-1]
-    )
-    for array in clipped:
+    bounds = giant_bounds(arrays, BOUNDS_OF_MANY)
+    for array in map(bounds.clip, arrays):
         geometry, span = Geometry.of(array, grid), range(len(array))
         index = transform.search(array)
         layout = transform.layout(geometry, span, index)
@@ -108,9 +118,12 @@ def _fit_block_dct(samples: Arrays, grid: tuple[int, int], block: int) -> BlockD
 
 def _principal_components(gram: NDArray[np.floating], count: int) -> NDArray[np.float32]:
     """Return the eigenvectors of a covariance, the largest first; few samples shrink it."""
+    import torch
+
     channels = len(gram)
     gram = gram.astype(np.float64)
     if count < MIN_TOKENS_A_CHANNEL * channels:
         weight = channels / (count + channels)
         gram = (1 - weight) * gram + weight * np.diag(np.diag(gram))
-    return np.ascontiguousarray(np.linalg.eigh(gram)[1][:, ::-1], dtype=np.float32)
+    components = torch.linalg.eigh(torch.from_numpy(gram))[1].numpy()
+    return np.ascontiguousarray(components[:, ::-1], dtype=np.float32)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from .coefficients import Offsets, Side
 from .entropy_model import GROUP_CLASS, GROUP_RAW_BITS
 from .exponents import column_levels
-from .feature import energy
+from .feature import BOUNDS_OF_MANY, giant_bounds, pooled_energy
 from .fitting import Arrays, column_offsets, fit_transforms
-from .panels import from_symbols
+from .panels import Symbols, from_symbols
 from .quantiser import (
     CENTROID_UNIT,
     midpoint_thresholds,
@@ -23,7 +23,7 @@ from .quantiser import (
     rounding_thresholds,
     step_size,
 )
-from .span import quantise_values
+from .span import Quantised, quantise_values
 from .tables import (
     CENTROIDS,
     CLASSES,
@@ -34,8 +34,11 @@ from .tables import (
     build_tables,
     class_radii,
     magnitude_bits,
+    total,
 )
 from .transform import NO_INDEX, Geometry, Transform
+from .trellis import TrellisSymbols, to_indices
+from .trellis_costs import laplacian_costs, trellis_costs
 
 # Steps as for these SNRs; those that are used count in full, the ends fill the extreme classes.
 SNRS_DB = np.arange(-30.0, 62.5, 2.5)
@@ -54,26 +57,41 @@ class Source:
     grid: tuple[int, int] | None
 
 
-def train_tables(sources: Sequence[Source], done: Callable[[], None] = lambda: None) -> Histograms:
-    """Count all sources, in rounds: the rounding of one follows from the tables before it.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A source with its transforms fitted on half of the samples, and the other half to count."""
 
-    `done` is called after each source and round.
+    source: Source
+    counted: Arrays
+    grid: tuple[int, int] | None
+    energy: float
+    ways: list[tuple[Transform, Offsets]]
+
+
+def train_tables(
+    sources: Sequence[Source], done: Callable[[], None] = lambda: None
+) -> list[Histograms]:
+    """Count each source, in rounds: the rounding of one follows from the tables before it.
+
+    `done` is called after each source and round. The tables are those of the histograms' sum.
     """
-    current, histograms = None, Histograms.zeros()
+    prepared = []
+    for source in sources:
+        prepared.append(prepare(source))
+        done()
+    current: Tables | None = None
+    counted: list[Histograms] = []
     for _ in range(ROUNDS):
-        histograms = Histograms.zeros()
-        for source in sources:
-            count_source(histograms, source, current)
+        counted = []
+        for one in prepared:
+            counted.append(count_source(one, current))
             done()
-        current = build_tables(histograms)
-    return histograms
+        current = build_tables(total(counted))
+    return counted
 
 
-def count_source(histograms: Histograms, source: Source, current: Tables | None) -> None:
-    """Count one source, by the transforms that suit it: block DCTs on a grid, else the KLT.
-
-    Rounding follows the bits of the `current` tables; without any, it is to the nearest index.
-    """
+def prepare(source: Source) -> Prepared:
+    """Fit the transforms that suit a source: block DCTs on a grid, else KLT and token codebook."""
     on_grid = source.grid is not None and len(source.samples) > 1
     if len(source.samples) > 1:
         fitted, counted = source.samples[::2], source.samples[1::2]
@@ -82,15 +100,27 @@ def count_source(histograms: Histograms, source: Source, current: Tables | None)
         fitted, counted = [pooled[: len(pooled) // 2]], [pooled[len(pooled) // 2 :]]
     counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
     grid = source.grid if on_grid else None
-    scale = energy(np.concatenate(fitted))
+    scale = pooled_energy(fitted, giant_bounds(fitted, BOUNDS_OF_MANY))
+    ways = []
     for name, transform in fit_transforms(fitted, grid, scale):
-        if name == "identity" or (on_grid and name == "klt"):
-            continue
-        offsets = Offsets(column_offsets(transform, counted, grid))
-        for sample in counted:
-            count_sample(histograms, sample, transform, offsets, grid, scale, current)
-    for sample in counted:
-        count_columns(histograms, sample, scale)
+        if name != "identity" and name.startswith("dct") == on_grid:
+            ways.append((transform, Offsets(column_offsets(transform, counted, grid))))
+    return Prepared(source, counted, grid, scale, ways)
+
+
+def count_source(prepared: Prepared, current: Tables | None, rows: bool = True) -> Histograms:
+    """Count one source.
+
+    Rounding follows the bits of the `current` tables; without any, it is to the nearest index.
+    Without `rows`, no row gets an exponent.
+    """
+    histograms = Histograms.zeros()
+    for transform, offsets in prepared.ways:
+        for sample in prepared.counted:
+            count_sample(histograms, sample, transform, offsets, prepared, current, rows)
+    for sample in prepared.counted:
+        count_columns(histograms, sample, prepared.energy)
+    return histograms
 
 
 def count_sample(
@@ -98,23 +128,25 @@ def count_sample(
     sample: NDArray[np.float32],
     transform: Transform,
     offsets: Offsets,
-    grid: tuple[int, int] | None,
-    scale: float,
+    prepared: Prepared,
     current: Tables | None,
+    rows: bool,
 ) -> None:
     """Count the coefficients of one sample at every SNR."""
-    geometry, span, index = Geometry.of(sample, grid), range(len(sample)), transform.search(sample)
+    geometry, span = Geometry.of(sample, prepared.grid), range(len(sample))
+    index, scale = transform.search(sample), prepared.energy
     layout = transform.layout(geometry, span, index)
     assert layout is not None  # all of a sample is a span of every transform
     values = transform.forward(sample, geometry, span, index)
-    thresholds = midpoint_thresholds(CLASSES)
+    thresholds, costs = midpoint_thresholds(CLASSES), laplacian_costs()
     if current is not None:
         thresholds = rounding_thresholds(magnitude_bits(current), current.centroids)
+        costs = trellis_costs(current)
     side = Side(False, 0, index, NO_INDEX, NO_INDEX)
     for snr_db in SNRS_DB:
         step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))))
         weight = USED_WEIGHT if _is_used(snr_db) else 1
-        coded = quantise_values(values, layout, offsets, side, step_exponent, thresholds)
+        coded = quantise_values(values, layout, offsets, side, step_exponent, thresholds, rows)
         exponents = coded.side.row_exponents
         if exponents.any():
             histograms.row_exponents[...] += weight * np.bincount(
@@ -122,6 +154,7 @@ def count_sample(
             )
         lengths = np.frexp((coded.symbols.excess + 1).astype(np.float64))[1] - 1
         histograms.escape_lengths[...] += weight * np.bincount(lengths, minlength=32)
+        assert isinstance(coded.symbols, Symbols)
         panels = zip(
             values, from_symbols(coded.symbols, coded.panels, class_radii()), coded.panels,
             strict=True,
@@ -130,6 +163,35 @@ def count_sample(
             _count_indices(
                 histograms, ladder.in_order(matrix), indices, groups, step_exponent, weight
             )
+        searched = quantise_values(values, layout, offsets, side, step_exponent, costs, rows)
+        _count_paths(histograms, searched, values, step_exponent, weight)
+
+
+def _count_paths(
+    histograms: Histograms,
+    coded: Quantised,
+    values: Sequence[NDArray[np.float32]],
+    step_exponent: int,
+    weight: int,
+) -> None:
+    """Count what a trellis chose, as `_count_indices` does, but by table; without raw groups."""
+    assert isinstance(coded.symbols, TrellisSymbols)
+    size = np.abs(to_indices(coded.symbols, class_radii()))
+    tables = coded.symbols.tables.astype(np.int64)
+    inside = coded.symbols.widths == 0 if len(coded.symbols.widths) else np.ones(len(size), bool)
+    coarse = np.minimum(size, class_radii()[tables >> 1])
+    cells = (tables * (MAX_RADIUS + 1) + coarse)[inside]
+    counts = np.bincount(cells, minlength=2 * CLASSES * (MAX_RADIUS + 1))
+    histograms.trellis_magnitudes[...] += weight * counts.reshape(CLASSES, 2, -1)
+    in_order = zip(coded.panels, values, strict=True)
+    flat = np.concatenate([ladder.in_order(matrix).T.ravel() for (ladder, _), matrix in in_order])
+    whole = inside & (size > 0)
+    magnitude = np.abs(flat)[whole] * np.float32(1.0 / step_size(step_exponent))
+    place = size[whole] - (tables[whole] & 1) / 2
+    beyond = np.floor((magnitude - place) * CENTROID_UNIT)
+    cells = tables[whole] * CENTROIDS + np.minimum(size[whole], CENTROIDS - 1)
+    sums = np.bincount(cells, beyond, minlength=2 * CLASSES * CENTROIDS).astype(np.int64)
+    histograms.trellis_offsets[...] += weight * sums.reshape(CLASSES, 2, -1)
 
 
 def _count_indices(

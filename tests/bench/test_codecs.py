@@ -69,7 +69,7 @@ def test_the_progress_bar_ends_when_the_run_does(tmp_path: Path) -> None:
     np.savez(tmp_path / "latents.npz", a=rng.normal(size=(5, 64, 4)), b=rng.normal(size=(1, 64, 4)))
     config = CodecsConfig(["latents"], latents=tmp_path / "latents.npz", snrs_db=(10.0, 20.0))
     told = list[str]()
-    run_codecs(config, told.append)
+    assert len(list(run_codecs(config, told.append))) == 1
     assert len(told) == step_count(config)
     assert len([w for w in demo_workloads(1) if isinstance(w, Inference)]) == BUNDLED_TASKS
 

@@ -76,7 +76,7 @@ def test_calibration_and_test_chunks_are_apart(tmp_path: Path) -> None:
     for number in range(4):
         words = " ".join(str(2000 * number + n) for n in range(1500))
         (folder / f"{number}.txt").write_text(words)
-    chunks = minilm.cut(texts.read_folder(folder), 30, 4)
+    chunks = minilm.cut(texts.read_folder(folder), 1000, 4)
     rows = [tuple(row.tolist()) for row in torch.cat([chunks.calibration, chunks.tests])]
     assert len(set(rows)) == len(rows) >= 10
     assert len(chunks.tests) == 4

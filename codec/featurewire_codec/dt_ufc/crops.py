@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from ..errors import FeatureError
 from ..files import Samples, read_samples
 from .kmeans import CENTRES, fit_centres, to_indices
-from .plane import Plane
+from .plane import PADDING, Plane
 
 Pictures = tuple[NDArray[np.uint8], ...]
 
 CALIBRATION_SAMPLES = 10  # as in the paper: ten files a model
 HELD_OUT_PART = 8
 HELD_OUT_CROPS = 6
+PADDED_PART = 0.25
 # The values outside these quantiles are cut off where a feature on tokens is normalised linearly.
 TRUNCATION = (0.0005, 0.9995)
 
@@ -57,13 +58,21 @@ def read_sources(paths: Sequence[Path], crop: int, linear: bool) -> list[Source]
 def random_crops(
     sources: Sequence[Source], crop: int, batch: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Draw uint8[batch, crop, crop], every source being equally likely."""
+    """Draw uint8[batch, crop, crop], every source being equally likely.
+
+    One in four ends in padding, at random places, as planes do: the network learns what it costs.
+    """
     drawn = []
     for _ in range(batch):
         pictures = sources[int(rng.integers(len(sources)))].training
         picture = pictures[int(rng.integers(len(pictures)))]
         top, left = (rng.integers(side - crop + 1) for side in picture.shape)
-        drawn.append(picture[top : top + crop, left : left + crop])
+        cut = picture[top : top + crop, left : left + crop]
+        if rng.random() < PADDED_PART:
+            height, width = np.minimum(rng.integers(1, 2 * crop, 2), crop)
+            margins = ((0, crop - height), (0, crop - width))
+            cut = np.pad(cut[:height, :width], margins, constant_values=PADDING)
+        drawn.append(cut)
     return np.stack(drawn)
 
 

@@ -19,6 +19,7 @@ HYPER_LATENTS = 32
 MIN_SCALE = 0.11  # below it a Gaussian's central unit interval holds nearly everything
 MAX_SCALE = 256.0
 HYPER_GAIN = 10.0
+LEAK = 0.1  # published as plain ReLU, which dies here at a high learning rate
 _LEAST_PROBABILITY = 1e-9
 
 
@@ -117,16 +118,16 @@ class Hyperprior(nn.Module):
         last.weight.data *= HYPER_GAIN
         self.hyper_analysis = nn.Sequential(
             nn.Conv2d(deep, hyper, 3, padding=1),
-            nn.ReLU(),
+            nn.LeakyReLU(LEAK),
             _halving(hyper, hyper),
-            nn.ReLU(),
+            nn.LeakyReLU(LEAK),
             last,
         )
         self.hyper_synthesis = nn.Sequential(
             _doubling(hyper, hyper),
-            nn.ReLU(),
+            nn.LeakyReLU(LEAK),
             _doubling(hyper, hyper),
-            nn.ReLU(),
+            nn.LeakyReLU(LEAK),
             nn.Conv2d(hyper, deep, 3, padding=1),
         )
         self.density = FactorisedDensity(hyper)

@@ -24,15 +24,15 @@ from .hyperprior import Hyperprior
 from .kmeans import CENTRES
 from .weights import load_network, save_network
 
-CROP = 128
-BATCH = 4
+CROP = 256
+BATCH = 2
 LEARNING_RATE = 1e-3
 LEAST_LEARNING_RATE = 1e-5
 CONSTANT_PART = 0.7
 LARGEST_GRADIENT = 1.0
 FLAT_EPOCHS = 10
 LAMBDAS = (0.02, 0.005, 0.001)
-EPOCHS = (60, 25, 25)
+EPOCHS = (52, 20, 20)
 LOG = "training.csv"
 
 
@@ -82,7 +82,7 @@ def train(
             losses += float(loss.detach())
         network.eval()
         with torch.inference_mode():
-            passes = [_pass(network, part) for part in torch.split(held_out, 4)]
+            passes = [_pass(network, part) for part in torch.split(held_out, 2)]
         held_bits = float(np.mean([float(bits) for bits, _ in passes]))
         held_error = float(np.mean([float(error) for _, error in passes]))
         yield Epoch(

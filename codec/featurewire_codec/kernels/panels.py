@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..entropy_model import GROUP_CLASS, GROUP_RAW_BITS, GROUPS, Ladder
+from ..entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, GROUPS, Ladder
 from ..panels import CENTROID_UNIT, MAX_INDEX, Floats, PanelShape, PanelValues, Symbols, too_large
 from .compiled import compiled, inlined
 
@@ -39,8 +39,8 @@ def quantise(
     total = int(counts.sum())
     place = np.cumsum(counts) - counts
     symbols = np.empty(total, np.uint8)
-    low = np.zeros(total, np.int32) if counts[64:].any() else _NO_LOW
-    escape_place, excess = np.empty(total, np.int64), np.empty(total, np.int64)
+    low = np.zeros(total, np.int32) if counts[CLASSES:].any() else _NO_LOW
+    escape_place, excess = np.empty((2, total), np.int64)
     escapes = 0
     for values, ladder, shifts in panels:
         escapes = _quantise(
@@ -49,7 +49,10 @@ def quantise(
         )  # fmt: skip
         if escapes < 0:
             raise too_large()
-    return Symbols(symbols, counts, low, excess[:escapes][np.argsort(escape_place[:escapes])])
+    excess = excess[:escapes]
+    if escapes > 1:  # they were met row by row
+        excess = excess[np.argsort(escape_place[:escapes])]
+    return Symbols(symbols, counts, low, excess)
 
 
 def counts_of(panels: Sequence[PanelShape]) -> NDArray[np.int64]:
