@@ -4,14 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from featurewire_codec import Profile, coefficients, encoder, entropy_coder, panels, span
+from featurewire_codec import Profile, coefficients, encoder, entropy_coder, panels, span, trellis
 from featurewire_codec.backend import Backend, load_backend
 
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic_features import make_grid, make_tokens, make_words
 
 USERS = coefficients, encoder, span  # who asks for the backend
-BACKENDS = {"numba": load_backend(), "constriction": Backend("constriction", panels, entropy_coder)}
+PLAIN = Backend("constriction", panels, entropy_coder, trellis)
+BACKENDS = {"numba": load_backend(), "constriction": PLAIN}
 
 
 @pytest.fixture(params=BACKENDS)

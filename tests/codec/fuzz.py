@@ -62,10 +62,13 @@ class Seed:
                 length, place = read_varint(data, place)
                 bodies.append(data[place : place + length])
                 place += length + 4
-        coding = Coding.of(profile) if profile else None
+        adaptive = bool(facts.get("adaptive"))
+        coding = Coding(profile, adaptive) if profile else None
         return cls(name, data, head, bodies, profile, coding, shape, grid)
 
     def decoder(self) -> Decoder:
+        if self.coding is not None:
+            self.coding.reset()
         return Decoder(self.profile, self.coding, self.shape, self.grid)
 
 

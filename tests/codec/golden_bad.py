@@ -32,10 +32,12 @@ class Bad:
     profile: str | None = None
     framing: str = "file"
     shape: tuple[int, int] | None = None
+    adaptive: bool = False
 
     def facts(self) -> dict[str, Any]:
         facts = {"error": self.error, "message": self.message, "framing": self.framing}
-        return facts | {"profile": self.profile, "shape": self.shape, "grid": None}
+        facts |= {"profile": self.profile, "shape": self.shape, "grid": None}
+        return facts | {"adaptive": self.adaptive}
 
 
 def header(
@@ -155,9 +157,10 @@ def field_rules() -> list[Bad]:
     overlapping = FIELDS + zeros(FIELDS, two, 2)
     return [
         *(
-            bad(f"flag_{bit}", bytes([PLAIN | WHOLE | 1 << bit]) + base, "reserved flags")
+            bad(f"flag_{bit}", bytes([PLAIN | WHOLE | 1 << bit]) + base, "flags that none has")
             for bit in (5, 6, 7)
         ),
+        bad("reset_alone", bytes([WHOLE | 64]), "flags that none has"),
         Bad("field_none", one(b"", b"", header()), CHUNK, "ends inside its fields"),
         bad("cut", bytes([PLAIN | WHOLE]), "ends inside its fields", words=b""),
         bad("first_token", bytes([PLAIN, 2, 1]) + base, "first token of a chunk is 2", 2, 1),
@@ -257,6 +260,10 @@ def session_rules(cases: dict[str, Case]) -> list[Bad]:
     data, framed_data = bare.encode(), framed.encode()
     plain = cases["session_fields"].encode()
     trellis = bytes([data[0], data[1] | 0x20]) + data[2:]
+    adaptive = cases["session_adaptive"].encode()
+    first, rest = adaptive[:2], adaptive[2:]
+    first, rest = first + rest[: rest[0] + 1], rest[rest[0] + 1 :]
+    third = rest[rest[0] + 1 :]
     step = bytes([data[0] ^ 1]) + data[1:]
     length = framed_data[:2] + varint(2**18 + 10 * 40 + 1)
 
@@ -272,7 +279,18 @@ def session_rules(cases: dict[str, Case]) -> list[Bad]:
         bad("altered", data[:-1] + bytes([data[-1] ^ 2]), CHUNK, "do not end", (2, 8)),
         bad("bytes_left", data + b"\x01", CHUNK, "do not end", (2, 8)),
         bad("profile_missing", data, CHUNK, "needs a profile", (2, 8)),
-        bad("trellis_unknown", trellis, BITSTREAM, "trellis", (2, 8)),
+        bad("trellis_of_another", trellis, CHUNK, "do not end", (2, 8)),
+        Bad("session_adapts", adaptive, CHUNK, "on one side", "codebook", "session", (7, 4)),
+        Bad(
+            "session_chunk_lost",
+            first + third,
+            CHUNK,
+            "do not end",
+            "codebook",
+            "session",
+            (7, 4),
+            adaptive=True,
+        ),
         bad("energy_of_another", plain, CHUNK, "do not end", (1, 8)),
         bad("length", length, BITSTREAM, "bytes in a chunk", (5, 8)),
         bad("chunk_cut", framed_data[:-1], BITSTREAM, "2 of 5 tokens miss", (5, 8)),
@@ -282,6 +300,5 @@ def session_rules(cases: dict[str, Case]) -> list[Bad]:
 
 def make_bad(cases: list[Case]) -> list[Bad]:
     named = {case.name: case for case in cases}
-    trellis = Bad("trellis_unknown", header(flags=4), BITSTREAM, "trellis")
-    rules = [*header_rules(), trellis, *framing_rules(), *field_rules(), *symbol_rules()]
+    rules = [*header_rules(), *framing_rules(), *field_rules(), *symbol_rules()]
     return [*rules, *profile_rules(named), *session_rules(named)]

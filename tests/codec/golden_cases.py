@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from featurewire_codec import FeatureCodec, Profile
+from featurewire_codec import FeatureCodec, Profile, SessionCodec
 from featurewire_codec.bitstream import Header, frame_chunk, write_body, write_header
 from featurewire_codec.block_dct import BlockDct
 from featurewire_codec.codebook import TokenCodebook
 from featurewire_codec.coefficients import NO_EXPONENTS, Side, encode_symbols, plain_offsets
-from featurewire_codec.panels import to_symbols
+from featurewire_codec.entropy_model import GROUP_CLASS, GROUP_RAW_BITS
+from featurewire_codec.panels import PanelShape, to_symbols
 from featurewire_codec.session_framing import header_of_session, write_lead
-from featurewire_codec.span import Coding
+from featurewire_codec.span import Coding, Quantised
 from featurewire_codec.tables import load_tables
 from featurewire_codec.transform import (
     NO_INDEX,
@@ -27,6 +28,7 @@ from featurewire_codec.transform import (
     Transform,
     plain_transform,
 )
+from featurewire_codec.trellis import NEXT_STATE, TrellisSymbols, raw_widths
 from safetensors.numpy import save_file
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -47,6 +49,37 @@ def mirror(normal: Sequence[int]) -> np.ndarray:
     square = float(vector @ vector)
     assert square == 2 ** round(np.log2(square))
     return np.eye(len(vector), dtype=np.float32) - np.outer(vector, vector) * np.float32(2 / square)
+
+
+def to_trellis_symbols(
+    indices: Sequence[np.ndarray], panels: Sequence[PanelShape], radii: np.ndarray
+) -> TrellisSymbols:
+    """Bring indices [rows, columns in coding order] of each panel into trellis order."""
+    symbols, tables, low, excess = [], [], [], []
+    for matrix, (ladder, shifts) in zip(indices, panels, strict=True):
+        groups, states = ladder.groups(shifts), np.zeros(len(shifts), int)
+        for column in range(ladder.columns):
+            for row in range(len(shifts)):
+                group = groups[row, column]
+                raw, own = int(GROUP_RAW_BITS[group]), int(GROUP_CLASS[group])
+                lifted = int(matrix[row, column]) + ((1 << raw) >> 1)
+                coarse, radius = lifted >> raw, int(radii[own])
+                low.append(lifted - (coarse << raw))
+                if abs(coarse) >= radius:
+                    excess.append(abs(coarse) - radius)
+                    coarse = radius if coarse > 0 else -radius
+                symbols.append(coarse + radius)
+                tables.append(2 * own + (0 if raw else states[row] & 1))
+                if not raw:
+                    states[row] = NEXT_STATE[states[row], coarse & 1]
+    widths = raw_widths(panels)
+    return TrellisSymbols(
+        np.array(symbols, np.uint8),
+        np.array(tables, np.uint8),
+        np.array(low if len(widths) else [], np.int32),
+        widths,
+        np.array(excess, np.int64),
+    )
 
 
 @dataclass
@@ -74,26 +107,30 @@ class Case:
     pieces: list[bytes] = field(default_factory=list)
 
     def encode(self) -> bytes:
+        coding = Coding(self.profile, self.header.adaptive) if self.profile else None
         header = header_of_session(self.header) if self.framing == "session" else self.header
         head = write_header(header)
         self.pieces = [] if self.framing == "session" else [head]
         for span in self.spans:
-            fields, body = self.code(span, header, head)
+            fields, body = self.code(span, header, head, coding)
             if self.framing == "session":
                 self.pieces.append(write_lead(header, span.tokens, fields, body))
             else:
                 self.pieces.append(frame_chunk(fields + body, head))
         return b"".join(self.pieces)
 
-    def code(self, span: Span, header: Header, head: bytes) -> tuple[bytes, bytes]:
+    def code(
+        self, span: Span, header: Header, head: bytes, coding: Coding | None
+    ) -> tuple[bytes, bytes]:
         """Return a chunk's fields, and what follows them."""
         side = span.side
         transform: Transform = plain_transform(header.channels)
         offsets, table = plain_offsets(header.channels, side.column_exponents), None
+        updates = 0
         if not side.plain:
-            assert self.profile is not None
-            coding = Coding.of(self.profile)
-            transform, offsets, table = self.profile.transform, coding.offsets, coding.index_table
+            assert coding is not None
+            transform, offsets, table = coding.transform, coding.offsets, coding.index_table
+            updates = coding.updates
         geometry = Geometry(header.tokens, header.channels, header.grid)
         layout = transform.layout(geometry, span.tokens, side.index)
         assert layout is not None
@@ -102,8 +139,11 @@ class Case:
             ladder.in_order(np.ascontiguousarray(indices))
             for indices, (ladder, _) in zip(span.indices, panels, strict=True)
         ]
-        coded = to_symbols(ordered, panels, load_tables().radii)
-        chunk, fields = encode_symbols(span.tokens, coded, side, table, header, head)
+        to_coded = to_trellis_symbols if header.trellis else to_symbols
+        coded = to_coded(ordered, panels, load_tables().radii)
+        chunk, fields = encode_symbols(span.tokens, coded, side, table, header, head, updates)
+        if coding is not None and not side.plain:
+            coding.learn(Quantised(coded, side, panels), header.step_exponent)
         return fields, write_body(chunk)
 
     def facts(self) -> dict[str, Any]:
@@ -111,12 +151,16 @@ class Case:
         if self.framing == "session":
             facts["shape"] = [self.header.tokens, self.header.channels]
             facts["grid"] = self.header.grid and list(self.header.grid)
+            facts["adaptive"] = self.header.adaptive
         return facts
 
     def decode(self, data: bytes) -> np.ndarray:
         shape = (self.header.tokens, self.header.channels) if self.framing == "session" else None
         grid = self.header.grid if self.framing == "session" else None
         codec = FeatureCodec(self.profile, framing=self.framing)
+        if self.header.adaptive:
+            assert self.profile is not None
+            codec = SessionCodec(self.profile)
         return codec.decode(data, shape=shape, grid=grid).numpy()
 
     def write(self) -> None:
@@ -330,7 +374,66 @@ def sessions(profile: Profile) -> list[Case]:
     ]
 
 
+def two_lanes() -> Case:
+    """Two lanes, and a column exponent at each end."""
+    columns = np.zeros(32, np.int32)
+    columns[[0, 31]] = [31, -31]
+    indices = small(64, 32, 12, most=1) * (numbers(64 * 32, 9, 5) == 0).reshape(64, -1)
+    span = Span(range(64), side_of(64, plain=True, base=38, columns=columns), [indices])
+    return Case("two_lanes", Header(64, 32, 0, None, None, 1.0), [span])
+
+
+def trellis() -> Case:
+    """A trellis over several rows and two panels, with raw bits, escapes and a plain chunk."""
+    channels = 6
+    transform = TokenCodebook(
+        mean=np.zeros(channels, np.float32),
+        matrices=np.stack([np.eye(channels, dtype=np.float32), mirror([1, 1, 0, 0, 1, 1])]),
+        spreads=np.ones((2, channels), np.float32),
+        codewords=(numbers(3 * channels, 255, 3) - 127).reshape(3, channels).astype(np.int8),
+        scales=np.full((2, channels), 0.25, np.float32),
+        group=np.array([0, 1, 1], np.uint8),
+        counts=np.array([5, 4, 3], np.int64),
+    )
+    offsets = np.array([49, 44, 70, 52, 44, 61, 80, 48, 47, 56, 48, 40])
+    profile = profile_of("trellis", transform, offsets)
+    spans = []
+    index = np.array([1, 0, 2, 2, 0])
+    layout = transform.layout(Geometry(8, channels), range(5), index.astype(np.int32))
+    indices = [small(len(panel.rows), channels, 21 + n, 5) for n, panel in enumerate(layout.panels)]
+    indices[0][:, 2] *= 9  # these two have raw bits
+    indices[1][:, 0] *= 40
+    indices[0][1, 4] = 33
+    indices[1][2, 1] = -70
+    spans.append(Span(range(5), side_of(np.array([2, 0, -2, 0, 4]), index=index), indices))
+    spans.append(Span(range(5, 8), side_of(3, plain=True, base=50), [small(3, channels, 30, 6)]))
+    header = Header(8, channels, 9, None, digest_of(profile), None, trellis=True)
+    return Case("trellis", header, spans, profile, "trellis")
+
+
+def adaptive(codebook_case: Case) -> Case:
+    """A session whose codewords adapt: the second chunk is coded by what the first taught."""
+    profile, channels = codebook_case.profile, 4
+    assert profile is not None
+    spans = []
+    for tokens, index in (
+        (range(3), np.array([0, 1, 4])),
+        (range(3, 6), np.array([5, 0, 6])),  # codewords that the first chunk has made
+        (range(6, 7), np.array([2])),
+    ):
+        group = profile.transform.group if tokens.start != 3 else np.uint8([1, 0, 1, 0, 1, 1, 0])
+        panels = [np.flatnonzero(group[index] == number) for number in np.unique(group[index])]
+        far = 30 if tokens.start == 0 else 3
+        indices = [
+            small(len(rows), channels, tokens.stop + n, far) for n, rows in enumerate(panels)
+        ]
+        spans.append(Span(tokens, side_of(len(index), index=index), indices))
+    header = Header(7, channels, 40, None, digest_of(profile), None, adaptive=True)
+    return Case("session_adaptive", header, spans, profile, "codebook", framing="session")
+
+
 def make_cases() -> list[Case]:
-    profile = klt_profile()
+    profile, books = klt_profile(), codebook()
     alone = [worked(), plain(), midpoint(), identity(), klt(profile), dct(), dct_bands()]
-    return [*alone, codebook(), lanes(), *sessions(profile)]
+    more = [books, two_lanes(), lanes(), trellis()]
+    return [*alone, *more, *sessions(profile), adaptive(books)]

@@ -147,10 +147,3 @@ def test_a_damaged_chunk_whose_crc_is_right_is_named_by_its_tokens(chunks):
         list(decoder.feed(bytes(altered)))
     got += decoder.feed(chunks[2])
     assert [rows.tokens.start for rows in got] == [0, 200]
-
-
-def test_a_header_of_another_trellis_is_refused_by_a_decoder_that_has_none():
-    data = bytearray(FeatureCodec().encode(make_tokens(1, 3)))
-    data[3] |= 4
-    with pytest.raises(BitstreamError, match="trellis"):
-        FeatureCodec().decode(bytes(data))

@@ -12,15 +12,22 @@ import featurewire_codec
 import golden_cases
 import numpy as np
 import pytest
-from featurewire_codec import CodecError, FeatureCodec, Profile, inspect
-from featurewire_codec.bitstream import max_body_bytes, read_body, read_header, write_header
+from featurewire_codec import CodecError, FeatureCodec, Profile, SessionCodec, inspect
+from featurewire_codec.bitstream import (
+    check_of,
+    max_body_bytes,
+    read_body,
+    read_header,
+    write_header,
+)
 from featurewire_codec.coefficients import decode_symbols
 from featurewire_codec.panels import from_symbols
 from featurewire_codec.quantiser import step_size
 from featurewire_codec.session_framing import chunk_body, read_lead
-from featurewire_codec.span import Coding
+from featurewire_codec.span import Coding, Quantised
 from featurewire_codec.tables import load_tables
 from featurewire_codec.transform import Geometry, plain_transform
+from featurewire_codec.trellis import TrellisSymbols, to_indices
 from safetensors.numpy import load_file
 from worked_example import SPECIFICATION, explain, put
 
@@ -36,8 +43,22 @@ def profile_of(facts) -> Profile | None:
 
 def decode(data: bytes, facts) -> np.ndarray:
     codec = FeatureCodec(profile_of(facts), framing=facts["framing"])
+    if facts.get("adaptive"):
+        codec = SessionCodec(profile_of(facts))
     shape, grid = facts.get("shape"), facts.get("grid")
     return codec.decode(data, shape=shape and tuple(shape), grid=grid and tuple(grid)).numpy()
+
+
+def indices_of(symbols, panels) -> list[np.ndarray]:
+    """Return the indices [rows, columns in coding order] of each panel."""
+    radii = load_tables().radii
+    if not isinstance(symbols, TrellisSymbols):
+        return [indices for indices, _ in from_symbols(symbols, panels, radii)]
+    flat, parts = to_indices(symbols, radii), []
+    for ladder, shifts in panels:
+        own, flat = np.split(flat, [len(shifts) * ladder.columns])
+        parts.append(own.reshape(ladder.columns, len(shifts)).T)
+    return parts
 
 
 def bodies(data: bytes, facts):
@@ -47,7 +68,7 @@ def bodies(data: bytes, facts):
         header, form = read_lead(data, golden_cases.header_of_session(case.header))
         place = 2
         while place < len(data):
-            body, taken = chunk_body(data[place:], form, max_body_bytes(header))
+            body, taken = chunk_body(data[place:], form, header, max_body_bytes(header))
             yield header, body
             place += taken
         return
@@ -64,12 +85,14 @@ def test_golden_bytes_decode_to_their_exact_integers_and_values(name, monkeypatc
     monkeypatch.setattr(golden_cases, "GOLDEN", tmp_path)
     data, facts = (GOLDEN / f"{name}.fw").read_bytes(), GOOD[name]
     expected, profile = load_file(GOLDEN / f"{name}.safetensors"), profile_of(facts)
+    coding = Coding(profile, bool(facts.get("adaptive"))) if profile else None
     for number, (header, body) in enumerate(bodies(data, facts)):
-        chunk, check = read_body(body, header, write_header(header))
+        chunk, fields = read_body(body, header)
+        updates = coding.updates if coding and not chunk.fields.plain else 0
+        check = check_of(fields, write_header(header), updates)
         transform, offsets, table = plain_transform(header.channels), None, None
         if not chunk.fields.plain:
-            coding = Coding.of(profile)
-            transform, offsets, table = profile.transform, coding.offsets, coding.index_table
+            transform, offsets, table = coding.transform, coding.offsets, coding.index_table
         geometry = Geometry(header.tokens, header.channels, header.grid)
         symbols, side, panels, _ = decode_symbols(
             chunk,
@@ -83,10 +106,12 @@ def test_golden_bytes_decode_to_their_exact_integers_and_values(name, monkeypatc
         np.testing.assert_array_equal(side.index, expected[f"{own}.codewords"])
         np.testing.assert_array_equal(side.row_exponents, expected[f"{own}.row_exponents"])
         np.testing.assert_array_equal(side.column_exponents, expected[f"{own}.column_exponents"])
-        decoded = from_symbols(symbols, panels, load_tables().radii)
-        for place, ((indices, _), (ladder, _)) in enumerate(zip(decoded, panels, strict=True)):
+        decoded = indices_of(symbols, panels)
+        for place, (indices, (ladder, _)) in enumerate(zip(decoded, panels, strict=True)):
             wanted = ladder.in_order(expected[f"{own}.panel{place}"])
             np.testing.assert_array_equal(indices, wanted)
+        if not chunk.fields.plain:
+            coding.learn(Quantised(symbols, side, panels), header.step_exponent)
     values = decode(data, facts)
     step = step_size(header.step_exponent)
     np.testing.assert_allclose(values, expected["values"], rtol=1e-6, atol=1e-4 * step)
@@ -116,10 +141,10 @@ def test_the_identity_has_every_group_and_escapes_of_every_size():
     assert level.max() > 159
 
 
-def test_the_lanes_golden_has_four_lanes():
-    data = (GOLDEN / "lanes.fw").read_bytes()
-    ((header, body),) = bodies(data, GOOD["lanes"])
-    assert len(read_body(body, header, write_header(header))[0].words) == 4
+@pytest.mark.parametrize(("name", "lanes"), [("plain", 1), ("two_lanes", 2), ("lanes", 4)])
+def test_there_are_goldens_of_one_two_and_four_lanes(name, lanes):
+    header, body = next(bodies((GOLDEN / f"{name}.fw").read_bytes(), GOOD[name]))
+    assert len(read_body(body, header)[0].words) == lanes
 
 
 @pytest.mark.usefixtures("backend")
