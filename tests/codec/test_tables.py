@@ -12,8 +12,9 @@ from featurewire_codec.tables import (
     class_radii,
     load_tables,
     save_tables,
+    total,
 )
-from featurewire_codec.training import Source, count_source, train_tables
+from featurewire_codec.training import Source, count_source, prepare, train_tables
 from safetensors.numpy import load_file
 from synthetic_features import make_grid, make_tokens
 
@@ -69,16 +70,16 @@ def test_a_class_seen_too_seldom_borrows_from_the_class_above():
 
 
 def test_training_counts_every_coefficient_of_the_held_back_half():
-    histograms = Histograms.zeros()
     tokens = [make_tokens(seed, 64) for seed in range(8)]
-    count_source(histograms, Source("text", tokens, None), None)
-    once = int(histograms.magnitudes.sum())
+    text = count_source(prepare(Source("text", tokens, None)), None)
+    once = int(text.magnitudes.sum())
     assert once % (4 * 64 * 32) == 0
     assert once > 0
     grids = [make_grid(s, 8, 8) for s in range(8)]
-    count_source(histograms, Source("grid", grids, (8, 8)), None)
-    assert histograms.magnitudes.sum() > once
-    assert histograms.row_exponents.sum() > 0
+    grid = count_source(prepare(Source("grid", grids, (8, 8))), None)
+    both = total([text, grid])
+    assert both.magnitudes.sum() == once + grid.magnitudes.sum()
+    assert both.row_exponents.sum() > 0
 
 
 def test_training_again_gives_the_same_tables():
@@ -86,7 +87,7 @@ def test_training_again_gives_the_same_tables():
         Source("text", [make_tokens(seed, 128) for seed in range(8)], None),
         Source("grid", [make_grid(seed, 8, 8) for seed in range(8)], (8, 8)),
     ]
-    one, other = train_tables(sources), train_tables(sources)
+    one, other = total(train_tables(sources)), total(train_tables(sources))
     for each in fields(Histograms):
         np.testing.assert_array_equal(getattr(one, each.name), getattr(other, each.name))
 
