@@ -103,6 +103,11 @@ class FeatureCodec:
         own_energy = None if self.profile else energy(array)
         if effort not in EFFORTS:
             raise FeatureError(f"effort is {effort!r}, {' or '.join(EFFORTS)} is allowed")
+        if self._coding and self._coding.adaptive and (max_error, target_bits) != (None, None):
+            raise FeatureError(
+                "codewords that adapt learn from every encoding: a session takes an snr_db, no "
+                "max_error or target_bits"
+            )
         if max_error is not None:
             if effort == "trellis":
                 raise FeatureError("max_error is for the effort 'fast': a trellis bounds no error")

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from featurewire_codec import BitstreamError, ChunkError, FeatureCodec, FeatureError
+from featurewire_codec import (
+    BitstreamError,
+    ChunkError,
+    FeatureCodec,
+    FeatureError,
+    SessionCodec,
+)
 from featurewire_codec.session_framing import BARE, BARE_ROWS, FIELDS, FRAMED
 from synthetic_features import make_grid, make_tokens, make_words
 
@@ -139,3 +145,15 @@ def test_a_shape_goes_with_a_session_and_with_nothing_else():
 def test_a_shape_beyond_the_limits_is_refused(shape):
     with pytest.raises(BitstreamError, match="shape"):
         FeatureCodec(framing="session").decoder(shape)
+
+
+@pytest.mark.parametrize("asked", [{"max_error": 0.1}, {"target_bits": 4000}])
+def test_a_session_that_adapts_refuses_what_needs_trial_encodings(asked, codebook_profile):
+    """They would teach the encoding end what the decoding end never sees."""
+    sender, receiver = SessionCodec(codebook_profile), SessionCodec(codebook_profile)
+    feature = make_words(5, 80)
+    with pytest.raises(FeatureError, match="a session takes an snr_db"):
+        sender.encode(feature, **asked)
+    for turn in range(3):
+        data = sender.encode(make_words(turn, 80), 15)
+        assert receiver.decode(data, shape=(80, 32)).shape == (80, 32)
