@@ -108,6 +108,19 @@ def test_a_stop_string_ends_the_text_before_it(featurewire):
     assert word not in cut
 
 
+def test_the_published_method_runs_beside_our_own(featurewire):
+    passage = describe("tiny-llama3").path / "samples" / "passage.txt"
+    sent = {}
+    for codec in ("featurewire", "dt-ufc"):
+        options = ("--codec", codec, "--snr-db", 10, "--json")
+        status, out, err = featurewire("infer", "tiny-llama3", passage, *options)
+        assert status == 0, err
+        stats = json.loads(out)["stats"]
+        sent[codec] = stats["sent_bytes"]
+        assert stats["sent_bytes"] < stats["float16_bytes"]
+    assert sent["featurewire"] < sent["dt-ufc"]
+
+
 @pytest.mark.parametrize(("task", "kind"), [("segmentation", "classes"), ("depth", "values")])
 def test_infer_gives_a_map_of_the_pictures_own_size(featurewire, picture, tmp_path, task, kind):
     target = tmp_path / "map.npy"
@@ -188,7 +201,7 @@ BAD_INPUT = {
         "less than or equal to 120",
     ),
     "text of a model of images": (("generate", "tiny-dinov2", "x"), "generates no text"),
-    "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "float16"),
+    "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "dt-ufc, float16"),
     "unknown task": (("infer", "tiny-dinov2", "x.png", "--task", "sorting"), "classification"),
     "empty prompt": (("generate", "tiny-llama3", ""), "empty"),
     "prompt over the context": (("generate", "tiny-llama3", "word " * 5000), "context is"),
