@@ -63,6 +63,7 @@ def rate_distortion_figure(results: Sequence[Measured], path: Path) -> None:
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     # Up to where our line goes in every panel, so that lines end at the right edge.
     right = min([MOST_SNR, *(codec_curve(measured, OURS)[-1][0] for measured in shown)])
+    right = max(5 * round(right / 5), LEAST_SNR + 5)
     for axes, measured in zip(panels, shown, strict=False):
         _panel(axes, measured, right)
     for axes in panels[len(shown) :]:
@@ -102,7 +103,7 @@ def _panel(axes: "Axes", measured: Measured, right: float) -> None:
         if not bits:
             continue
         axes.plot(snrs, bits, style.dashes, color=style.colour, lw=style.width)
-        if snrs[-1] > right - 1:
+        if snrs[-1] > right - 3:
             ends.append((min(bits[-1], MAX_BITS), style))
         else:
             _name(axes, style, snrs[-1], bits[-1])

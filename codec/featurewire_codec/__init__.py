@@ -20,6 +20,7 @@ from .errors import (
 )
 from .inspection import Inspection, inspect
 from .profile import Profile
+from .session import SessionCodec
 
 __all__ = [
     "BitstreamError",
@@ -33,6 +34,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "Rows",
+    "SessionCodec",
     "TableError",
     "inspect",
 ]

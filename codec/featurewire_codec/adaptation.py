@@ -8,18 +8,20 @@ Coefficients are counted in units of 2^q, the power of two that the smallest spr
 holds 512 to 1023 times. Divisions are multiplications by tables of integers, and shifts.
 """
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from .codebook import TokenCodebook, search_basis
+from .codebook import GroupedTokens, TokenCodebook, search_basis
 from .transform import Floats
 
-INDEX_LIMIT = 1 << 30  # of a quantiser index
 STEPS_PER_OCTAVE = 32
 CENTROID_BITS = 8
 
 _UNIT_BITS = 10
 _VALUE_LIMIT = 1 << 28  # of a coefficient in units: half a million of the smallest spreads
+_SIZE_LIMIT = 1 << 40  # of a coefficient in 1/256 of a step
 _POWER_BITS = 14
 _POWERS = np.array([round(2 ** (_POWER_BITS + j / 32)) for j in range(32)], np.int64)
 _RECIPROCAL_BITS = 16
@@ -38,35 +40,31 @@ def unit_exponent(codebook: TokenCodebook) -> int:
     return int(np.frexp(codebook.spreads.min())[1]) - _UNIT_BITS
 
 
-def fixed_point(
-    indices: NDArray[np.int32], centroids: NDArray[np.int8], step_exponent: int, unit: int
-) -> NDArray[np.int64]:
-    """Return sign(k) (|k| + centroid / 256) 2^(j/32) in units of 2^unit, rounded half up in size.
+def fixed_point(units: NDArray[np.int64], step_exponent: int, unit: int) -> NDArray[np.int64]:
+    """Return `units` / 256 x 2^(j/32) in units of 2^unit, rounded half up in size.
 
-    `centroids` belong to the indices, in 1/256 of a step.
+    `units` are values as the decoder rebuilds them, in 1/256 of a step.
     """
-    magnitude = np.abs(indices.astype(np.int64))
-    size = (magnitude << CENTROID_BITS) + np.where(magnitude > 0, centroids.astype(np.int64), 0)
     octaves, part = divmod(step_exponent, STEPS_PER_OCTAVE)
-    size *= _POWERS[part]
+    size = np.minimum(np.abs(units), _SIZE_LIMIT) * _POWERS[part]
     shift = CENTROID_BITS + _POWER_BITS + unit - octaves
     if shift > 0:
         size = (size + (1 << (min(shift, 62) - 1))) >> min(shift, 62)
     else:
         size = np.minimum(size, _VALUE_LIMIT) << min(-shift, 30)
     size = np.minimum(size, _VALUE_LIMIT)
-    signed: NDArray[np.int64] = np.where(indices < 0, -size, size)
+    signed: NDArray[np.int64] = np.where(units < 0, -size, size)
     return signed
 
 
-class AdaptiveCodebook:
+class AdaptiveCodebook(GroupedTokens):
     """A codebook and what a session has made of it; see `TokenCodebook` for what it does.
 
     There are `capacity` codewords of the session beside the profile's own; the oldest is
     overwritten when all are used.
     """
 
-    mode = "codebook"
+    mode: ClassVar[str] = "codebook"
 
     def __init__(self, start: TokenCodebook, capacity: int = 4096, far: float = 0.7) -> None:
         """`far`: the mean squared distance, in spreads, at which a token becomes a codeword."""
@@ -74,8 +72,8 @@ class AdaptiveCodebook:
         self.mean = start.mean
         self.columns = start.columns
         self._capacity = capacity
-        self._unit = unit_exponent(start)
-        scale = np.ldexp(start.spreads.astype(np.float64), -self._unit).astype(np.int64)
+        self.unit = unit_exponent(start)
+        scale = np.ldexp(start.spreads.astype(np.float64), -self.unit).astype(np.int64)
         self._weights = (1 << (_RECIPROCAL_BITS + _DISTANCE_BITS)) // np.maximum(scale, 1)
         self._far = int(far * len(start.mean) * (1 << (2 * _DISTANCE_BITS)))
         self._basis = search_basis(start, 96)[0]
@@ -86,7 +84,7 @@ class AdaptiveCodebook:
         start, total = self.start, self._capacity + len(self.start.codewords)
         channels = len(start.mean)
         own = len(start.codewords)
-        scales = np.ldexp(start.scales.astype(np.float64), 16 - self._unit)
+        scales = np.ldexp(start.scales.astype(np.float64), 16 - self.unit)
         scales = np.minimum(np.rint(scales), 1 << 40).astype(np.int64)
         self._words = np.zeros((total, channels), np.int32)
         words = (start.codewords * scales[start.group] + (1 << 15)) >> 16
@@ -121,18 +119,13 @@ class AdaptiveCodebook:
         cost = torch.addmm(bias, torch.from_numpy(place * np.float32(-1.4427)), words.T)
         return cost.argmin(dim=1).numpy().astype(np.int32)
 
-    def forward(self, feature: Floats, index: NDArray[np.int32]) -> Floats:
-        """See `TokenCodebook.forward`."""
-        return self.start.rotate(feature - self.mean, self.group[index]) - self.codeword(index)
-
-    def inverse(self, coefficients: Floats, index: NDArray[np.int32]) -> Floats:
-        """See `TokenCodebook.inverse`."""
-        whole = coefficients + self.codeword(index)
-        return self.start.rotate(whole, self.group[index], back=True) + self.mean
+    def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
+        """See `TokenCodebook.rotate`."""
+        return self.start.rotate(rows, group, back)
 
     def codeword(self, index: NDArray[np.int32]) -> Floats:
         """See `TokenCodebook.codeword`."""
-        words: Floats = np.ldexp(self._words[index].astype(np.float32), self._unit)
+        words: Floats = np.ldexp(self._words[index].astype(np.float32), self.unit)
         return words
 
     def update(self, index: NDArray[np.int32], residual: NDArray[np.int64]) -> None:

@@ -12,11 +12,12 @@ VARIABLE = "FEATUREWIRE_KERNELS"
 
 
 class Backend(NamedTuple):
-    """The modules that hold the loops: `panels` or its twin, and `entropy_coder` or its twin."""
+    """The modules that hold the loops: `panels`, `entropy_coder` and `trellis`, or their twins."""
 
     name: str
     panels: ModuleType
     coder: ModuleType
+    trellis: ModuleType
 
 
 @functools.cache
@@ -24,12 +25,13 @@ def load_backend() -> Backend:
     """Import the loops; compiled ones are ready when this returns."""
     if os.environ.get(VARIABLE, "on") != "off":
         try:
-            from .kernels import ans, panels
+            from .kernels import ans, panels, trellis
         except ImportError:  # numba has no wheel for every machine
             pass
         else:
-            return Backend("numba", panels, ans)
+            return Backend("numba", panels, ans, trellis)
     from . import entropy_coder
     from . import panels as plain_panels
+    from . import trellis as plain_trellis
 
-    return Backend("constriction", plain_panels, entropy_coder)
+    return Backend("constriction", plain_panels, entropy_coder, plain_trellis)

@@ -30,7 +30,7 @@ STEP_EXPONENTS = range(-2048, 2048)
 _BASES = range(-2048, 2049)
 
 _PROFILE, _GRID, _TRELLIS, _MIDPOINT = 1, 2, 4, 8
-_PLAIN, _ROWS, _COLUMNS, WHOLE, _RAW = 1, 2, 4, 8, 16
+_PLAIN, _ROWS, _COLUMNS, WHOLE, _RAW, ADAPTIVE, _RESET = 1, 2, 4, 8, 16, 32, 64
 ROWS_OF_ALL = WHOLE | _ROWS
 
 
@@ -42,6 +42,7 @@ class Header:
     profile: the first 8 bytes of the profile's digest; None for a self-describing bitstream.
     energy: E of the feature, in a self-describing bitstream; else None.
     trellis: the indices are those of a trellis. midpoint: values are rebuilt without centroids.
+    adaptive: a session's codewords adapt; both sides know, and no header says so.
     """
 
     tokens: int
@@ -52,6 +53,7 @@ class Header:
     energy: float | None
     trellis: bool = False
     midpoint: bool = False
+    adaptive: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Fields:
     """What a chunk says of itself before its coded symbols.
 
     plain: coded without the profile, from level `base`. row_exponents, column_exponents: whether
-    the symbols begin with them. raw: packed raw bits.
+    the symbols begin with them. raw: packed raw bits. adaptive: the codewords are those that the
+    session has made, after a reset to the profile's own if `reset`.
     """
 
     tokens: range
@@ -68,6 +71,8 @@ class Fields:
     row_exponents: bool
     column_exponents: bool
     raw: bytes
+    adaptive: bool = False
+    reset: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +151,7 @@ def write_fields(fields: Fields, header: Header) -> bytes:
     whole = len(fields.tokens) == header.tokens
     flags = _PLAIN * fields.plain | _ROWS * fields.row_exponents | _RAW * bool(fields.raw)
     flags |= _COLUMNS * fields.column_exponents | WHOLE * whole
+    flags |= ADAPTIVE * fields.adaptive | _RESET * fields.reset
     parts = [bytes([flags])]
     if not whole:
         parts += [varint(fields.tokens.start), varint(len(fields.tokens))]
@@ -156,9 +162,16 @@ def write_fields(fields: Fields, header: Header) -> bytes:
     return b"".join(parts)
 
 
-def check_of(fields: bytes, header_bytes: bytes) -> int:
-    """Return the 24 bits that the entropy coder starts from."""
-    return zlib.crc32(fields, zlib.crc32(header_bytes)) & CHECK_MASK
+def check_of(fields: bytes, header_bytes: bytes, updates: int = 0) -> int:
+    """Return the 24 bits that the entropy coder starts from.
+
+    `updates` is how often the session's codewords have been updated since the last reset; it is
+    not sent, and so a chunk that is lost or out of order is noticed.
+    """
+    check = zlib.crc32(fields, zlib.crc32(header_bytes))
+    if updates:
+        check = zlib.crc32(struct.pack("<Q", updates), check)
+    return check & CHECK_MASK
 
 
 def write_body(chunk: Chunk) -> bytes:
@@ -205,8 +218,8 @@ def unframe_chunk(data: bytes, header_bytes: bytes) -> bytes:
     return data[cursor.place : -4]
 
 
-def read_body(body: bytes, header: Header, header_bytes: bytes) -> tuple[Chunk, int]:
-    """Read a chunk's body: the chunk, and its check.
+def read_body(body: bytes, header: Header) -> tuple[Chunk, bytes]:
+    """Read a chunk's body: the chunk, and its fields as they are written.
 
     Raises:
         ChunkError: a field is wrong.
@@ -214,8 +227,12 @@ def read_body(body: bytes, header: Header, header_bytes: bytes) -> tuple[Chunk, 
     cursor = Cursor(body, 0)
     try:
         flags = cursor.byte()
-        if flags & ~(_PLAIN | _ROWS | _COLUMNS | WHOLE | _RAW):
-            raise ChunkError(f"a chunk sets reserved flags: {flags:#04x}")
+        if (
+            flags & 128
+            or (flags & _PLAIN and flags & ADAPTIVE)
+            or (flags & _RESET and not flags & ADAPTIVE)
+        ):
+            raise ChunkError(f"a chunk sets flags that none has: {flags:#04x}")
         first, count = 0, header.tokens
         if not flags & WHOLE:
             first = cursor.varint(header.tokens - 1, "first token of a chunk")
@@ -224,7 +241,7 @@ def read_body(body: bytes, header: Header, header_bytes: bytes) -> tuple[Chunk, 
             raise ChunkError(f"a chunk of {count} tokens is not within 1 to {MAX_CHUNK_FEATURES}")
         base = cursor.signed(_BASES, "base level") if flags & _PLAIN else 0
         raw = cursor.take(cursor.varint(len(body), "raw bytes") if flags & _RAW else 0)
-        check = check_of(body[: cursor.place], header_bytes)
+        fields_end = cursor.place
         lanes = lanes_of(count * header.channels)
         lengths = [cursor.varint(len(body), "bytes of a lane") for _ in range(lanes - 1)]
         words = [_words(cursor.take(length)) for length in lengths]
@@ -242,8 +259,10 @@ def read_body(body: bytes, header: Header, header_bytes: bytes) -> tuple[Chunk, 
         row_exponents=bool(flags & _ROWS),
         column_exponents=bool(flags & _COLUMNS),
         raw=raw,
+        adaptive=bool(flags & ADAPTIVE),
+        reset=bool(flags & _RESET),
     )
-    return Chunk(fields, words), check
+    return Chunk(fields, words), body[:fields_end]
 
 
 def _words(lane: bytes) -> NDArray[np.uint32]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .codebook_search import Lists, find, make_lists
 from .transform import Floats, Geometry, Index, Layout, Panel, all_columns, token_spans
 
 if TYPE_CHECKING:
@@ -21,12 +22,70 @@ if TYPE_CHECKING:
 SEARCH_DIMENSIONS = 96
 # The search's basis comes from so many columns at most: its cost must not grow as channels cubed.
 _MAX_BASIS_COLUMNS = 512
-_BLOCK_VALUES = 1 << 22  # of the table of costs, tokens by codewords: 16 MiB
-_BITS_A_DISTANCE = 0.5 / np.log(2.0)  # what a Gaussian's squared normalised distance costs
+_BLOCK_TOKENS = 1024
+
+
+class GroupedTokens:
+    """What codebooks share: a panel for each group of codewords that a span's index names."""
+
+    mean: Floats
+    group: NDArray[np.uint8]
+
+    def codeword(self, index: Index) -> Floats:
+        """Return the codewords float32[tokens, channels] of an index, each in its group's basis."""
+        raise NotImplementedError
+
+    def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
+        """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
+        raise NotImplementedError
+
+    def spans(self, geometry: Geometry, features: int) -> list[range]:
+        """Cut the tokens into spans of about `features` values each."""
+        return token_spans(geometry, features)
+
+    def layout(self, geometry: Geometry, span: range, index: Index) -> Layout:
+        """Lay out the coefficients of a span, which may be any: a panel for each group there is."""
+        panels = [
+            Panel(rows, all_columns(geometry.channels, number * geometry.channels))
+            for number, rows in self._members(index)
+        ]
+        return Layout(len(span), tuple(panels))
+
+    def forward(
+        self, feature: Floats, geometry: Geometry, span: range, index: Index
+    ) -> list[Floats]:
+        """Transform the tokens [len(span), channels]: a matrix for each group there is."""
+        residual = self.rotate(feature - self.mean, self.group[index]) - self.codeword(index)
+        members = self._members(index)
+        return [residual] if len(members) == 1 else [residual[rows] for _, rows in members]
+
+    def inverse(
+        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index
+    ) -> Floats:
+        """Undo `forward`: [len(span), channels]."""
+        whole = self.assembled(coefficients, index) + self.codeword(index)
+        return self.rotate(whole, self.group[index], back=True) + self.mean
+
+    def assembled(self, coefficients: list[Floats], index: Index) -> Floats:
+        """Bring the panels' rows into the tokens' order: [len(span), channels]."""
+        if len(coefficients) == 1:
+            return coefficients[0]
+        whole = np.empty((len(index), coefficients[0].shape[1]), np.float32)
+        for (_, rows), values in zip(self._members(index), coefficients, strict=True):
+            whole[rows] = values
+        return whole
+
+    def _members(self, index: Index) -> list[tuple[int, NDArray[np.int32]]]:
+        """Return each group that the index names, and its tokens."""
+        group = self.group[index]
+        return [
+            (int(number), np.flatnonzero(group == number).astype(np.int32))
+            for number in np.unique(group)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
-class TokenCodebook:
+class TokenCodebook(GroupedTokens):
     """A codebook for tokens, and an orthonormal basis for the residuals of each group of codewords.
 
     mean float32[C]. matrices float32[J, C, C]: the columns of matrix j are the components of
@@ -60,75 +119,29 @@ class TokenCodebook:
         """
         import torch
 
-        basis, table, bias = self._search_space
+        basis, lists = self._search_space
         index = np.empty(len(feature), np.int32)
-        rows = max(1, _BLOCK_VALUES // len(self.codewords))
-        for start in range(0, len(feature), rows):
-            block = feature[start : start + rows] - self.mean
-            place = torch.from_numpy(block) @ basis
-            cost = torch.addmm(bias, place, table)
-            index[start : start + rows] = cost.argmin(dim=1).numpy()
+        for start in range(0, len(feature), _BLOCK_TOKENS):
+            block = torch.from_numpy(feature[start : start + _BLOCK_TOKENS] - self.mean)
+            index[start : start + _BLOCK_TOKENS] = find((block @ basis).numpy(), lists)
         return index
-
-    def spans(self, geometry: Geometry, features: int) -> list[range]:
-        """Cut the tokens into spans of about `features` values each."""
-        return token_spans(geometry, features)
-
-    def layout(self, geometry: Geometry, span: range, index: Index) -> Layout:
-        """Lay out the coefficients of a span, which may be any: a panel for each group there is."""
-        panels = [
-            Panel(rows, all_columns(geometry.channels, number * geometry.channels))
-            for number, rows in self._members(index)
-        ]
-        return Layout(len(span), tuple(panels))
-
-    def forward(
-        self, feature: Floats, geometry: Geometry, span: range, index: Index
-    ) -> list[Floats]:
-        """Transform the tokens [len(span), channels]: a matrix for each group there is."""
-        import torch
-
-        parts = []
-        for number, rows in self._members(index):
-            own = feature if len(rows) == len(feature) else feature[rows]
-            product = torch.from_numpy(own - self.mean) @ self._rotations[number]
-            parts.append(product.numpy() - self.codeword(index[rows]))
-        return parts
-
-    def inverse(
-        self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index
-    ) -> Floats:
-        """Undo `forward`: [len(span), channels]."""
-        import torch
-
-        feature = np.empty((len(span), geometry.channels), np.float32)
-        for (number, rows), values in zip(self._members(index), coefficients, strict=True):
-            whole = torch.from_numpy(values + self.codeword(index[rows]))
-            feature[rows] = (whole @ self._rotations[number].T).numpy()
-        feature += self.mean
-        return feature
 
     def rotate(self, rows: Floats, group: NDArray[np.uint8], back: bool = False) -> Floats:
         """Take rows [tokens, channels] into the bases of their groups uint8[tokens], or back."""
         import torch
 
+        present = np.unique(group)
+        if len(present) == 1:
+            matrix = self._rotations[present[0]]
+            whole: Floats = (torch.from_numpy(rows) @ (matrix.T if back else matrix)).numpy()
+            return whole
         rotated = np.empty_like(rows)
-        for number in np.unique(group):
+        for number in present:
             members = np.flatnonzero(group == number)
             matrix = self._rotations[number]
             product = torch.from_numpy(rows[members]) @ (matrix.T if back else matrix)
             rotated[members] = product.numpy()
         return rotated
-
-    def _members(self, index: Index) -> list[tuple[int, NDArray[np.int32]]]:
-        """Return each group that the index names, and its tokens."""
-        if len(self.matrices) == 1:
-            return [(0, np.arange(len(index), dtype=np.int32))]
-        group = self.group[index]
-        return [
-            (int(number), np.flatnonzero(group == number).astype(np.int32))
-            for number in np.unique(group)
-        ]
 
     def codeword(self, index: NDArray[np.int32]) -> Floats:
         """Return the codewords float32[tokens, channels] of an index, each in its group's basis."""
@@ -143,22 +156,13 @@ class TokenCodebook:
         return torch.tensor(self.matrices)
 
     @functools.cached_property
-    def _search_space(self) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
-        """A basis [C, D], and so that place @ table + bias is each codeword's cost in bits,
-
-        the table [D, K] and the bias [K].
-        """
+    def _search_space(self) -> "tuple[torch.Tensor, Lists]":
+        """A basis [C, D], and the codewords in it."""
         import torch
 
         basis, words = search_basis(self, SEARCH_DIMENSIONS)
         chance = (self.counts + 0.5) / (self.counts + 0.5).sum()
-        bias = _BITS_A_DISTANCE * (words**2).sum(1) - np.log2(chance)
-        table = -2.0 * _BITS_A_DISTANCE * words.T
-        return (
-            torch.tensor(basis, dtype=torch.float32),
-            torch.tensor(np.ascontiguousarray(table), dtype=torch.float32),
-            torch.tensor(bias, dtype=torch.float32),
-        )
+        return torch.tensor(basis), make_lists(words, -np.log2(chance).astype(np.float32))
 
 
 def search_basis(codebook: TokenCodebook, dimensions: int) -> tuple[Floats, Floats]:

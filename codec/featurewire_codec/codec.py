@@ -19,7 +19,7 @@ from .encoder import Encoder, Framing, Settings
 from .errors import BitstreamError, FeatureError, ProfileError
 from .feature import Feature, as_array, energy
 from .profile import Profile
-from .quantiser import checked_step_exponent
+from .quantiser import EFFORTS, Effort, checked_step_exponent
 from .rate_control import bounded_settings, plain_settings, sized_settings
 from .span import Coding
 from .transform import Floats, Geometry
@@ -51,7 +51,7 @@ class FeatureCodec:
             raise FeatureError(f"framing is {framing!r}, {' or '.join(FRAMINGS)} is allowed")
         self.profile = profile
         self.framing: Framing = framing
-        self._coding = Coding.of(profile) if profile else None
+        self._coding: Coding | None = Coding(profile) if profile else None
         load_backend()
 
     def encode(
@@ -59,6 +59,7 @@ class FeatureCodec:
         feature: Feature,
         snr_db: float = 25.0,
         grid: Grid | None = None,
+        effort: Effort = "fast",
         *,
         max_error: float | None = None,
         target_bits: int | None = None,
@@ -69,15 +70,19 @@ class FeatureCodec:
         domain's, so the SNR holds on average; without one, it is this feature's. With `grid`,
         tokens = prefix + rows * columns.
 
+        The effort "trellis" searches for the cheapest indices: some 5 % fewer bits at the same SNR.
+        Without a matrix to multiply by, encoding takes about twice as long and decoding 1.6 times.
+
         `max_error` or `target_bits`, instead: a bound on the error of every value; a size that the
         bitstream comes within 2 % of and never exceeds. They encode some ten times to find out.
 
         Raises:
             FeatureError: not a finite float feature, or of a shape, grid or quality out of range.
-            ProfileError: the profile is for features of another width.
+            ProfileError: the profile is for features of another width, or was calibrated without
+                this effort.
         """
         chunks = self.encode_chunks(
-            feature, snr_db, grid, max_error=max_error, target_bits=target_bits
+            feature, snr_db, grid, effort=effort, max_error=max_error, target_bits=target_bits
         )
         return b"".join(chunks)
 
@@ -86,6 +91,7 @@ class FeatureCodec:
         feature: Feature,
         snr_db: float = 25.0,
         grid: Grid | None = None,
+        effort: Effort = "fast",
         *,
         max_error: float | None = None,
         target_bits: int | None = None,
@@ -95,11 +101,15 @@ class FeatureCodec:
         geometry = Geometry.of(array, grid)
         self._check(geometry, snr_db)
         own_energy = None if self.profile else energy(array)
+        if effort not in EFFORTS:
+            raise FeatureError(f"effort is {effort!r}, {' or '.join(EFFORTS)} is allowed")
         if max_error is not None:
+            if effort == "trellis":
+                raise FeatureError("max_error is for the effort 'fast': a trellis bounds no error")
             error = functools.partial(self._largest_error, array, geometry)
             settings = bounded_settings(max_error, own_energy, error)
         else:
-            settings = self._settings(array, own_energy, snr_db)
+            settings = self._settings(array, own_energy, snr_db, effort)
         if target_bits is not None:
             if target_bits < 1 or max_error is not None:
                 raise FeatureError("target_bits is at least 1, and not asked for beside max_error")
@@ -144,11 +154,14 @@ class FeatureCodec:
             )
         return Decoder(self.profile, self._coding, shape, grid)
 
-    def _settings(self, array: Floats, own_energy: float | None, snr_db: float) -> Settings:
+    def _settings(
+        self, array: Floats, own_energy: float | None, snr_db: float, effort: Effort
+    ) -> Settings:
         if self.profile is None:
-            return plain_settings(array, own_energy or 1.0, snr_db)
-        step_exponent = self.profile.step_exponent(snr_db)
-        return Settings(checked_step_exponent(step_exponent, f"an SNR of {snr_db} dB"))
+            return plain_settings(array, own_energy or 1.0, snr_db, effort)
+        step_exponent = self.profile.step_exponent(snr_db, effort)
+        found = checked_step_exponent(step_exponent, f"an SNR of {snr_db} dB")
+        return Settings(found, effort=effort)
 
     def _largest_error(self, array: Floats, geometry: Geometry, settings: Settings) -> float:
         """Encode and decode at these settings; infinite when they are too fine for an index."""

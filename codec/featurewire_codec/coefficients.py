@@ -18,6 +18,7 @@ from .errors import BitstreamError
 from .panels import PanelShape, Symbols
 from .tables import MAX_EXPONENT, load_tables, to_frequencies
 from .transform import NO_INDEX, Layout, all_columns
+from .trellis import TrellisSymbols, raw_widths
 
 NO_EXPONENTS = np.zeros(0, np.int32)
 _NO_EXCESS = np.zeros(0, np.int64)
@@ -66,13 +67,17 @@ class Side:
 
 def encode_symbols(
     tokens: range,
-    coded: Symbols,
+    coded: Symbols | TrellisSymbols,
     side: Side,
     index_table: Table | None,
     header: Header,
     header_bytes: bytes,
+    updates: int,
 ) -> tuple[Chunk, bytes]:
-    """Encode the symbols of a chunk: the chunk, and its fields as they are written."""
+    """Encode the symbols of a chunk: the chunk, and its fields as they are written.
+
+    `updates` is how often the session's codewords have been updated.
+    """
     models = class_models()
     lengths = _bit_lengths(coded.excess + 1) if len(coded.excess) else NO_EXPONENTS
     fields = Fields(
@@ -82,13 +87,19 @@ def encode_symbols(
         row_exponents=bool(side.row_exponents.any()),
         column_exponents=bool(side.column_exponents.any()),
         raw=_pack_raw(coded, lengths),
+        adaptive=header.adaptive and not side.plain,
+        reset=header.adaptive and not side.plain and updates == 0,
     )
     fields_bytes = write_fields(fields, header)
     lanes = lanes_of(len(tokens) * header.channels)
-    check = check_of(fields_bytes, header_bytes)
-    encoder = load_backend().coder.Encoder(lanes, check, models.classes)
+    check = check_of(fields_bytes, header_bytes, updates if fields.adaptive else 0)
+    own_tables = models.trellis if header.trellis else models.classes
+    encoder = load_backend().coder.Encoder(lanes, check, own_tables)
     encoder.push(lengths - 1, models.escape_lengths)
-    encoder.push_groups(coded.symbols, coded.counts)
+    if isinstance(coded, TrellisSymbols):
+        encoder.push_each(coded.symbols, coded.tables)
+    else:
+        encoder.push_groups(coded.symbols, coded.counts)
     if fields.column_exponents:
         encoder.push(side.column_exponents + np.int32(MAX_EXPONENT), models.columns)
     if fields.row_exponents:
@@ -105,7 +116,7 @@ def decode_symbols(
     offsets: Offsets | None,
     index_table: Table | None,
     header: Header,
-) -> tuple[Symbols, Side, list[PanelShape], Layout]:
+) -> tuple[Symbols | TrellisSymbols, Side, list[PanelShape], Layout]:
     """Undo `encode_symbols`: the symbols, the side information, and the panels' shapes.
 
     `lay_out` makes the layout from the codewords int32[tokens]; `offsets` are the profile's, None
@@ -115,7 +126,8 @@ def decode_symbols(
         BitstreamError: the words or the raw bits do not end where they should.
     """
     models, fields, backend = class_models(), chunk.fields, load_backend()
-    decoder = backend.coder.Decoder(chunk.words, check, models.classes)
+    own_tables = models.trellis if header.trellis else models.classes
+    decoder = backend.coder.Decoder(chunk.words, check, own_tables)
     index = NO_INDEX
     if index_table is not None:
         index = decoder.pop(len(fields.tokens), index_table)
@@ -131,15 +143,23 @@ def decode_symbols(
     if offsets is None:
         offsets = plain_offsets(header.channels, columns)
     panels = offsets.panels(layout, side.shifts(header.step_exponent))
-    counts = backend.panels.counts_of(panels)
-    symbols = decoder.pop_groups(counts)
     radii = load_tables().radii
-    escapes = backend.panels.count_escapes(symbols, counts, radii)
+    if header.trellis:
+        symbols, tables = backend.trellis.pop(decoder, panels, radii)
+        escapes = backend.trellis.count_escapes(symbols, tables, radii)
+        widths = raw_widths(panels)
+    else:
+        counts = backend.panels.counts_of(panels)
+        symbols = decoder.pop_groups(counts)
+        escapes = backend.panels.count_escapes(symbols, counts, radii)
+        widths = _raw_widths(counts)
     lengths = decoder.pop(escapes, models.escape_lengths) + np.int32(1)
     decoder.finish()
     low, excess = NO_EXPONENTS, _NO_EXCESS
-    if escapes or fields.raw or counts[CLASSES:].any():
-        low, excess = _unpack_raw(fields.raw, counts, lengths)
+    if escapes or fields.raw or len(widths):
+        low, excess = _unpack_raw(fields.raw, widths, lengths)
+    if header.trellis:
+        return TrellisSymbols(symbols, tables, low, widths, excess), side, panels, layout
     return Symbols(symbols, counts, low, excess), side, panels, layout
 
 
@@ -165,6 +185,7 @@ class _Models:
     rows: Table
     columns: Table
     classes: tuple[Table, ...]
+    trellis: tuple[Table, ...]
     escape_lengths: Table
 
 
@@ -176,6 +197,7 @@ def class_models() -> _Models:
         rows=Table(tables.row_exponents),
         columns=Table(tables.column_exponents),
         classes=tuple(Table(table) for table in tables.classes),
+        trellis=tuple(Table(table) for table in tables.trellis),
         escape_lengths=Table(tables.escape_lengths),
     )
 
@@ -192,19 +214,19 @@ def _raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     return widths
 
 
-def _pack_raw(coded: Symbols, lengths: NDArray[np.int32]) -> bytes:
+def _pack_raw(coded: Symbols | TrellisSymbols, lengths: NDArray[np.int32]) -> bytes:
     """Pack the raw low bits, and of each excess + 1 all bits below its highest."""
     if not len(coded.low) and not len(lengths):
         return b""
     below = coded.excess + 1 - (np.int64(1) << (lengths.astype(np.int64) - 1))
     values = np.concatenate([coded.low, below])
-    return pack_fields(values, np.concatenate([_raw_widths(coded.counts), lengths - 1]))
+    widths = coded.widths if isinstance(coded, TrellisSymbols) else _raw_widths(coded.counts)
+    return pack_fields(values, np.concatenate([widths, lengths - 1]))
 
 
 def _unpack_raw(
-    raw: bytes, counts: NDArray[np.int64], lengths: NDArray[np.int32]
+    raw: bytes, widths: NDArray[np.uint8], lengths: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    widths = _raw_widths(counts)
     values = unpack_fields(raw, np.concatenate([widths, lengths - 1]))
     below = values[len(widths) :]
     excess = below + (np.int64(1) << (lengths.astype(np.int64) - 1)) - 1

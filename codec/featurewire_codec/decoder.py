@@ -10,6 +10,7 @@ from .bitstream import (
     DIGEST_BYTES,
     Chunk,
     Header,
+    check_of,
     check_shape,
     max_body_bytes,
     read_body,
@@ -23,7 +24,7 @@ from .coefficients import decode_symbols
 from .errors import BitstreamError, ChunkError, ProfileError
 from .profile import Profile
 from .session_framing import FRAMED, LEAD_BYTES, chunk_body, read_lead
-from .span import Coding, rebuild
+from .span import Coding, Quantised, rebuild
 from .transform import Floats, Geometry, Index, Layout, Transform, plain_transform
 
 if TYPE_CHECKING:
@@ -62,13 +63,15 @@ class Decoder:
             BitstreamError: they are beyond the limits.
         """
         self.profile = profile
-        self._coding = coding or (Coding.of(profile) if profile else None)
+        self._coding = coding or (Coding(profile) if profile else None)
         self.header: Header | None = None
         self._agreed: Header | None = None
         if shape is not None:
             check_shape(*shape, grid)
             digest = bytes.fromhex(profile.digest)[:DIGEST_BYTES] if profile else None
-            self._agreed = Header(*shape, 0, grid, digest, None if profile else 1.0)
+            adaptive = bool(self._coding and self._coding.adaptive)
+            own_energy = None if profile else 1.0
+            self._agreed = Header(*shape, 0, grid, digest, own_energy, adaptive=adaptive)
         self._form = FRAMED
         self._header_bytes = b""
         self._buffer = bytearray()
@@ -134,7 +137,7 @@ class Decoder:
     def _next_body(self, header: Header) -> bytes | None:
         """Take the next chunk's body off the buffer; None while it is not all there."""
         if self._agreed is not None:
-            taken = chunk_body(bytes(self._buffer), self._form, max_body_bytes(header))
+            taken = chunk_body(bytes(self._buffer), self._form, header, max_body_bytes(header))
             if taken is None:
                 return None
             body, length = taken
@@ -165,7 +168,7 @@ class Decoder:
             )
 
     def _decode_body(self, body: bytes, header: Header) -> tuple[range, Floats]:
-        chunk, check = read_body(body, header, self._header_bytes)
+        chunk, fields = read_body(body, header)
         tokens = chunk.fields.tokens
         name = f"tokens {tokens.start} to {tokens.stop - 1}"
         place = bisect(self._done, (tokens.start, tokens.stop))
@@ -175,24 +178,29 @@ class Decoder:
         ):
             raise ChunkError(f"{name}: some of them have already arrived")
         try:
-            values = self._decode_values(chunk, check, header)
+            values = self._decode_values(chunk, fields, header)
         except BitstreamError as error:
             raise ChunkError(f"{name}: {error}") from error
         self._done.insert(place, (tokens.start, tokens.stop))
         return tokens, values
 
-    def _decode_values(self, chunk: Chunk, check: int, header: Header) -> Floats:
+    def _decode_values(self, chunk: Chunk, fields: bytes, header: Header) -> Floats:
         geometry, tokens = (
             Geometry(header.tokens, header.channels, header.grid),
             chunk.fields.tokens,
         )
         transform: Transform = plain_transform(header.channels)
         offsets = table = None
+        updates = 0
         if not chunk.fields.plain:
             if header.profile is None or self._coding is None:
                 raise BitstreamError("a chunk needs a profile, the header names none")
-            transform, offsets = self._coding.profile.transform, self._coding.offsets
-            table = self._coding.index_table
+            if chunk.fields.adaptive != header.adaptive:
+                raise BitstreamError("the codewords adapt on one side only")
+            if chunk.fields.reset:
+                self._coding.reset()
+            transform, offsets = self._coding.transform, self._coding.offsets
+            table, updates = self._coding.index_table, self._coding.updates
             if isinstance(transform, BlockDct) and header.grid is None:
                 raise BitstreamError("a chunk needs a grid, the header has none")
 
@@ -202,10 +210,13 @@ class Decoder:
                 raise BitstreamError("the chunk does not start and end with bands of blocks")
             return layout
 
+        check = check_of(fields, self._header_bytes, updates)
         symbols, side, panels, _ = decode_symbols(chunk, check, lay_out, offsets, table, header)
         with np.errstate(over="ignore", invalid="ignore"):
             coefficients = rebuild(symbols, panels, header.step_exponent, header.midpoint)
             values = transform.inverse(coefficients, geometry, tokens, side.index)
         if not np.isfinite(values).all():
             raise BitstreamError("the values are beyond float32")
+        if header.adaptive and not chunk.fields.plain and self._coding is not None:
+            self._coding.learn(Quantised(symbols, side, panels), header.step_exponent)
         return values

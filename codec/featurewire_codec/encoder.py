@@ -9,12 +9,13 @@ import numpy as np
 from .backend import load_backend
 from .bitstream import DIGEST_BYTES, Header, frame_chunk, write_body, write_header
 from .coefficients import Side, encode_symbols
-from .quantiser import BIT_WORTH, step_size
+from .quantiser import BIT_WORTH, Effort, step_size
 from .session_framing import header_of_session, write_lead
-from .span import Coding, Quantised, quantise_plain, quantise_values, thresholds_for
+from .span import Coding, Quantised, quantise_plain, quantise_values, rounding_for
 from .transform import NO_INDEX, Floats, Geometry, Transform, plain_transform
 
 CHUNK_FEATURES = 1 << 18  # about 64 KiB at 2 bits a feature
+ADAPTING_TOKENS = 64  # in a chunk, when codewords adapt after each
 Framing = Literal["file", "session"]
 # By a rough count of bits: beyond this ratio, the dearer way to code a chunk is not even tried.
 _SURELY_CHEAPER = 1.25
@@ -27,6 +28,7 @@ class Settings:
     step_exponent: j of the step. bit_worth: see `quantiser.rounding_thresholds`; None rounds to the
     nearest index. midpoint: values are rebuilt without centroids. plain: no chunk is coded with the
     profile, whatever that costs. energy: E, for the header of a self-describing bitstream.
+    effort: "trellis" searches paths instead of rounding.
     """
 
     step_exponent: int
@@ -34,6 +36,7 @@ class Settings:
     midpoint: bool = False
     plain: bool = False
     energy: float | None = None
+    effort: Effort = "fast"
 
 
 class Encoder:
@@ -51,7 +54,9 @@ class Encoder:
             grid=geometry.grid,
             profile=digest,
             energy=None if coding else settings.energy,
+            trellis=settings.effort == "trellis",
             midpoint=settings.midpoint,
+            adaptive=bool(coding and coding.adaptive),
         )
         self._framing = framing
         if framing == "session":
@@ -66,8 +71,11 @@ class Encoder:
         """
         transform: Transform = plain_transform(self._geometry.channels)
         if self._coding is not None:
-            transform = self._coding.profile.transform
-        spans = transform.spans(self._geometry, CHUNK_FEATURES)
+            transform = self._coding.transform
+        features = CHUNK_FEATURES
+        if self._header.adaptive:
+            features = min(features, ADAPTING_TOKENS * self._geometry.channels)
+        spans = transform.spans(self._geometry, features)
         lead = self._header_bytes
         for span in spans:
             # The quantiser refuses what an overflow leaves.
@@ -83,11 +91,11 @@ class Encoder:
         """Code a span the cheapest of the open ways: its fields, and what follows them."""
         settings = self._settings
         rough, scale = load_backend().panels.rough_bits, 1.0 / step_size(settings.step_exponent)
-        thresholds = thresholds_for(settings.bit_worth)
-        ways: list[tuple[bytes, bytes]] = []
+        rounding = rounding_for(settings.effort, settings.bit_worth)
+        ways: list[tuple[bytes, bytes, Quantised]] = []
         plain = True
         if self._coding is not None and not settings.plain:
-            transform = self._coding.profile.transform
+            transform = self._coding.transform
             index = transform.search(feature)
             values = transform.forward(feature, self._geometry, span, index)
             own = sum(rough(part.ravel(), scale) for part in values)
@@ -98,19 +106,25 @@ class Encoder:
                 assert layout is not None  # the span is one of the transform's own
                 side = Side(False, 0, index, NO_INDEX, NO_INDEX)
                 offsets, step_exponent = self._coding.offsets, settings.step_exponent
-                coded = quantise_values(values, layout, offsets, side, step_exponent, thresholds)
+                coded = quantise_values(values, layout, offsets, side, step_exponent, rounding)
                 ways.append(self._write(span, coded))
             else:
                 plain = True
         if plain:
             ways.append(
-                self._write(span, quantise_plain(feature, settings.step_exponent, thresholds))
+                self._write(span, quantise_plain(feature, settings.step_exponent, rounding))
             )
-        return min(ways, key=lambda way: len(way[0]) + len(way[1]))
+        fields, body, kept = min(ways, key=lambda way: len(way[0]) + len(way[1]))
+        if self._coding is not None and not kept.side.plain:
+            self._coding.learn(kept, settings.step_exponent)
+        return fields, body
 
-    def _write(self, span: range, coded: Quantised) -> tuple[bytes, bytes]:
-        table = self._coding.index_table if self._coding and not coded.side.plain else None
+    def _write(self, span: range, coded: Quantised) -> tuple[bytes, bytes, Quantised]:
+        table, updates = None, 0
+        if self._coding is not None and not coded.side.plain:
+            table, updates = self._coding.index_table, self._coding.updates
+        header, header_bytes = self._header, self._header_bytes
         chunk, fields = encode_symbols(
-            span, coded.symbols, coded.side, table, self._header, self._header_bytes
+            span, coded.symbols, coded.side, table, header, header_bytes, updates
         )
-        return fields, write_body(chunk)
+        return fields, write_body(chunk), coded

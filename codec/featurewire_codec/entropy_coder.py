@@ -73,6 +73,14 @@ class Encoder:
                     coder.encode_reverse(np.ascontiguousarray(own), self._tables[number].model)
             end = start
 
+    def push_each(self, symbols: NDArray[np.uint8], tables: NDArray[np.uint8]) -> None:
+        """Push symbols with a table each; symbol i goes to lane i modulo the number of lanes."""
+        lanes, models = len(self._coders), [table.model for table in self._tables]
+        pairs = list(zip(symbols.tolist(), tables.tolist(), strict=True))
+        for place in range(len(pairs) - 1, -1, -1):
+            symbol, table = pairs[place]
+            self._coders[place % lanes].encode_reverse(symbol, models[table])
+
     def words(self) -> list[Words]:
         """Return the words of each lane."""
         return [coder.get_compressed() for coder in self._coders]
@@ -110,6 +118,14 @@ class Decoder:
                     own[:] = coder.decode(self._tables[number].model, len(own))
             start += count
         return symbols
+
+    def pop_each(self, tables: NDArray[np.uint8], place: int) -> list[int]:
+        """Pop symbols that `push_each` pushed with these tables, the first being symbol `place`."""
+        lanes = len(self._coders)
+        return [
+            self._coders[number % lanes].decode(self._tables[table].model)
+            for number, table in enumerate(tables.tolist(), place)
+        ]
 
     def finish(self) -> None:
         """Raises BitstreamError when the coders are not back where the encoder's began."""

@@ -9,6 +9,7 @@ import numpy as np
 from .codec import FeatureCodec
 from .feature import energy
 from .files import Samples
+from .quantiser import Effort
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,24 @@ class Result:
     decode_mfeatures_s: float
 
 
-def evaluate(codec: FeatureCodec, sources: Sequence[Samples], snr_db: float) -> Result:
+def evaluate(
+    codec: FeatureCodec, sources: Sequence[Samples], snr_db: float, effort: Effort = "fast"
+) -> Result:
     """Encode and decode every sample at one quality.
 
     Raises:
         CodecError: a sample is not one the codec encodes.
     """
     first = sources[0].arrays[0]
-    codec.decode(codec.encode(first, snr_db, sources[0].grid))  # imports and tables, not timed
+    codec.decode(
+        codec.encode(first, snr_db, sources[0].grid, effort=effort)
+    )  # imports and tables, not timed
     coded = features = 0
     squared_error = energies = encoding_s = decoding_s = 0.0
     for source in sources:
         for sample in source.arrays:
             start = time.perf_counter()
-            data = codec.encode(sample, snr_db, source.grid)
+            data = codec.encode(sample, snr_db, source.grid, effort=effort)
             middle = time.perf_counter()
             decoded = codec.decode(data).numpy()
             decoding_s += time.perf_counter() - middle

@@ -47,7 +47,7 @@ def inspect(data: bytes) -> Inspection:
         if length is None or place + length > len(data):
             raise BitstreamError(f"the bitstream ends inside chunk {len(chunks)}")
         body = unframe_chunk(data[place : place + length], header_bytes)
-        chunk, _ = read_body(body, header, header_bytes)
+        chunk, _ = read_body(body, header)
         chunks.append(ChunkInfo(chunk.fields.tokens, length, chunk.fields.plain))
         place += length
     return Inspection(header, len(header_bytes), tuple(chunks), len(data))

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from .block_dct import BlockDct
 from .codebook import TokenCodebook
 from .errors import ProfileError
 from .feature import Feature
-from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT
+from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT, Effort
 from .transform import ChannelKlt, Identity, Transform
 
 FORMAT = 2
@@ -46,6 +46,7 @@ class Profile:
     offsets: int32[columns], the level of each column at a step of one.
     step_exponents int32[p], snr_db float64[p]: measured rate control, the SNR rising.
     report: what calibration measured, for people; no part of the digest.
+    trellis_snr_db: float64[p], the SNRs with the effort "trellis"; empty when not measured.
     """
 
     transform: Transform
@@ -54,6 +55,7 @@ class Profile:
     step_exponents: NDArray[np.int32]
     snr_db: NDArray[np.float64]
     report: dict[str, Any]
+    trellis_snr_db: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def calibrate(
@@ -88,11 +90,18 @@ class Profile:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
-    def step_exponent(self, snr_db: float) -> int:
-        """Return the j that reaches an SNR on the calibrated domain, on average."""
+    def step_exponent(self, snr_db: float, effort: Effort = "fast") -> int:
+        """Return the j that reaches an SNR on the calibrated domain, on average.
+
+        Raises:
+            ProfileError: nothing was measured with this effort.
+        """
+        measured = self.trellis_snr_db if effort == "trellis" else self.snr_db
+        if not len(measured):
+            raise ProfileError(f"the profile was calibrated without the effort {effort}")
         slope = 32 / (20 * math.log10(2.0))  # beyond what was measured: 6.02 dB an octave
-        low, high = float(self.snr_db[0]), float(self.snr_db[-1])
-        inside = float(np.interp(snr_db, self.snr_db, self.step_exponents))
+        low, high = float(measured[0]), float(measured[-1])
+        inside = float(np.interp(snr_db, measured, self.step_exponents))
         return round(inside - slope * (min(snr_db - low, 0.0) + max(snr_db - high, 0.0)))
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -141,6 +150,9 @@ class Profile:
             "energy": self.energy,
             "step_exponents": self.step_exponents.tolist(),
             "snr_db": self.snr_db.tolist(),
+            **(
+                {"trellis_snr_db": self.trellis_snr_db.tolist()} if len(self.trellis_snr_db) else {}
+            ),
         }
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
@@ -202,18 +214,21 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
     elif mode == "codebook":
         transform = _build_codebook(tensors)
     steps = np.array(config["step_exponents"], np.int32)
-    snr_db = np.array(config["snr_db"], np.float64)
-    if steps.shape != snr_db.shape or steps.ndim != 1 or len(steps) < 1:
+    curves = [np.array(config.get(name, []), np.float64) for name in ("snr_db", "trellis_snr_db")]
+    snr_db, trellis_snr_db = curves
+    if not (steps.ndim == 1 and len(steps) >= 1 and snr_db.shape == steps.shape):
         raise ValueError("the rate control has no steps, or not one SNR for each")
+    if trellis_snr_db.shape not in (steps.shape, (0,)):
+        raise ValueError("the rate control of the trellis has not one SNR for each step")
     if not (steps.min() >= MIN_STEP_EXPONENT and steps.max() <= MAX_STEP_EXPONENT):
         raise ValueError("a step of the rate control is out of range")
-    if not (np.isfinite(snr_db).all() and (np.diff(snr_db) > 0).all()):
+    if not all(np.isfinite(curve).all() and (np.diff(curve) > 0).all() for curve in curves):
         raise ValueError("the SNRs of the rate control are not finite and rising")
     energy = float(config["energy"])
     if not 0.0 < energy < float("inf"):
         raise ValueError(f"an energy of {energy}")
     report = dict(config["report"])
-    return Profile(transform, energy, tensors["offsets"], steps, snr_db, report)
+    return Profile(transform, energy, tensors["offsets"], steps, snr_db, report, trellis_snr_db)
 
 
 def _build_codebook(tensors: dict[str, NDArray[Any]]) -> TokenCodebook:

@@ -9,12 +9,16 @@ Sullivan and Wiegand, "Rate-distortion optimization for video compression", 1998
 """
 
 import math
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeatureError
 
+# How hard an encoder tries: thresholds of rounding, or the search through a trellis.
+Effort = Literal["fast", "trellis"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
 STEPS_PER_OCTAVE = 32
 MIN_STEP_EXPONENT = -2048  # a step of 2^-64
 MAX_STEP_EXPONENT = 2047

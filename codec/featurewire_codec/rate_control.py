@@ -17,10 +17,11 @@ from .quantiser import (
     MAX_STEP_EXPONENT,
     MIN_STEP_EXPONENT,
     STEPS_PER_OCTAVE,
+    Effort,
     checked_step_exponent,
     nearest_step_exponent,
 )
-from .span import quantise_plain, rebuild, thresholds_for
+from .span import quantise_plain, rebuild, rounding_for
 from .transform import Floats
 
 _SEARCH_FEATURES = 1 << 16
@@ -28,20 +29,22 @@ _NEAR_TARGET = 0.985  # of the bits asked for: near enough to stop at
 _BOUND_MARGIN = 1 - 2.0**-12  # float rounding on another machine stays within the bound
 
 
-def plain_settings(feature: Floats, energy: float, snr_db: float) -> Settings:
+def plain_settings(
+    feature: Floats, energy: float, snr_db: float, effort: Effort = "fast"
+) -> Settings:
     """Find the step at which plain coding of some of the tokens reaches the SNR."""
     tokens, channels = feature.shape
     some = np.ascontiguousarray(feature[:: max(1, tokens * channels // _SEARCH_FEATURES)])
     target, asked = energy * 10 ** (-snr_db / 10), f"an SNR of {snr_db} dB"
     step_exponent = nearest_step_exponent(math.sqrt(12.0 * target))
     for _ in range(6):
-        reached = _plain_distortion(some, checked_step_exponent(step_exponent, asked))
+        reached = _plain_distortion(some, checked_step_exponent(step_exponent, asked), effort)
         octaves = 0.5 * np.log2(target / max(reached, 1e-300))
         change = round(STEPS_PER_OCTAVE * float(np.clip(octaves, -2.0, 2.0)))
         step_exponent += change
         if change == 0:
             break
-    return Settings(checked_step_exponent(step_exponent, asked), energy=energy)
+    return Settings(checked_step_exponent(step_exponent, asked), energy=energy, effort=effort)
 
 
 def bounded_settings(
@@ -108,8 +111,8 @@ def sized_settings(
     return best
 
 
-def _plain_distortion(feature: Floats, step_exponent: int) -> float:
+def _plain_distortion(feature: Floats, step_exponent: int, effort: Effort) -> float:
     """Return the MSE of a feature [tokens, channels] that is coded plainly at a step."""
-    coded = quantise_plain(feature, step_exponent, thresholds_for(BIT_WORTH))
+    coded = quantise_plain(feature, step_exponent, rounding_for(effort))
     rebuilt = rebuild(coded.symbols, coded.panels, step_exponent)[0]
     return float(np.mean((rebuilt - feature) ** 2, dtype=np.float64))

@@ -7,7 +7,7 @@ entropy coder's check covers all of these. Left are two bytes before a bitstream
 
 from dataclasses import replace
 
-from .bitstream import ROWS_OF_ALL, WHOLE, Header
+from .bitstream import ADAPTIVE, ROWS_OF_ALL, WHOLE, Header
 from .cursor import Cursor, CutShort, varint
 from .errors import BitstreamError
 
@@ -15,7 +15,7 @@ LEAD_BYTES = 2
 _MIDPOINT, _TRELLIS = 1 << 12, 1 << 13
 # One chunk, with these flags and no other fields; one with its fields; several, each with a length.
 BARE, BARE_ROWS, FIELDS, FRAMED = range(4)
-_FLAGS = {BARE: bytes([WHOLE]), BARE_ROWS: bytes([ROWS_OF_ALL])}
+_FLAGS = {BARE: WHOLE, BARE_ROWS: ROWS_OF_ALL}
 
 
 def header_of_session(header: Header) -> Header:
@@ -28,7 +28,7 @@ def write_lead(header: Header, tokens: range, fields: bytes, body: bytes) -> byt
     whole = len(tokens) == header.tokens
     form = FRAMED
     if whole:
-        form = next((form for form, flags in _FLAGS.items() if flags == fields), FIELDS)
+        form = next((form for form in _FLAGS if _flags(form, header) == fields), FIELDS)
     lead = header.step_exponent + 2048 | form << 14
     lead |= _MIDPOINT * header.midpoint | _TRELLIS * header.trellis
     start = lead.to_bytes(LEAD_BYTES, "little") if tokens.start == 0 else b""
@@ -52,7 +52,12 @@ def read_lead(data: bytes, agreed: Header) -> tuple[Header, int]:
     return header, lead >> 14
 
 
-def chunk_body(data: bytes, form: int, most: int) -> tuple[bytes, int] | None:
+def _flags(form: int, header: Header) -> bytes:
+    """Return the fields of a chunk that a form leaves out."""
+    return bytes([_FLAGS[form] | ADAPTIVE * header.adaptive]) if form in _FLAGS else b""
+
+
+def chunk_body(data: bytes, form: int, header: Header, most: int) -> tuple[bytes, int] | None:
     """Take the first chunk's body off `data`: the body, and the bytes taken; None when cut short.
 
     Of a form of one chunk, `data` is all of it. `most` bounds a body's length.
@@ -63,7 +68,7 @@ def chunk_body(data: bytes, form: int, most: int) -> tuple[bytes, int] | None:
     if form != FRAMED:
         if len(data) > most:
             raise BitstreamError(f"a chunk has {len(data)} bytes, at most {most} can be")
-        return _FLAGS.get(form, b"") + data, len(data)
+        return _flags(form, header) + data, len(data)
     cursor = Cursor(data, 0)
     try:
         body = cursor.take(cursor.varint(most, "bytes in a chunk"))

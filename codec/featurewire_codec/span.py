@@ -9,39 +9,82 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .adaptation import AdaptiveCodebook, fixed_point
 from .backend import load_backend
+from .codebook import TokenCodebook
 from .coefficients import Offsets, Side, index_table, plain_offsets
 from .entropy_coder import Table
 from .entropy_model import quarter_octave
 from .exponents import column_levels, expectation, row_exponents
 from .panels import PanelShape, Symbols
 from .profile import Profile
-from .quantiser import midpoint_thresholds, rounding_thresholds, step_size
+from .quantiser import (
+    BIT_WORTH,
+    CENTROID_UNIT,
+    Effort,
+    midpoint_thresholds,
+    rounding_thresholds,
+    step_size,
+)
 from .tables import CLASSES, class_radii, load_tables, magnitude_bits
-from .transform import NO_INDEX, Floats, Geometry, Layout, plain_transform
+from .transform import NO_INDEX, Floats, Geometry, Layout, Transform, plain_transform
+from .trellis import TrellisCosts, TrellisSymbols
+from .trellis_costs import TRELLIS_BIT_WORTH, trellis_costs
+
+Rounding = NDArray[np.float32] | TrellisCosts  # how indices are chosen: thresholds, or a search
 
 
-@dataclass(frozen=True, eq=False)
 class Coding:
-    """A profile as the encoder and the decoder use it: its offsets and codewords, prepared."""
+    """A profile as the encoder and the decoder use it: its offsets and codewords, prepared.
 
-    profile: Profile
-    offsets: Offsets
-    index_table: Table | None
+    With `adaptive`, the codewords are a session's: they change with each chunk that is learned.
+    """
 
-    @classmethod
-    def of(cls, profile: Profile) -> "Coding":
-        """Prepare a profile."""
-        counts = profile.transform.counts
-        table = None if counts is None else index_table(counts)
-        return cls(profile, Offsets(profile.offsets), table)
+    def __init__(self, profile: Profile, adaptive: bool = False) -> None:
+        """Only token codebooks adapt; with any other transform, `adaptive` says nothing."""
+        self.profile = profile
+        self.offsets = Offsets(profile.offsets)
+        self.transform: Transform = profile.transform
+        self.updates = 0
+        self._memory: AdaptiveCodebook | None = None
+        self._table: Table | None = None
+        if adaptive and isinstance(profile.transform, TokenCodebook):
+            self.transform = self._memory = AdaptiveCodebook(profile.transform)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the codewords change."""
+        return self._memory is not None
+
+    @property
+    def index_table(self) -> Table | None:
+        """The table of the codewords' index; None without a codebook."""
+        if self._table is None and self.transform.counts is not None:
+            self._table = index_table(self.transform.counts)
+        return self._table
+
+    def learn(self, coded: "Quantised", step_exponent: int) -> None:
+        """Update the session's codewords from a chunk, as both sides have it."""
+        if self._memory is None:
+            return
+        units = rebuild_units(coded.symbols, coded.panels)
+        index = coded.side.index
+        residual = np.rint(self._memory.assembled(units, index)).astype(np.int64)
+        self._memory.update(index, fixed_point(residual, step_exponent, self._memory.unit))
+        self.updates, self._table = self.updates + 1, None
+
+    def reset(self) -> None:
+        """Go back to the profile's own codewords."""
+        if self._memory is not None and self.updates:
+            self._memory.reset()
+            self.updates, self._table = 0, None
 
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
     """A span's symbols, with what else is sent and the panels' shapes."""
 
-    symbols: Symbols
+    symbols: Symbols | TrellisSymbols
     side: Side
     panels: list[PanelShape]
 
@@ -52,14 +95,15 @@ def quantise_values(
     offsets: Offsets,
     side: Side,
     step_exponent: int,
-    thresholds: NDArray[np.float32],
+    rounding: Rounding,
 ) -> Quantised:
     """Choose the rows' exponents and quantise the coefficients of each panel.
 
     Raises:
         FeatureError: a coefficient is too many steps from zero.
     """
-    panels = load_backend().panels
+    backend = load_backend()
+    panels = backend.panels
     activity, total = np.empty(layout.rows, np.int64), np.empty(layout.rows, np.float64)
     for panel, matrix in zip(layout.panels, values, strict=True):
         ladder = offsets.ladder(panel.columns)
@@ -71,13 +115,12 @@ def quantise_values(
     shapes = offsets.panels(layout, side.shifts(step_exponent))
     inverse_step = 1.0 / step_size(step_exponent)
     inputs = [(matrix, *shape) for matrix, shape in zip(values, shapes, strict=True)]
-    symbols = panels.quantise(inputs, inverse_step, thresholds, class_radii())
+    loops = backend.trellis if isinstance(rounding, TrellisCosts) else panels
+    symbols = loops.quantise(inputs, inverse_step, rounding, class_radii())
     return Quantised(symbols, side, shapes)
 
 
-def quantise_plain(
-    feature: Floats, step_exponent: int, thresholds: NDArray[np.float32]
-) -> Quantised:
+def quantise_plain(feature: Floats, step_exponent: int, rounding: Rounding) -> Quantised:
     """Quantise the tokens [tokens, channels] of a span without a profile."""
     magnitude = np.abs(feature) * np.float32(1.0 / step_size(step_exponent))
     level, columns = column_levels(magnitude)
@@ -85,20 +128,46 @@ def quantise_plain(
     layout = plain_transform(feature.shape[1]).layout(Geometry.of(feature), range(len(feature)))
     side = Side(True, level + quarter_octave(step_exponent), NO_INDEX, NO_INDEX, columns)
     offsets = plain_offsets(feature.shape[1], columns)
-    return quantise_values([feature], layout, offsets, side, step_exponent, thresholds)
+    return quantise_values([feature], layout, offsets, side, step_exponent, rounding)
 
 
 def rebuild(
-    symbols: Symbols, panels: list[PanelShape], step_exponent: int, midpoint: bool = False
+    symbols: Symbols | TrellisSymbols,
+    panels: list[PanelShape],
+    step_exponent: int,
+    midpoint: bool = False,
 ) -> list[Floats]:
     """Return the coefficients that the decoder makes of the symbols, panel by panel."""
-    tables = load_tables()
-    centroids = np.zeros_like(tables.centroids) if midpoint else tables.centroids
-    step = step_size(step_exponent)
-    parts: list[Floats] = load_backend().panels.dequantise(
-        symbols, panels, step, tables.radii, centroids
-    )
+    return _rebuild(symbols, panels, step_size(step_exponent), midpoint)
+
+
+def rebuild_units(symbols: Symbols | TrellisSymbols, panels: list[PanelShape]) -> list[Floats]:
+    """Return the same in 1/256 of a step, which no float rounds below 2^24."""
+    return _rebuild(symbols, panels, float(CENTROID_UNIT), midpoint=False)
+
+
+def _rebuild(
+    symbols: Symbols | TrellisSymbols, panels: list[PanelShape], step: float, midpoint: bool
+) -> list[Floats]:
+    tables, backend = load_tables(), load_backend()
+    loops, centroids = backend.panels, tables.centroids
+    if isinstance(symbols, TrellisSymbols):
+        loops, centroids = backend.trellis, tables.trellis_centroids
+    centroids = np.zeros_like(centroids) if midpoint else centroids
+    parts: list[Floats] = loops.dequantise(symbols, panels, step, tables.radii, centroids)
     return parts
+
+
+def rounding_for(effort: Effort, bit_worth: float | None = BIT_WORTH) -> Rounding:
+    """Return how an encoder that makes this effort chooses indices, at a worth of a bit."""
+    if effort == "trellis":
+        return _trellis_costs_for(TRELLIS_BIT_WORTH / BIT_WORTH * (bit_worth or 0.0))
+    return thresholds_for(bit_worth)
+
+
+@functools.lru_cache(maxsize=32)
+def _trellis_costs_for(bit_worth: float) -> TrellisCosts:
+    return trellis_costs(load_tables(), bit_worth)
 
 
 @functools.lru_cache(maxsize=32)

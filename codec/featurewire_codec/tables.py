@@ -30,6 +30,8 @@ _SHAPES: dict[str, tuple[tuple[int, ...], Any]] = {
     "row_exponents": ((2 * MAX_EXPONENT + 1,), np.int64),
     "column_exponents": ((2 * MAX_EXPONENT + 1,), np.int64),
     "escape_lengths": ((ESCAPE_LENGTHS,), np.int64),
+    "trellis_magnitudes": ((CLASSES, 2, MAX_RADIUS + 1), np.int64),
+    "trellis_offsets": ((CLASSES, 2, CENTROIDS), np.int64),
 }
 
 
@@ -43,6 +45,8 @@ class Histograms:
         1/256 of a step; the first column is zero.
     row_exponents, column_exponents [63]: exponents -31 .. 31.
     escape_lengths [32]: bit lengths 1 .. 32.
+    trellis_magnitudes [64, 2, 128], trellis_offsets [64, 2, 4]: the first two for the indices of a
+        trellis, by quantiser too; the offsets are from what it rebuilds without a centroid.
     """
 
     magnitudes: NDArray[np.int64]
@@ -50,6 +54,8 @@ class Histograms:
     row_exponents: NDArray[np.int64]
     column_exponents: NDArray[np.int64]
     escape_lengths: NDArray[np.int64]
+    trellis_magnitudes: NDArray[np.int64]
+    trellis_offsets: NDArray[np.int64]
 
     @classmethod
     def zeros(cls) -> "Histograms":
@@ -66,6 +72,8 @@ class Tables:
     row_exponents, column_exponents uint32[63]: frequencies of exponents -31 .. 31.
     escape_lengths uint32[32]: frequencies of the bit lengths 1 .. 32.
     centroids int8[64, 4]: see `panels.dequantise`.
+    trellis: as `classes`, at 2 * class + quantiser. trellis_centroids int8[64, 2, 4]: see
+        `trellis.dequantise`.
     """
 
     radii: NDArray[np.int32]
@@ -74,6 +82,8 @@ class Tables:
     column_exponents: NDArray[np.uint32]
     escape_lengths: NDArray[np.uint32]
     centroids: NDArray[np.int8]
+    trellis: tuple[NDArray[np.uint32], ...]
+    trellis_centroids: NDArray[np.int8]
 
 
 @functools.cache
@@ -115,26 +125,44 @@ def build_tables(histograms: Histograms) -> Tables:
         TableError: the largest class was never seen.
     """
     radii = class_radii()
-    magnitudes = histograms.magnitudes.copy()
-    for number in range(CLASSES - 2, -1, -1):
-        if magnitudes[number].sum() < MIN_CLASS_COUNT:
-            magnitudes[number] = magnitudes[number + 1]
-    classes = []
-    for radius, counts in zip(radii, magnitudes, strict=True):
-        positive = counts[1 : radius + 1]
-        weights = np.concatenate([positive[::-1], 2 * counts[:1], positive])
-        classes.append(to_frequencies(weights, spare=int(radius)))
-    seen = histograms.magnitudes
-    many = np.concatenate([seen[:, :3], seen[:, 3:].sum(1, keepdims=True)], axis=1)
-    centroids = np.clip(histograms.offsets // (many + _PRIOR_COUNT), -127, 127)
+    trellis = zip(
+        _class_tables(histograms.trellis_magnitudes[:, 0]),
+        _class_tables(histograms.trellis_magnitudes[:, 1]),
+        strict=True,
+    )
     return Tables(
         radii=radii,
-        classes=tuple(classes),
+        classes=tuple(_class_tables(histograms.magnitudes)),
         row_exponents=to_frequencies(histograms.row_exponents + 1, MAX_EXPONENT),
         column_exponents=to_frequencies(histograms.column_exponents + 1, MAX_EXPONENT),
         escape_lengths=to_frequencies(histograms.escape_lengths + 1, 0),
-        centroids=centroids.astype(np.int8),
+        centroids=_centroids(histograms.magnitudes, histograms.offsets),
+        trellis=tuple(table for pair in trellis for table in pair),
+        trellis_centroids=_centroids(histograms.trellis_magnitudes, histograms.trellis_offsets),
     )
+
+
+def _class_tables(magnitudes: NDArray[np.int64]) -> list[NDArray[np.uint32]]:
+    """Turn int64[64, 128] counts of magnitudes into the frequencies of each class's alphabet."""
+    counts, tables = magnitudes.copy(), []
+    for number in range(CLASSES - 2, -1, -1):
+        if counts[number].sum() < MIN_CLASS_COUNT:
+            counts[number] = counts[number + 1]
+    for radius, seen in zip(class_radii(), counts, strict=True):
+        positive = seen[1 : radius + 1]
+        weights = np.concatenate([positive[::-1], 2 * seen[:1], positive])
+        tables.append(to_frequencies(weights, spare=int(radius)))
+    return tables
+
+
+def _centroids(magnitudes: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Return int8[..., 4]: the mean offsets, in 1/256 of a step."""
+    many = np.concatenate(
+        [magnitudes[..., :3], magnitudes[..., 3:].sum(-1, keepdims=True)], axis=-1
+    )
+    mean = np.clip(offsets // (many + _PRIOR_COUNT), -127, 127)
+    centroids: NDArray[np.int8] = mean.astype(np.int8)
+    return centroids
 
 
 def save_tables(histograms: Histograms, path: Path) -> None:
@@ -183,4 +211,5 @@ def load_tables(path: Path = FILE) -> Tables:
 
 def _flat(tables: Tables) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {f.name: getattr(tables, f.name) for f in fields(tables)}
-    return arrays | {"classes": np.concatenate(tables.classes)}
+    joined = {"classes": tables.classes, "trellis": tables.trellis}
+    return arrays | {name: np.concatenate(parts) for name, parts in joined.items()}

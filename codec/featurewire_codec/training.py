@@ -15,7 +15,7 @@ from .entropy_model import GROUP_CLASS, GROUP_RAW_BITS
 from .exponents import column_levels
 from .feature import BOUNDS_OF_MANY, giant_bounds, pooled_energy
 from .fitting import Arrays, column_offsets, fit_transforms
-from .panels import from_symbols
+from .panels import Symbols, from_symbols
 from .quantiser import (
     CENTROID_UNIT,
     midpoint_thresholds,
@@ -23,7 +23,7 @@ from .quantiser import (
     rounding_thresholds,
     step_size,
 )
-from .span import quantise_values
+from .span import Quantised, quantise_values
 from .tables import (
     CENTROIDS,
     CLASSES,
@@ -36,6 +36,8 @@ from .tables import (
     magnitude_bits,
 )
 from .transform import NO_INDEX, Geometry, Transform
+from .trellis import TrellisSymbols, to_indices
+from .trellis_costs import laplacian_costs, trellis_costs
 
 # Steps as for these SNRs; those that are used count in full, the ends fill the extreme classes.
 SNRS_DB = np.arange(-30.0, 62.5, 2.5)
@@ -107,9 +109,10 @@ def count_sample(
     layout = transform.layout(geometry, span, index)
     assert layout is not None  # all of a sample is a span of every transform
     values = transform.forward(sample, geometry, span, index)
-    thresholds = midpoint_thresholds(CLASSES)
+    thresholds, costs = midpoint_thresholds(CLASSES), laplacian_costs()
     if current is not None:
         thresholds = rounding_thresholds(magnitude_bits(current), current.centroids)
+        costs = trellis_costs(current)
     side = Side(False, 0, index, NO_INDEX, NO_INDEX)
     for snr_db in SNRS_DB:
         step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))))
@@ -122,6 +125,7 @@ def count_sample(
             )
         lengths = np.frexp((coded.symbols.excess + 1).astype(np.float64))[1] - 1
         histograms.escape_lengths[...] += weight * np.bincount(lengths, minlength=32)
+        assert isinstance(coded.symbols, Symbols)
         panels = zip(
             values, from_symbols(coded.symbols, coded.panels, class_radii()), coded.panels,
             strict=True,
@@ -130,6 +134,35 @@ def count_sample(
             _count_indices(
                 histograms, ladder.in_order(matrix), indices, groups, step_exponent, weight
             )
+        searched = quantise_values(values, layout, offsets, side, step_exponent, costs)
+        _count_paths(histograms, searched, values, step_exponent, weight)
+
+
+def _count_paths(
+    histograms: Histograms,
+    coded: Quantised,
+    values: Sequence[NDArray[np.float32]],
+    step_exponent: int,
+    weight: int,
+) -> None:
+    """Count what a trellis chose, as `_count_indices` does, but by table; without raw groups."""
+    assert isinstance(coded.symbols, TrellisSymbols)
+    size = np.abs(to_indices(coded.symbols, class_radii()))
+    tables = coded.symbols.tables.astype(np.int64)
+    inside = coded.symbols.widths == 0 if len(coded.symbols.widths) else np.ones(len(size), bool)
+    coarse = np.minimum(size, class_radii()[tables >> 1])
+    cells = (tables * (MAX_RADIUS + 1) + coarse)[inside]
+    counts = np.bincount(cells, minlength=2 * CLASSES * (MAX_RADIUS + 1))
+    histograms.trellis_magnitudes[...] += weight * counts.reshape(CLASSES, 2, -1)
+    in_order = zip(coded.panels, values, strict=True)
+    flat = np.concatenate([ladder.in_order(matrix).T.ravel() for (ladder, _), matrix in in_order])
+    whole = inside & (size > 0)
+    magnitude = np.abs(flat)[whole] * np.float32(1.0 / step_size(step_exponent))
+    place = size[whole] - (tables[whole] & 1) / 2
+    beyond = np.floor((magnitude - place) * CENTROID_UNIT)
+    cells = tables[whole] * CENTROIDS + np.minimum(size[whole], CENTROIDS - 1)
+    sums = np.bincount(cells, beyond, minlength=2 * CLASSES * CENTROIDS).astype(np.int64)
+    histograms.trellis_offsets[...] += weight * sums.reshape(CLASSES, 2, -1)
 
 
 def _count_indices(

@@ -31,8 +31,7 @@ def coefficients(book: AdaptiveCodebook, feature: np.ndarray, index: np.ndarray)
 def decoded(book: AdaptiveCodebook, feature: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Quantise finely, as a session would, to the residual that both sides know."""
     indices = np.rint(coefficients(book, feature, index) / 2.0**-6).astype(np.int32)
-    centroids = np.zeros(indices.shape, np.int8)
-    return fixed_point(indices, centroids, -6 * 32, unit_exponent(book.start))
+    return fixed_point(256 * indices.astype(np.int64), -6 * 32, unit_exponent(book.start))
 
 
 @pytest.mark.parametrize("step_exponent", [-2000, -70, -33, -1, 0, 5, 31, 32, 200, 2000])
@@ -40,7 +39,8 @@ def decoded(book: AdaptiveCodebook, feature: np.ndarray, index: np.ndarray) -> n
 def test_fixed_point_is_the_value_to_fifteen_bits(step_exponent, unit):
     indices = np.array([[-90000, -3, -1, 0, 1, 2, 1 << 20]], np.int32)
     centroids = np.array([[-5, -20, 60, 99, 60, -20, 0]], np.int8)
-    values = fixed_point(indices, centroids, step_exponent, unit)
+    units = np.sign(indices).astype(np.int64) * (256 * np.abs(indices.astype(np.int64)) + centroids)
+    values = fixed_point(units, step_exponent, unit)
     assert values.dtype == np.int64
     for value, index, centroid in zip(values[0], indices[0], centroids[0], strict=True):
         size = Fraction(256 * abs(int(index)) + (int(centroid) if index else 0), 256)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from featurewire_codec.codebook import TokenCodebook
 from featurewire_codec.codebook_fit import fit_codebook
+from featurewire_codec.codebook_search import find, make_lists, plain_find
 from featurewire_codec.transform import Geometry
 
 CHANNELS = 24
@@ -86,7 +87,7 @@ def test_a_rare_codeword_must_be_nearer_than_a_frequent_one():
 def test_tokens_are_searched_in_blocks_to_the_same_end(codebook, monkeypatch):
     feature, _ = clustered(300, 3)
     whole = codebook.search(feature)
-    monkeypatch.setattr("featurewire_codec.codebook._BLOCK_VALUES", 100)
+    monkeypatch.setattr("featurewire_codec.codebook._BLOCK_TOKENS", 7)
     np.testing.assert_array_equal(codebook.search(feature), whole)
 
 
@@ -162,3 +163,19 @@ def test_giants_set_no_scale_and_a_first_token_gets_its_codeword():
     assert np.mean(residual[usual] ** 2) < 1.1 * np.mean(forward(plain, feature, index)[usual] ** 2)
     np.testing.assert_allclose(np.median(book.spreads), np.median(plain.spreads), rtol=0.3)
     assert book.spreads.max() < 20
+
+
+def test_both_searches_find_what_comparing_with_every_codeword_finds():
+    rng = np.random.default_rng(8)
+    kinds = 3 * rng.normal(size=(25, 12))
+    words = (kinds[rng.integers(0, 25, 1000)] + rng.normal(size=(1000, 12))).astype(np.float32)
+    bits = rng.uniform(4, 16, 1000).astype(np.float32)
+    places = words[rng.integers(0, 1000, 400)] + 0.3 * rng.normal(size=(400, 12))
+    places = places.astype(np.float32)
+    distance = ((places[:, None] - words) ** 2).sum(axis=2)
+    best = (distance / (2 * np.log(2)) + bits).argmin(axis=1)
+    lists = make_lists(words, bits)
+    assert len(lists.heads) > 4
+    plain = plain_find(places, lists)
+    assert np.mean(plain == best) > 0.95
+    np.testing.assert_array_equal(find(places, lists), plain)

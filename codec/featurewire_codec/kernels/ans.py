@@ -7,6 +7,7 @@ is pushed as x -> (x // f) 2^24 + x mod f + C, after a word has left x where it 
 import functools
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numba import uint32, uint64
@@ -17,7 +18,7 @@ from ..entropy_model import GROUP_CLASS, GROUPS
 from ..errors import BitstreamError
 from .compiled import compiled, inlined
 
-_COARSE = CODER_BITS - PRECISION_BITS
+COARSE_BITS = CODER_BITS - PRECISION_BITS
 _CLASS = GROUP_CLASS.astype(np.int64)
 _GUARD = np.zeros(1, np.uint32)
 
@@ -44,6 +45,15 @@ class Encoder:
         room = np.empty((lanes, len(symbols) // lanes + 1), np.uint32)
         used = np.zeros(lanes, np.int64)
         _PUSH[lanes](symbols, counts, self._packed, self._state, room, used)
+        for lane in range(lanes):
+            self._parts[lane].append(room[lane, : used[lane]])
+
+    def push_each(self, symbols: NDArray[np.uint8], tables: NDArray[np.uint8]) -> None:
+        """See `entropy_coder.Encoder.push_each`."""
+        lanes = len(self._state)
+        room = np.empty((lanes, len(symbols) // lanes + 1), np.uint32)
+        used = np.zeros(lanes, np.int64)
+        _push_each(symbols, tables, self._packed, self._state, room.ravel(), used)
         for lane in range(lanes):
             self._parts[lane].append(room[lane, : used[lane]])
 
@@ -85,6 +95,11 @@ class Decoder:
         _POP[len(self._state)](counts, *tables, *words, self._state, symbols)
         return symbols
 
+    def pop_with(self, pop: Any, *arguments: Any) -> None:
+        """Run a compiled loop that pops: on the tables, the words and the lanes' states."""
+        tables, words = (self._packed, self._look_up), (self._words, self._starts, self._ends)
+        pop(*arguments, *tables, *words, self._state)
+
     def finish(self) -> None:
         """See `entropy_coder.Decoder.finish`."""
         state = START + self._check
@@ -103,7 +118,7 @@ def packed_tables(tables: tuple[Table, ...]) -> tuple[NDArray[np.uint64], NDArra
         size = len(table.frequencies)
         packed[number, :size] = table.cumulative[:-1].astype(np.uint64) << np.uint64(32)
         packed[number, :size] |= table.frequencies
-        coarse = table.frequencies >> _COARSE
+        coarse = table.frequencies >> COARSE_BITS
         look_up[number] = np.repeat(np.arange(size, dtype=np.uint8), coarse)
     return packed, look_up
 
@@ -162,9 +177,8 @@ def _fill(words, starts, ends, state):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _pushed(x, table, symbol, room, used):  # type: ignore[no-untyped-def]
-    """Push one symbol: the new state and the number of words that have left it."""
-    entry = table[symbol]
+def pushed(x, entry, room, used):  # type: ignore[no-untyped-def]
+    """Push the symbol of an entry: the new state and the number of words that have left it."""
     f = entry & uint64(0xFFFFFFFF)
     if (x >> uint64(40)) >= f:
         room[used] = uint32(x & uint64(0xFFFFFFFF))
@@ -189,7 +203,7 @@ def _push_groups_1(symbols, counts, packed, state, room, used):  # type: ignore[
         table = packed[_CLASS[group]]
         stop = i - counts[group]
         while i > stop:
-            x, n = _pushed(x, table, symbols[i], line, n)
+            x, n = pushed(x, table[symbols[i]], line, n)
             i -= 1
     state[0] = x
     used[0] = n
@@ -206,13 +220,13 @@ def _push_groups_2(symbols, counts, packed, state, room, used):  # type: ignore[
         stop = i - counts[group]
         while i > stop:
             if (i & 1) == 0:
-                x0, n0 = _pushed(x0, table, symbols[i], r0, n0)
+                x0, n0 = pushed(x0, table[symbols[i]], r0, n0)
                 i -= 1
                 continue
-            x1, n1 = _pushed(x1, table, symbols[i], r1, n1)
+            x1, n1 = pushed(x1, table[symbols[i]], r1, n1)
             i -= 1
             if i > stop:
-                x0, n0 = _pushed(x0, table, symbols[i], r0, n0)
+                x0, n0 = pushed(x0, table[symbols[i]], r0, n0)
                 i -= 1
     state[0], state[1] = x0, x1
     used[0], used[1] = n0, n1
@@ -229,39 +243,57 @@ def _push_groups_4(symbols, counts, packed, state, room, used):  # type: ignore[
         stop = i - counts[group]
         while i > stop:
             if (i & 3) == 3 and i - 4 >= stop:
-                x3, n3 = _pushed(x3, table, symbols[i], r3, n3)
-                x2, n2 = _pushed(x2, table, symbols[i - 1], r2, n2)
-                x1, n1 = _pushed(x1, table, symbols[i - 2], r1, n1)
-                x0, n0 = _pushed(x0, table, symbols[i - 3], r0, n0)
+                x3, n3 = pushed(x3, table[symbols[i]], r3, n3)
+                x2, n2 = pushed(x2, table[symbols[i - 1]], r2, n2)
+                x1, n1 = pushed(x1, table[symbols[i - 2]], r1, n1)
+                x0, n0 = pushed(x0, table[symbols[i - 3]], r0, n0)
                 i -= 4
                 continue
             lane = i & 3
             if lane == 0:
-                x0, n0 = _pushed(x0, table, symbols[i], r0, n0)
+                x0, n0 = pushed(x0, table[symbols[i]], r0, n0)
             elif lane == 1:
-                x1, n1 = _pushed(x1, table, symbols[i], r1, n1)
+                x1, n1 = pushed(x1, table[symbols[i]], r1, n1)
             elif lane == 2:
-                x2, n2 = _pushed(x2, table, symbols[i], r2, n2)
+                x2, n2 = pushed(x2, table[symbols[i]], r2, n2)
             else:
-                x3, n3 = _pushed(x3, table, symbols[i], r3, n3)
+                x3, n3 = pushed(x3, table[symbols[i]], r3, n3)
             i -= 1
     state[0], state[1], state[2], state[3] = x0, x1, x2, x3
     used[0], used[1], used[2], used[3] = n0, n1, n2, n3
 
 
+@compiled("void(uint8[::1], uint8[::1], uint64[:, ::1], uint64[::1], uint32[::1], int64[::1])")
+def _push_each(symbols, tables, packed, state, room, used):  # type: ignore[no-untyped-def]
+    mask = len(state) - 1  # there are 1, 2 or 4 lanes
+    ends = np.arange(len(state)) * (len(room) // len(state))
+    starts = ends.copy()
+    for i in range(len(symbols) - 1, -1, -1):
+        lane = i & mask
+        entry = packed[tables[i], symbols[i]]
+        state[lane], ends[lane] = pushed(state[lane], entry, room, ends[lane])
+    used[:] = ends - starts
+
+
 @inlined
 def _popped(x, end, start, words, table, look_up):  # type: ignore[no-untyped-def]
     """Pop one symbol: the new state, where the lane's words now end, the symbol."""
+    symbol = look_up[(x & uint64(0xFFFFFF)) >> uint64(COARSE_BITS)]
+    x, end = popped(x, end, start, words, table[symbol])
+    return x, end, symbol
+
+
+@inlined
+def popped(x, end, start, words, entry):  # type: ignore[no-untyped-def]
+    """Pop the symbol of an entry: the new state, and where the lane's words now end."""
     q = x & uint64(0xFFFFFF)
-    symbol = look_up[q >> uint64(_COARSE)]
-    entry = table[symbol]
     x = (x >> uint64(24)) * (entry & uint64(0xFFFFFFFF)) + (q - (entry >> uint64(32)))
     # words[0] is there to be read, and never used, when a lane has none left
     wider = (x << uint64(32)) | uint64(words[end - 1])
     short = (x < uint64(1 << 32)) & (end > start)
     x = wider if short else x
     end = end - 1 if short else end
-    return x, end, symbol
+    return x, end
 
 
 _POP_GROUPS = (
