@@ -81,6 +81,17 @@ def test_generate_streams_the_unsplit_models_text_and_accounts_for_it(featurewir
     assert re.search(r"sent \d+ bytes .* 8 tokens", err)
 
 
+def test_the_trellis_sends_less(featurewire):
+    passage = describe("tiny-llama3").path / "samples" / "passage.txt"
+    sent = {}
+    for effort in ("fast", "trellis"):
+        options = ("--effort", effort, "--profile", "none", "--json")
+        status, out, err = featurewire("infer", "tiny-llama3", passage, *options)
+        assert status == 0, err
+        sent[effort] = json.loads(out)["stats"]["sent_bytes"]
+    assert sent["trellis"] < sent["fast"]
+
+
 def test_generate_as_json_gives_text_and_account(featurewire):
     status, out, _ = featurewire(
         "generate", "tiny-llama3", "If the list", "--max-tokens", 4, "--json"
@@ -202,6 +213,7 @@ BAD_INPUT = {
     ),
     "text of a model of images": (("generate", "tiny-dinov2", "x"), "generates no text"),
     "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "dt-ufc, float16"),
+    "unknown effort": (("generate", "tiny-llama3", "x", "--effort", "most"), "'fast', 'trellis'"),
     "unknown task": (("infer", "tiny-dinov2", "x.png", "--task", "sorting"), "classification"),
     "empty prompt": (("generate", "tiny-llama3", ""), "empty"),
     "prompt over the context": (("generate", "tiny-llama3", "word " * 5000), "context is"),

@@ -38,6 +38,17 @@ def test_a_sample_comes_back_from_its_bytes(codec, grid):
     assert snr_db(SAMPLES[0], decoded) > SNR_DB[codec]
 
 
+@pytest.mark.parametrize("profiled", [False, True])
+def test_the_trellis_sends_less_of_the_same_quality(profile, profiled):
+    profiles = {"hidden": profile} if profiled else {}
+    fast, trellis = Coder("featurewire", profiles), Coder("featurewire", profiles, "trellis")
+    sample, grid = torch.cat(list(SAMPLES)), None
+    sizes = [len(coded(coder, sample, grid, 20.0)) for coder in (fast, trellis)]
+    assert sizes[1] < 0.98 * sizes[0]
+    decoded = fast.decode("hidden", coded(trellis, sample, grid, 20.0), (512, 16), grid)
+    assert snr_db(sample, decoded) > 19
+
+
 def test_the_tensor_that_has_a_profile_is_coded_with_it(profile):
     coder, plain = Coder("featurewire", {"hidden": profile}), Coder("featurewire", {})
     data = coded(coder, SAMPLES[0])

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from featurewire_codec import BitstreamError, FeatureCodec, Profile
+from featurewire_codec.quantiser import Effort
 
 from featurewire.wire.limits import MAX_CHUNK_BYTES
 from featurewire.wire.tensors import from_bytes, to_bytes
@@ -41,11 +42,12 @@ class _Method(Protocol):
 
 
 class _Universal:
-    def __init__(self, profile: Profile | None) -> None:
+    def __init__(self, profile: Profile | None, effort: Effort) -> None:
         self._codec = FeatureCodec(profile, framing="session")
+        self._effort: Effort = effort
 
     def encode(self, sample: torch.Tensor, grid: Grid, snr_db: float) -> Iterable[bytes]:
-        return self._codec.encode_chunks(sample, snr_db, grid)
+        return self._codec.encode_chunks(sample, snr_db, grid, self._effort)
 
     def decode(self, data: bytes, shape: Shape, grid: Grid) -> torch.Tensor:
         return self._codec.decode(data, shape=shape, grid=grid)
@@ -92,12 +94,15 @@ class Coder:
     Args:
         codec: one of `limits.CODECS`.
         profiles: the profile of each tensor that has one; only "featurewire" uses them.
+        effort: how hard "featurewire" tries to save bits when it encodes.
 
     Raises:
         ProfileError: the networks of "dt-ufc" cannot be loaded.
     """
 
-    def __init__(self, codec: str, profiles: Mapping[str, Profile]) -> None:
+    def __init__(
+        self, codec: str, profiles: Mapping[str, Profile], effort: Effort = "fast"
+    ) -> None:
         self.codec = codec
         self._profiled: dict[str, _Method] = {}
         self._method: _Method
@@ -107,14 +112,17 @@ class Coder:
             self._method = _DtUfc()
         else:
             warm_up()
-            self._method = _Universal(None)
-            self._profiled = {name: _Universal(profile) for name, profile in profiles.items()}
+            self._method = _Universal(None, effort)
+            self._profiled = {
+                name: _Universal(profile, effort) for name, profile in profiles.items()
+            }
 
     def encode(self, name: str, sample: torch.Tensor, grid: Grid, snr_db: float) -> Iterator[bytes]:
         """One sample `[tokens, channels]` as pieces of at most MAX_CHUNK_BYTES.
 
         Raises:
-            CodecError: the sample cannot be coded (NaN, another width than the profile's).
+            CodecError: the sample cannot be coded (NaN, another width than the profile's), or
+                the profile was calibrated without this effort.
         """
         for chunk in self._of(name).encode(sample, grid, snr_db):
             yield from _pieces(chunk)
@@ -139,7 +147,7 @@ class Coder:
 @functools.cache
 def warm_up() -> None:
     """Runs the universal codec once, so that its kernels are compiled and its tables read."""
-    method = _Universal(None)
+    method = _Universal(None, "fast")
     sample = torch.linspace(-1, 1, 64).reshape(1, 64)
     method.decode(b"".join(method.encode(sample, None, 25.0)), (1, 64), None)
 
