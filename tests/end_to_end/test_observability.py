@@ -9,6 +9,7 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire import limits
+from featurewire.wire.coder import warm_up
 from featurewire.wire.metrics import WireMetrics
 from featurewire_client import RefusedError, SplitClient
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -44,6 +45,12 @@ async def test_health_says_serving_once_the_models_are_loaded(llama, serve, serv
         check = health_pb2_grpc.HealthStub(channel).Check
         answer = await check(health_pb2.HealthCheckRequest(service=service))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_the_codecs_kernels_are_loaded_before_anyone_is_served(llama, serve):
+    warm_up.cache_clear()
+    async with serve(llama):
+        assert warm_up.cache_info().currsize == 1
 
 
 async def test_reflection_lists_the_service(llama, serve):
