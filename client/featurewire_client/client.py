@@ -62,7 +62,7 @@ class SplitClient:
         codec: "featurewire"; "dt-ufc", the published method, for comparison; or "float16" or
             "float32" for elements as they are.
         snr_db: quality of the features, in dB; elements as they are do not use it.
-        effort: "trellis" sends some 5 % less than "fast" for more work in encoding and decoding;
+        effort: "trellis" sends a few percent less than "fast" for more work on both sides;
             only "featurewire" uses it.
         profile: "server": the server's profiles, fetched once and kept; a folder: one's own;
             None: self-describing bitstreams.

@@ -33,7 +33,7 @@ SnrDb = Annotated[
 # the codec's own type would import numpy for --help
 EffortChoice = Annotated[
     Literal["fast", "trellis"],
-    typer.Option(help="trellis: some 5 % fewer bytes for more work; featurewire only."),
+    typer.Option(help="trellis: a few percent fewer bytes for more work; featurewire only."),
 ]
 ProfileChoice = Annotated[
     str, typer.Option(help="'server': the server's; 'none': self-describing; or a folder.")
