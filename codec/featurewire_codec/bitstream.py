@@ -4,6 +4,7 @@ Everything a length or a count says is checked against a limit here before anyth
 made. Reading is incremental: a reader answers None while its bytes are not all there.
 """
 
+import functools
 import struct
 import zlib
 from collections.abc import Sequence
@@ -88,6 +89,7 @@ def lanes_of(coefficients: int) -> int:
     return 1 + (coefficients >= TWO_LANES_FROM) + 2 * (coefficients >= FOUR_LANES_FROM)
 
 
+@functools.lru_cache(maxsize=256)
 def write_header(header: Header) -> bytes:
     """Write the header's bytes."""
     flags = _PROFILE * (header.profile is not None) | _GRID * (header.grid is not None)

@@ -202,7 +202,11 @@ def evaluate(
 @app.command()
 def train(
     files: FeatureFiles,
-    out: Annotated[Path, typer.Option(help="The tables, .safetensors.")],
+    out: Annotated[Path | None, typer.Option(help="The tables, .safetensors.")] = None,
+    leave_one_out: Annotated[
+        bool, typer.Option("--leave-one-out", help="Measure each source with the others' tables.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the universal entropy tables on features of several models.
 
@@ -210,14 +214,33 @@ def train(
 
     Example: featurewire-codec train text.npy latents.npy --out tables.safetensors
     """
-    from .tables import save_tables
+    from .tables import build_tables, save_tables, total
     from .training import Source, train_tables
+    from .universality import leave_one_out as measure
 
+    if out is None and not leave_one_out:
+        raise FeatureError("nothing to do: give --out FILE, --leave-one-out, or both")
     sources = [Source(s.name, s.arrays, s.grid) for s in _read_all(files, None, None)]
     with _waiting("training"):
-        histograms = train_tables(sources)
-    save_tables(histograms, out)
-    print(f"{out}: tables of {int(histograms.magnitudes.sum())} weighted coefficients")
+        histograms = total(train_tables(sources))
+    if out is not None:
+        save_tables(histograms, out)
+        counted = int(histograms.magnitudes.sum())
+        print(f"{out}: tables of {counted} weighted coefficients", file=sys.stderr)
+    if not leave_one_out:
+        return
+    if len(sources) < 2:
+        raise FeatureError(f"{len(sources)} source: two or more can be measured on each other")
+    with _waiting("measuring each source with the others' tables"):
+        rows = measure(sources, build_tables(histograms))
+    if as_json:
+        print(json.dumps([row._asdict() | {"ratio": row.others / row.own} for row in rows]))
+        return
+    cells = [
+        [row.source, f"{row.others:.3f}", f"{row.own:.3f}", f"{row.others / row.own - 1:+.1%}"]
+        for row in rows
+    ]
+    _print_table(["source", "bits, others' tables", "bits, own ideal", "difference"], cells)
 
 
 def main() -> None:

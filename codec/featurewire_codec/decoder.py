@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .bitstream import (
-    DIGEST_BYTES,
     Chunk,
     Header,
     check_of,
@@ -68,7 +67,7 @@ class Decoder:
         self._agreed: Header | None = None
         if shape is not None:
             check_shape(*shape, grid)
-            digest = bytes.fromhex(profile.digest)[:DIGEST_BYTES] if profile else None
+            digest = self._coding.digest if self._coding else None
             adaptive = bool(self._coding and self._coding.adaptive)
             own_energy = None if profile else 1.0
             self._agreed = Header(*shape, 0, grid, digest, own_energy, adaptive=adaptive)
@@ -157,7 +156,7 @@ class Decoder:
             raise ProfileError(
                 f"the bitstream needs the profile {header.profile.hex()}, none is set"
             )
-        own = bytes.fromhex(self.profile.digest)[:DIGEST_BYTES]
+        own = self._coding.digest if self._coding else b""
         if own != header.profile:
             raise ProfileError(
                 f"the bitstream needs the profile {header.profile.hex()}, this is {own.hex()}"

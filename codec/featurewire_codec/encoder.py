@@ -1,5 +1,6 @@
 """The encoder: a feature and the settings of one bitstream in, its chunks out."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from .backend import load_backend
-from .bitstream import DIGEST_BYTES, Header, frame_chunk, write_body, write_header
+from .bitstream import Header, frame_chunk, write_body, write_header
 from .coefficients import Side, encode_symbols
 from .quantiser import BIT_WORTH, Effort, step_size
 from .session_framing import header_of_session, write_lead
@@ -46,21 +47,11 @@ class Encoder:
         self, coding: Coding | None, geometry: Geometry, settings: Settings, framing: Framing
     ) -> None:
         self._coding, self._geometry, self._settings = coding, geometry, settings
-        digest = bytes.fromhex(coding.profile.digest)[:DIGEST_BYTES] if coding else None
-        self._header = Header(
-            tokens=geometry.tokens,
-            channels=geometry.channels,
-            step_exponent=settings.step_exponent,
-            grid=geometry.grid,
-            profile=digest,
-            energy=None if coding else settings.energy,
-            trellis=settings.effort == "trellis",
-            midpoint=settings.midpoint,
-            adaptive=bool(coding and coding.adaptive),
-        )
         self._framing = framing
-        if framing == "session":
-            self._header = header_of_session(self._header)
+        digest = coding.digest if coding else None
+        self._header = _header(
+            geometry, settings, framing, digest, bool(coding and coding.adaptive)
+        )
         self._header_bytes = write_header(self._header)
 
     def chunks(self, feature: Floats) -> Iterator[bytes]:
@@ -128,3 +119,22 @@ class Encoder:
             span, coded.symbols, coded.side, table, header, header_bytes, updates
         )
         return fields, write_body(chunk), coded
+
+
+@functools.lru_cache(maxsize=256)
+def _header(
+    geometry: Geometry, settings: Settings, framing: Framing, digest: bytes | None, adaptive: bool
+) -> Header:
+    """Return the header of a bitstream; a session has the same few again and again."""
+    header = Header(
+        tokens=geometry.tokens,
+        channels=geometry.channels,
+        step_exponent=settings.step_exponent,
+        grid=geometry.grid,
+        profile=digest,
+        energy=None if digest else settings.energy,
+        trellis=settings.effort == "trellis",
+        midpoint=settings.midpoint,
+        adaptive=adaptive,
+    )
+    return header_of_session(header) if framing == "session" else header

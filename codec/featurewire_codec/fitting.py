@@ -17,7 +17,7 @@ MIN_TOKENS_A_CHANNEL = 8  # below it a KLT is shrunk, and a person warned
 BLOCKS = (4, 8)
 MAX_MATRIX_VALUES = 1 << 24  # beyond it (64 MiB) a block transform shares one KLT
 _OFFSET_LIMIT = 1000
-MIN_CODEWORDS, MAX_CODEWORDS, TOKENS_A_CODEWORD = 16, 4096, 16
+MIN_CODEWORDS, MANY_CODEWORDS, MAX_CODEWORDS, TOKENS_A_CODEWORD = 16, 2048, 4096, 16
 MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
@@ -56,12 +56,14 @@ def _gram(arrays: Arrays, mean: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def codebook_sizes(tokens: int, channels: int) -> list[tuple[int, int]]:
-    """Return the numbers of codewords and of groups to try."""
-    codewords = min(MAX_CODEWORDS, tokens // TOKENS_A_CODEWORD)
-    if codewords < MIN_CODEWORDS:
-        return []
+    """Return the numbers of codewords and of groups to try.
+
+    What a domain's tokens repeat decides how many codewords are too many; only trying tells.
+    """
+    most = min(MAX_CODEWORDS, tokens // TOKENS_A_CODEWORD)
     groups = min(MAX_GROUPS, tokens // (TOKENS_A_GROUP * channels)) if channels <= 1024 else 1
-    return [(codewords, max(1, groups))]
+    sizes = [most, most // 4] if most > MANY_CODEWORDS else [most, most // 4, most // 16]
+    return [(codewords, max(1, groups)) for codewords in sizes if codewords >= MIN_CODEWORDS]
 
 
 def column_offsets(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .adaptation import AdaptiveCodebook, fixed_point
 from .backend import load_backend
+from .bitstream import DIGEST_BYTES
 from .codebook import TokenCodebook
 from .coefficients import Offsets, Side, index_table, plain_offsets
 from .entropy_coder import Table
@@ -43,6 +44,7 @@ class Coding:
     def __init__(self, profile: Profile, adaptive: bool = False) -> None:
         """Only token codebooks adapt; with any other transform, `adaptive` says nothing."""
         self.profile = profile
+        self.digest = bytes.fromhex(profile.digest)[:DIGEST_BYTES]
         self.offsets = Offsets(profile.offsets)
         self.transform: Transform = profile.transform
         self.updates = 0
@@ -96,8 +98,9 @@ def quantise_values(
     side: Side,
     step_exponent: int,
     rounding: Rounding,
+    exponents: bool = True,
 ) -> Quantised:
-    """Choose the rows' exponents and quantise the coefficients of each panel.
+    """Choose the rows' exponents, if they may have any, and quantise the panels' coefficients.
 
     Raises:
         FeatureError: a coefficient is too many steps from zero.
@@ -110,7 +113,7 @@ def quantise_values(
         expected = expectation(ladder, side.base, step_exponent)
         activity[panel.rows] = panels.activity(matrix, ladder, expected.inverse, expected.weight)
         total[panel.rows] = expected.total
-    rows = row_exponents(activity, total)
+    rows = row_exponents(activity, total) if exponents else np.zeros(layout.rows, np.int32)
     side = Side(side.plain, side.base, side.index, rows, side.column_exponents)
     shapes = offsets.panels(layout, side.shifts(step_exponent))
     inverse_step = 1.0 / step_size(step_exponent)

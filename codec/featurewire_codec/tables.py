@@ -5,6 +5,7 @@ trained on (`featurewire-codec train` makes the histograms from feature files). 
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,11 @@ class Histograms:
     def zeros(cls) -> "Histograms":
         """Return empty histograms to count into."""
         return cls(**{name: np.zeros(shape, kind) for name, (shape, kind) in _SHAPES.items()})
+
+
+def total(counted: Sequence[Histograms]) -> Histograms:
+    """Add up histograms."""
+    return Histograms(**{name: sum(getattr(one, name) for one in counted) for name in _SHAPES})
 
 
 @dataclass(frozen=True, eq=False)

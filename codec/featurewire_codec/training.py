@@ -34,6 +34,7 @@ from .tables import (
     build_tables,
     class_radii,
     magnitude_bits,
+    total,
 )
 from .transform import NO_INDEX, Geometry, Transform
 from .trellis import TrellisSymbols, to_indices
@@ -56,26 +57,41 @@ class Source:
     grid: tuple[int, int] | None
 
 
-def train_tables(sources: Sequence[Source], done: Callable[[], None] = lambda: None) -> Histograms:
-    """Count all sources, in rounds: the rounding of one follows from the tables before it.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A source with its transforms fitted on half of the samples, and the other half to count."""
 
-    `done` is called after each source and round.
+    source: Source
+    counted: Arrays
+    grid: tuple[int, int] | None
+    energy: float
+    ways: list[tuple[Transform, Offsets]]
+
+
+def train_tables(
+    sources: Sequence[Source], done: Callable[[], None] = lambda: None
+) -> list[Histograms]:
+    """Count each source, in rounds: the rounding of one follows from the tables before it.
+
+    `done` is called after each source and round. The tables are those of the histograms' sum.
     """
-    current, histograms = None, Histograms.zeros()
+    prepared = []
+    for source in sources:
+        prepared.append(prepare(source))
+        done()
+    current: Tables | None = None
+    counted: list[Histograms] = []
     for _ in range(ROUNDS):
-        histograms = Histograms.zeros()
-        for source in sources:
-            count_source(histograms, source, current)
+        counted = []
+        for one in prepared:
+            counted.append(count_source(one, current))
             done()
-        current = build_tables(histograms)
-    return histograms
+        current = build_tables(total(counted))
+    return counted
 
 
-def count_source(histograms: Histograms, source: Source, current: Tables | None) -> None:
-    """Count one source, by the transforms that suit it: block DCTs on a grid, else the KLT.
-
-    Rounding follows the bits of the `current` tables; without any, it is to the nearest index.
-    """
+def prepare(source: Source) -> Prepared:
+    """Fit the transforms that suit a source: block DCTs on a grid, else KLT and token codebook."""
     on_grid = source.grid is not None and len(source.samples) > 1
     if len(source.samples) > 1:
         fitted, counted = source.samples[::2], source.samples[1::2]
@@ -85,14 +101,26 @@ def count_source(histograms: Histograms, source: Source, current: Tables | None)
     counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
     grid = source.grid if on_grid else None
     scale = pooled_energy(fitted, giant_bounds(fitted, BOUNDS_OF_MANY))
+    ways = []
     for name, transform in fit_transforms(fitted, grid, scale):
-        if name == "identity" or (on_grid and name == "klt"):
-            continue
-        offsets = Offsets(column_offsets(transform, counted, grid))
-        for sample in counted:
-            count_sample(histograms, sample, transform, offsets, grid, scale, current)
-    for sample in counted:
-        count_columns(histograms, sample, scale)
+        if name != "identity" and name.startswith("dct") == on_grid:
+            ways.append((transform, Offsets(column_offsets(transform, counted, grid))))
+    return Prepared(source, counted, grid, scale, ways)
+
+
+def count_source(prepared: Prepared, current: Tables | None, rows: bool = True) -> Histograms:
+    """Count one source.
+
+    Rounding follows the bits of the `current` tables; without any, it is to the nearest index.
+    Without `rows`, no row gets an exponent.
+    """
+    histograms = Histograms.zeros()
+    for transform, offsets in prepared.ways:
+        for sample in prepared.counted:
+            count_sample(histograms, sample, transform, offsets, prepared, current, rows)
+    for sample in prepared.counted:
+        count_columns(histograms, sample, prepared.energy)
+    return histograms
 
 
 def count_sample(
@@ -100,12 +128,13 @@ def count_sample(
     sample: NDArray[np.float32],
     transform: Transform,
     offsets: Offsets,
-    grid: tuple[int, int] | None,
-    scale: float,
+    prepared: Prepared,
     current: Tables | None,
+    rows: bool,
 ) -> None:
     """Count the coefficients of one sample at every SNR."""
-    geometry, span, index = Geometry.of(sample, grid), range(len(sample)), transform.search(sample)
+    geometry, span = Geometry.of(sample, prepared.grid), range(len(sample))
+    index, scale = transform.search(sample), prepared.energy
     layout = transform.layout(geometry, span, index)
     assert layout is not None  # all of a sample is a span of every transform
     values = transform.forward(sample, geometry, span, index)
@@ -117,7 +146,7 @@ def count_sample(
     for snr_db in SNRS_DB:
         step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))))
         weight = USED_WEIGHT if _is_used(snr_db) else 1
-        coded = quantise_values(values, layout, offsets, side, step_exponent, thresholds)
+        coded = quantise_values(values, layout, offsets, side, step_exponent, thresholds, rows)
         exponents = coded.side.row_exponents
         if exponents.any():
             histograms.row_exponents[...] += weight * np.bincount(
@@ -134,7 +163,7 @@ def count_sample(
             _count_indices(
                 histograms, ladder.in_order(matrix), indices, groups, step_exponent, weight
             )
-        searched = quantise_values(values, layout, offsets, side, step_exponent, costs)
+        searched = quantise_values(values, layout, offsets, side, step_exponent, costs, rows)
         _count_paths(histograms, searched, values, step_exponent, weight)
 
 

@@ -177,6 +177,7 @@ class ChannelKlt(Identity):
         return torch.tensor(self.matrix)
 
 
+@functools.lru_cache(maxsize=64)
 def token_spans(geometry: Geometry, features: int) -> list[range]:
     """Cut all tokens into spans of about `features` values each."""
     rows = max(1, features // geometry.channels)

@@ -1,5 +1,7 @@
 """Trellis-coded quantisation: the path, the coding order, both backends, what it saves."""
 
+import sys
+
 import numpy as np
 import pytest
 from featurewire_codec import (
@@ -13,6 +15,7 @@ from featurewire_codec import (
 from featurewire_codec import entropy_coder as plain_coder
 from featurewire_codec import trellis as plain_trellis
 from featurewire_codec.backend import VARIABLE, load_backend
+from featurewire_codec.cli import main
 from featurewire_codec.coefficients import class_models
 from featurewire_codec.entropy_model import Ladder
 from featurewire_codec.kernels import ans as fast_coder
@@ -319,3 +322,24 @@ def test_training_counts_the_paths():
     assert counted[:, 1].sum() > 0.2 * counted.sum()
     count_source(histograms, Source("text", tokens, None), load_tables())
     assert histograms.trellis_offsets.any()
+
+
+def test_the_commands_take_an_effort(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    np.save("one.npy", make_tokens(65, 200))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["featurewire-codec", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return caught.value.code, capsys.readouterr()
+
+    sizes = []
+    for effort in ("fast", "trellis"):
+        quality = "--snr-db", "15", "--effort", effort
+        assert run("encode", "one.npy", "--out", "x.fw", *quality)[0] == 0
+        sizes.append(len((tmp_path / "x.fw").read_bytes()))
+        assert run("evaluate", "one.npy", *quality)[0] == 0
+    assert sizes[1] < 0.97 * sizes[0]
+    code, captured = run("encode", "one.npy", "--out", "y.fw", "--effort", "hard")
+    assert (code, "not fast or trellis" in captured.err) == (2, True)

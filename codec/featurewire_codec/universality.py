@@ -1,0 +1,67 @@
+"""How universal the tables are: for each source, tables trained on all others against its own.
+
+Counts in, ideal code lengths out: nothing is coded again.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .tables import FREQUENCY_SUM, Histograms, Tables, build_tables, class_radii, total
+from .training import Source, count_source, prepare
+
+
+class Universality(NamedTuple):
+    """One source: bits a feature with the others' tables, and with its own ideal static ones.
+
+    others: frozen tables of the other sources, row exponents and escapes included.
+    own: the entropy of the source's own indices in each class, no row exponents: what no frozen
+    table of classes could beat without them.
+    """
+
+    source: str
+    others: float
+    own: float
+
+
+def leave_one_out(
+    sources: Sequence[Source], current: Tables, done: Callable[[], None] = lambda: None
+) -> list[Universality]:
+    """Measure every source against tables of the others, quantised as `current` tables have it."""
+    prepared, with_rows, without = [prepare(source) for source in sources], [], []
+    for one in prepared:
+        with_rows.append(count_source(one, current))
+        without.append(count_source(one, current, rows=False))
+        done()
+    rows = []
+    for number, source in enumerate(sources):
+        tables = build_tables(total(with_rows[:number] + with_rows[number + 1 :]))
+        features = float(with_rows[number].magnitudes.sum())
+        others = _frozen_bits(with_rows[number], tables) / features
+        rows.append(Universality(source.name, others, _own_bits(without[number]) / features))
+    return rows
+
+
+def _frozen_bits(counts: Histograms, tables: Tables) -> float:
+    """Return the bits of counted indices, escapes and row exponents with these tables."""
+    bits = 0.0
+    classes = zip(class_radii(), tables.classes, counts.magnitudes, strict=True)
+    for radius, frequencies, seen in classes:
+        cost = np.log2(FREQUENCY_SUM / frequencies[radius:])
+        bits += float(seen[: radius + 1] @ cost)
+    lengths = np.log2(FREQUENCY_SUM / tables.escape_lengths) + np.arange(len(tables.escape_lengths))
+    bits += float(counts.escape_lengths @ lengths)
+    return bits + float(counts.row_exponents @ np.log2(FREQUENCY_SUM / tables.row_exponents))
+
+
+def _own_bits(counts: Histograms) -> float:
+    """Return the bits of counted indices with the source's own ideal table of each class."""
+    bits = 0.0
+    for seen in counts.magnitudes.astype(np.float64):
+        used = seen[seen > 0]
+        bits += float((used * np.log2(seen.sum() / used)).sum()) + float(seen[1:].sum())
+    lengths = counts.escape_lengths.astype(np.float64)
+    used = lengths[lengths > 0]
+    bits += float((used * np.log2(lengths.sum() / used)).sum()) if len(used) else 0.0
+    return bits + float(lengths @ np.arange(len(lengths)))
