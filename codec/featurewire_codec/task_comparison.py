@@ -1,7 +1,8 @@
 """Whether a task weight is worth it: a profile without and one with it in, what each costs out.
 
-Both are compared by the bytes that held-out samples take at the same error for the task: the mean
-over their tokens of e^T G e, G being the metric and e a token's error.
+Both are compared by the bytes that held-out samples take at the same error by the metric G: the
+mean over their tokens of e^T G e, e being a token's error. That is what the task minds to second
+order; what the task itself gained where it was measured was less, a third of it and more.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class TaskComparison:
     def report(self, plain: tuple[str, Profile], weighted: tuple[str, Profile]) -> dict[str, Any]:
         """Measure two named profiles, and say which should be kept and why.
 
-        The weighted one at the errors for the task that the plain one has at the SNRs.
+        The weighted one at the errors by the metric that the plain one has at the SNRs.
         """
         coded = [self._code(plain[1], snr_db) for snr_db in self.snr_db]
         rates = {
@@ -46,16 +47,16 @@ class TaskComparison:
         gain = 1.0 - sum(rates[weighted[0]]) / sum(rates[plain[0]])
         return {
             "kept": gain > MIN_GAIN,
-            "because": f"at the same error for the task, {weighted[0]} takes {100 * gain:.1f} % "
+            "because": f"at the same error by the metric, {weighted[0]} takes {100 * gain:.1f} % "
             f"fewer bits than {plain[0]}; more than {100 * MIN_GAIN:g} % are worth it",
-            "bpfp_at_equal_task_error": {
+            "bpfp_at_equal_metric_error": {
                 name: dict(zip(map(str, self.snr_db), measured, strict=True))
                 for name, measured in rates.items()
             },
         }
 
     def _bpfp_at(self, profile: Profile, snr_db: float, error: float) -> float:
-        """Return the bits that the samples take at an error for the task.
+        """Return the bits that the samples take at an error by the metric.
 
         Found by secants, then between the two measured SNRs that are nearest.
         """
@@ -79,7 +80,7 @@ class TaskComparison:
         return float(np.interp(0.0, [end[0] for end in ends], [end[2] for end in ends]))
 
     def _code(self, profile: Profile, snr_db: float) -> tuple[float, float]:
-        """Encode and decode the samples: bits and the task's error, per feature point."""
+        """Encode and decode the samples: bits and the metric's error, per feature point."""
         codec, metric = FeatureCodec(profile), self.metric.astype(np.float32)
         coded, error = 0, 0.0
         for array in self.arrays:

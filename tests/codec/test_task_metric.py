@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from featurewire_codec import CalibrationWarning, FeatureCodec, FeatureError, Profile, ProfileError
+from featurewire_codec.session import SessionCodec
 from featurewire_codec.span import Coding
 from featurewire_codec.task_weight import checked_metric, half_strength
 from safetensors.numpy import load_file, save_file
@@ -69,7 +70,7 @@ def test_the_report_says_what_was_kept_and_why(task_profile):
     assert report["kept"] == "klt, task"
     assert report["task"]["kept"]
     assert "klt, task takes" in report["task"]["because"]
-    rates = report["task"]["bpfp_at_equal_task_error"]
+    rates = report["task"]["bpfp_at_equal_metric_error"]
     assert set(rates) == {"klt", "klt, task"}
     assert all(rates["klt, task"][snr_db] < rates["klt"][snr_db] for snr_db in rates["klt"])
     assert {"klt", "klt, task"} <= set(report["bpfp_by_mode_and_snr_db"])
@@ -170,6 +171,19 @@ def test_a_session_codes_with_a_weight(mode, task_profiles):
     decoded = codec.decode(codec.encode(feature, 20.0, grid), shape=feature.shape, grid=grid)
     whole = FeatureCodec(profile)
     assert (decoded == whole.decode(whole.encode(feature, 20.0, grid))).all()
+
+
+def test_codewords_adapt_with_a_weight(task_profiles):
+    profile = task_profiles["codebook"]
+    sender, receiver, fixed = SessionCodec(profile), SessionCodec(profile), FeatureCodec(profile)
+    sizes = []
+    for seed in range(80, 86):
+        feature = make_clusters(seed, 64) + np.float32(0.5)
+        data = sender.encode(feature, 40.0)
+        missed = receiver.decode(data, shape=feature.shape).numpy() - feature
+        assert 10 * np.log10(profile.energy / np.mean(missed**2)) > 38.5
+        sizes.append(len(data) / len(fixed.encode(feature, 40.0)))
+    assert sizes[-1] < 0.7 * sizes[0]
 
 
 def test_codewords_that_adapt_are_found_with_a_weight(task_profiles):
