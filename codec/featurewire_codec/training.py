@@ -44,7 +44,7 @@ from .trellis_costs import laplacian_costs, trellis_costs
 SNRS_DB = np.arange(-30.0, 62.5, 2.5)
 USED_SNRS_DB = (5.0, 35.0)
 USED_WEIGHT = 64
-MAX_SAMPLES = 64
+MAX_COUNTED = 1 << 20  # features of a source
 ROUNDS = 3
 
 
@@ -98,14 +98,16 @@ def prepare(source: Source) -> Prepared:
     else:
         pooled = source.samples[0]
         fitted, counted = [pooled[: len(pooled) // 2]], [pooled[len(pooled) // 2 :]]
-    counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
+    counted = counted[:: -(-sum(sample.size for sample in counted) // MAX_COUNTED)]
     grid = source.grid if on_grid else None
     scale = pooled_energy(fitted, giant_bounds(fitted, BOUNDS_OF_MANY))
-    ways = []
+    ways: dict[str, tuple[Transform, Offsets]] = {}
     for name, transform in fit_transforms(fitted, grid, scale):
-        if name != "identity" and name.startswith("dct") == on_grid:
-            ways.append((transform, Offsets(column_offsets(transform, counted, grid))))
-    return Prepared(source, counted, grid, scale, ways)
+        # One codebook of each source is enough: others leave residuals of the same kind.
+        if transform.mode not in ways and name != "identity" and name.startswith("dct") == on_grid:
+            key = name if on_grid else transform.mode
+            ways[key] = transform, Offsets(column_offsets(transform, counted, grid))
+    return Prepared(source, counted, grid, scale, list(ways.values()))
 
 
 def count_source(prepared: Prepared, current: Tables | None, rows: bool = True) -> Histograms:
