@@ -215,24 +215,27 @@ def train(
     Example: featurewire-codec train text.npy latents.npy --out tables.safetensors
     """
     from .tables import build_tables, save_tables, total
-    from .training import Source, train_tables
+    from .training import Source, prepare, train_tables
     from .universality import leave_one_out as measure
 
     if out is None and not leave_one_out:
         raise FeatureError("nothing to do: give --out FILE, --leave-one-out, or both")
     sources = [Source(s.name, s.arrays, s.grid) for s in _read_all(files, None, None)]
-    with _waiting("training"):
-        histograms = total(train_tables(sources))
+    if leave_one_out and len(sources) < 2:
+        raise FeatureError(f"{len(sources)} source: two or more can be measured on each other")
+    with _waiting("fitting"):
+        prepared = [prepare(source) for source in sources]
+    with _waiting("counting"):
+        counts = train_tables(prepared)
+    histograms = total(counts)
     if out is not None:
         save_tables(histograms, out)
-        counted = int(histograms.magnitudes.sum())
-        print(f"{out}: tables of {counted} weighted coefficients", file=sys.stderr)
+        coefficients = int(histograms.magnitudes.sum())
+        print(f"{out}: tables of {coefficients} weighted coefficients", file=sys.stderr)
     if not leave_one_out:
         return
-    if len(sources) < 2:
-        raise FeatureError(f"{len(sources)} source: two or more can be measured on each other")
     with _waiting("measuring each source with the others' tables"):
-        rows = measure(sources, build_tables(histograms))
+        rows = measure(prepared, counts, build_tables(histograms))
     if as_json:
         print(json.dumps([row._asdict() | {"ratio": row.others / row.own} for row in rows]))
         return

@@ -22,11 +22,15 @@ MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
 def fit_transforms(
-    arrays: Arrays, grid: tuple[int, int] | None, scale: float
+    arrays: Arrays,
+    grid: tuple[int, int] | None,
+    scale: float,
+    codebooks: Sequence[tuple[int, int]] | None = None,
 ) -> Iterable[tuple[str, Transform]]:
     """Fit every mode, yielding its name and transform; giants are clipped first.
 
-    `scale` is E of the features.
+    `scale` is E of the features, `codebooks` the numbers of codewords and groups to try; None
+    tries those that suit the number of tokens.
     """
     bounds = giant_bounds(arrays, BOUNDS_OF_MANY)
     clipped = [bounds.clip(array) for array in arrays]
@@ -35,7 +39,7 @@ def fit_transforms(
     mean = (total / tokens).astype(np.float32)
     yield "identity", Identity(mean)
     yield "klt", ChannelKlt(mean, _principal_components(_gram(clipped, mean), tokens))
-    for codewords, groups in codebook_sizes(tokens, channels):
+    for codewords, groups in codebook_sizes(tokens, channels) if codebooks is None else codebooks:
         codebook = fit_codebook(arrays, scale, codewords, groups)
         yield f"codebook{len(codebook.codewords)}x{len(codebook.matrices)}", codebook
     if grid:

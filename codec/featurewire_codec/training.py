@@ -4,7 +4,7 @@ Each source is transformed by profiles fitted on half of its samples; the other 
 every SNR and counted. The tables follow from the counts (`tables.build_tables`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from .coefficients import Offsets, Side
 from .entropy_model import GROUP_CLASS, GROUP_RAW_BITS
 from .exponents import column_levels
 from .feature import BOUNDS_OF_MANY, giant_bounds, pooled_energy
-from .fitting import Arrays, column_offsets, fit_transforms
+from .fitting import Arrays, codebook_sizes, column_offsets, fit_transforms
 from .panels import Symbols, from_symbols
 from .quantiser import (
     CENTROID_UNIT,
@@ -68,24 +68,15 @@ class Prepared:
     ways: list[tuple[Transform, Offsets]]
 
 
-def train_tables(
-    sources: Sequence[Source], done: Callable[[], None] = lambda: None
-) -> list[Histograms]:
+def train_tables(sources: Sequence[Prepared]) -> list[Histograms]:
     """Count each source, in rounds: the rounding of one follows from the tables before it.
 
-    `done` is called after each source and round. The tables are those of the histograms' sum.
+    The tables are those of the histograms' sum.
     """
-    prepared = []
-    for source in sources:
-        prepared.append(prepare(source))
-        done()
     current: Tables | None = None
     counted: list[Histograms] = []
     for _ in range(ROUNDS):
-        counted = []
-        for one in prepared:
-            counted.append(count_source(one, current))
-            done()
+        counted = [count_source(one, current) for one in sources]
         current = build_tables(total(counted))
     return counted
 
@@ -101,13 +92,13 @@ def prepare(source: Source) -> Prepared:
     counted = counted[:: -(-sum(sample.size for sample in counted) // MAX_COUNTED)]
     grid = source.grid if on_grid else None
     scale = pooled_energy(fitted, giant_bounds(fitted, BOUNDS_OF_MANY))
-    ways: dict[str, tuple[Transform, Offsets]] = {}
-    for name, transform in fit_transforms(fitted, grid, scale):
-        # One codebook of each source is enough: others leave residuals of the same kind.
-        if transform.mode not in ways and name != "identity" and name.startswith("dct") == on_grid:
-            key = name if on_grid else transform.mode
-            ways[key] = transform, Offsets(column_offsets(transform, counted, grid))
-    return Prepared(source, counted, grid, scale, list(ways.values()))
+    ways = []
+    # One small codebook is enough: others leave residuals of the same kind.
+    codebooks = [] if on_grid else codebook_sizes(sum(map(len, fitted)), fitted[0].shape[1])[-1:]
+    for name, transform in fit_transforms(fitted, grid, scale, codebooks):
+        if name != "identity" and name.startswith("dct") == on_grid:
+            ways.append((transform, Offsets(column_offsets(transform, counted, grid))))
+    return Prepared(source, counted, grid, scale, ways)
 
 
 def count_source(prepared: Prepared, current: Tables | None, rows: bool = True) -> Histograms:

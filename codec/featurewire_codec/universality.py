@@ -3,13 +3,13 @@
 Counts in, ideal code lengths out: nothing is coded again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from .tables import FREQUENCY_SUM, Histograms, Tables, build_tables, class_radii, total
-from .training import Source, count_source, prepare
+from .training import Prepared, count_source
 
 
 class Universality(NamedTuple):
@@ -26,20 +26,20 @@ class Universality(NamedTuple):
 
 
 def leave_one_out(
-    sources: Sequence[Source], current: Tables, done: Callable[[], None] = lambda: None
+    sources: Sequence[Prepared], counted: Sequence[Histograms], current: Tables
 ) -> list[Universality]:
-    """Measure every source against tables of the others, quantised as `current` tables have it."""
-    prepared, with_rows, without = [prepare(source) for source in sources], [], []
-    for one in prepared:
-        with_rows.append(count_source(one, current))
-        without.append(count_source(one, current, rows=False))
-        done()
+    """Measure every source against tables of the others.
+
+    `counted` are the sources' histograms as the last round of training left them; all are rounded
+    as `current` tables, of all sources, have it.
+    """
     rows = []
-    for number, source in enumerate(sources):
-        tables = build_tables(total(with_rows[:number] + with_rows[number + 1 :]))
-        features = float(with_rows[number].magnitudes.sum())
-        others = _frozen_bits(with_rows[number], tables) / features
-        rows.append(Universality(source.name, others, _own_bits(without[number]) / features))
+    for number, (one, own) in enumerate(zip(sources, counted, strict=True)):
+        tables = build_tables(total([*counted[:number], *counted[number + 1 :]]))
+        static = count_source(one, current, rows=False)
+        features = float(own.magnitudes.sum())
+        others = _frozen_bits(own, tables) / features
+        rows.append(Universality(one.source.name, others, _own_bits(static) / features))
     return rows
 
 
