@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from featurewire.wire.limits import TUNABLE_CODECS
 from featurewire_client import InferStats, SplitClient
 
 from featurewire_bench.account import Run
@@ -21,13 +22,13 @@ FEWEST = 3  # inferences that a median is taken of; fewer samples are run again
 class Way:
     """How features cross the link."""
 
-    codec: str  # "featurewire", "float16" or "float32"
-    snr_db: float = 25.0  # only "featurewire" has this knob
+    codec: str  # one of the wire's
+    snr_db: float = 25.0  # of those with this knob
 
     @property
     def asked_snr_db(self) -> float | None:
         """The knob's setting, None for a codec without it."""
-        return self.snr_db if self.codec == "featurewire" else None
+        return self.snr_db if self.codec in TUNABLE_CODECS else None
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from featurewire.wire.limits import CODECS
+from featurewire.wire.limits import CODECS, TUNABLE_CODECS
 
 from featurewire_bench.account import Run
 from featurewire_bench.errors import LinkError
@@ -38,7 +38,7 @@ def ways(codecs: Sequence[str], snrs_db: Sequence[float]) -> list[Way]:
     return [
         Way(codec, snr_db)
         for codec in codecs
-        for snr_db in (snrs_db if codec == "featurewire" else snrs_db[:1])
+        for snr_db in (snrs_db if codec in TUNABLE_CODECS else snrs_db[:1])
     ]
 
 

@@ -16,6 +16,7 @@ from featurewire.wire import limits
 from featurewire.wire.coder import Coder
 from featurewire.wire.metrics import WireMetrics
 from featurewire.wire.profiles import Origin, ProfileSet
+from featurewire_codec.quantiser import Effort
 from featurewire_models import (
     Head,
     TaskError,
@@ -58,8 +59,11 @@ class SplitClient:
         model: bundled name, local folder or hub id; the server must serve the same revision.
         split: split point; None: the server's default.
         task: what the model is used for; None: its default.
-        codec: "featurewire", or "float16" or "float32" for elements as they are.
-        snr_db: quality of the features, in dB; only "featurewire" uses it.
+        codec: "featurewire"; "dt-ufc", the published method, for comparison; or "float16" or
+            "float32" for elements as they are.
+        snr_db: quality of the features, in dB; elements as they are do not use it.
+        effort: "trellis" sends a few percent less than "fast" for more work on both sides;
+            only "featurewire" uses it.
         profile: "server": the server's profiles, fetched once and kept; a folder: one's own;
             None: self-describing bitstreams.
         dtype, device: what the head computes in and on.
@@ -80,6 +84,7 @@ class SplitClient:
         task: str | None = None,
         codec: str = "featurewire",
         snr_db: float = 25.0,
+        effort: Effort = "fast",
         profile: str | Path | None = "server",
         dtype: str = "float32",
         device: str = "cpu",
@@ -92,6 +97,7 @@ class SplitClient:
         self._task = task
         self._codec = codec
         self.snr_db = snr_db
+        self._effort: Effort = effort
         self._profile = profile
         self._dtype = dtype
         self._device = device
@@ -118,12 +124,16 @@ class SplitClient:
         try:
             self._info = await self._off_loop(lambda: describe(self._name))
             self._connection = await connect(self._address, min(self._timeout_s, 10.0))
+            self._connection.check_protocol()
             served = self._connection.model(self._info.name)
             self.split = self._split or served.default_split
             self.task = self._task or served.default_task
             self._set = await self._choose_profiles()
             self._session = await self._open()
-            self._coder = Coder(self._codec, self._set.profiles)
+            # here, so that no request's time has the loading of kernels and tables in it
+            self._coder = await self._off_loop(
+                lambda: Coder(self._codec, self._set.profiles, self._effort)
+            )
             self._processor: Any = None
             self._head: Head = await self._off_loop(
                 lambda: load_head(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import grpc
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
-from featurewire.wire.limits import CHANNEL_OPTIONS
+from featurewire.wire import limits
 
 from featurewire_client.errors import (
     AddressError,
@@ -42,6 +42,31 @@ class Connection:
             allowed=served,
         )
 
+    def check_protocol(self) -> None:
+        """Holds the server's protocol against our own, before anything of it is relied on.
+
+        Raises:
+            RefusedError: they have no version in common.
+        """
+        found, allowed = (
+            f"{least} to {most}"
+            for least, most in (
+                (limits.PROTOCOL_MIN, limits.PROTOCOL_MAX),
+                (self.catalogue.protocol_min, self.catalogue.protocol_max),
+            )
+        )
+        if (
+            self.catalogue.protocol_min > limits.PROTOCOL_MAX
+            or self.catalogue.protocol_max < limits.PROTOCOL_MIN
+        ):
+            raise RefusedError(
+                f"protocol: the client has {found!r}, the server at {self.address} {allowed!r}",
+                code="FAILED_PRECONDITION",
+                reason="PROTOCOL_MISMATCH",
+                found=found,
+                allowed=allowed,
+            )
+
 
 async def connect(addresses: str, timeout_s: float) -> Connection:
     """Connects to the first address of "host:port,host:port" that answers.
@@ -52,7 +77,7 @@ async def connect(addresses: str, timeout_s: float) -> Connection:
     """
     failures = []
     for address in _parse(addresses):
-        channel = grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(address, limits.CHANNEL_OPTIONS)
         stub = rpc.SplitInferenceServiceStub(channel)
         try:
             catalogue = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout_s)

@@ -44,6 +44,7 @@ class Session:
         self._call = call
         self.terms = terms
         self._requests = 0
+        self._tensors: list[pb.CodedTensor] = []
 
     @classmethod
     async def open(cls, connection: Connection, offer: pb.Handshake) -> "Session":
@@ -81,12 +82,14 @@ class Session:
             uncoded = pack(features.uncoded)
         except Refusal as refusal:
             raise SessionError(f"the features cannot be sent: {refusal}") from refusal
+        tensors = [
+            _describe(name, tensor, features.grids.get(name, (0, 0)))
+            for name, tensor in features.tensors.items()
+        ]
+        same, self._tensors = tensors == self._tensors, tensors
         begin = pb.Begin(
             request=self._requests,
-            tensors=[
-                _describe(name, tensor, features.grids.get(name, (0, 0)))
-                for name, tensor in features.tensors.items()
-            ],
+            tensors=() if same else tensors,
             uncoded=uncoded,
             sampling=sampling,
             outputs=outputs,

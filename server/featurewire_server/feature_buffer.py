@@ -3,6 +3,7 @@
 Every size is checked against a limit before anything of that size is kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from featurewire.v1 import featurewire_pb2 as pb
@@ -17,18 +18,22 @@ class FeatureBuffer:
 
     Attributes:
         begin: what the client announced.
+        before: the tensors of the session's Begin before; a Begin without any means the same.
         received_bytes: serialised size of the messages so far, Begin included.
     """
 
     begin: pb.Begin
+    before: Sequence[pb.CodedTensor] = ()
     received_bytes: int = 0
     chunks: int = 0
     _samples: list[list[bytes]] = field(default_factory=list)
     _sample_bytes: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.begin)
         self.received_bytes = self.begin.ByteSize()
+        if not self.begin.tensors:
+            self.begin.tensors.extend(self.before)
+        _check(self.begin)
 
     @property
     def features(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
+from featurewire.wire.coder import warm_up
 from featurewire.wire.metrics import WireMetrics
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -62,7 +63,7 @@ class Server:
     """
 
     def __init__(self, config: ServerConfig) -> None:
-        """Loads the models.
+        """Loads the models and the codec, whose kernels are compiled before anyone is served.
 
         Raises:
             ModelError: a model, a split point or its weights are not there.
@@ -71,6 +72,7 @@ class Server:
         if config.threads:
             torch.set_num_threads(config.threads)
         self._tails = Tails(config)
+        warm_up()
         self._executor = Executor(config.workers)
         self._registry = CollectorRegistry()
         self._server: grpc.aio.Server | None = None

@@ -1,5 +1,6 @@
 """The gRPC service: calls in, sessions driven, failures turned into statuses."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import grpc
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
+from featurewire.wire.coder import Coder
 from featurewire.wire.metrics import WireMetrics
 from featurewire.wire.profiles import PROFILE_FILES
 from featurewire.wire.status import Refusal, trailers
@@ -87,7 +89,9 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             async for request in request_iterator:
                 if session is None:
                     terms = self._agree(request)
-                    session = Session(terms, self._workers, self._metrics, context.peer())
+                    # off the loop, and before the reply: no request waits for what a codec loads
+                    coder = await asyncio.to_thread(Coder, terms.codec, terms.profiles.profiles)
+                    session = Session(terms, coder, self._workers, self._metrics, context.peer())
                     yield pb.InferResponse(handshake=terms.reply())
                     continue
                 async for response in session.receive(request):

@@ -7,7 +7,7 @@ messages, and hands decoding and the tail to the workers.
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -48,13 +48,16 @@ class Answer:
 class Session:
     """One client's requests on agreed terms: between two of them, or amid one's chunks."""
 
-    def __init__(self, terms: Terms, workers: Workers, metrics: WireMetrics, peer: str) -> None:
+    def __init__(
+        self, terms: Terms, coder: Coder, workers: Workers, metrics: WireMetrics, peer: str
+    ) -> None:
         self._terms = terms
+        self._coder = coder
         self._workers = workers
         self._metrics = metrics
         self._peer = peer
-        self._coder = Coder(terms.codec, terms.profiles.profiles)
         self._buffer: FeatureBuffer | None = None
+        self._tensors: Sequence[pb.CodedTensor] = ()
         self._cache: Any = None
         self._position = 0
         self._sampling = pb.Sampling()
@@ -70,7 +73,8 @@ class Session:
         """
         kind = message.WhichOneof("message")
         if kind == "begin" and self._buffer is None:
-            self._buffer = FeatureBuffer(message.begin)
+            self._buffer = FeatureBuffer(message.begin, self._tensors)
+            self._tensors = self._buffer.begin.tensors
         elif kind == "chunk" and self._buffer is not None:
             received_ns = time.monotonic_ns()
             buffer = self._buffer
@@ -122,9 +126,7 @@ class Session:
                 tensor.name: self._decode(tensor, coded[tensor.name]) for tensor in begin.tensors
             },
             grids={
-                tensor.name: (tensor.grid_rows, tensor.grid_columns)
-                for tensor in begin.tensors
-                if tensor.grid_rows and tensor.grid_columns
+                tensor.name: grid for tensor in begin.tensors if (grid := _grid(tensor)) is not None
             },
             uncoded=unpack(begin.uncoded),
         )
@@ -147,12 +149,9 @@ class Session:
         return Answer(outputs, token, started - submitted, decoded - started, ended - decoded)
 
     def _decode(self, tensor: pb.CodedTensor, samples: list[bytes]) -> torch.Tensor:
-        return torch.stack(
-            [
-                self._coder.decode(tensor.name, data, tensor.tokens, tensor.channels)
-                for data in samples
-            ]
-        )
+        shape, grid = (tensor.tokens, tensor.channels), _grid(tensor)
+        decode = self._coder.decode
+        return torch.stack([decode(tensor.name, data, shape, grid) for data in samples])
 
     def _step(self, begin: pb.Begin, features: Features) -> pb.Token:
         """One step of a generation: the tail with its cache, and the next token."""
@@ -226,6 +225,12 @@ def out_of_order(kind: str | None, expected: str) -> Refusal:
     """The refusal of a message that came at the wrong time."""
     message = f"a {kind or 'nameless'} message came where a {expected} was expected"
     return Refusal("MESSAGE_OUT_OF_ORDER", message, found=kind or "", allowed=expected)
+
+
+def _grid(tensor: pb.CodedTensor) -> tuple[int, int] | None:
+    """The tensor's rows and columns, where it has a grid."""
+    grid = (tensor.grid_rows, tensor.grid_columns)
+    return grid if all(grid) else None
 
 
 def _wanted(every: dict[str, torch.Tensor], names: list[str]) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | Non
         (["relay", "127.0.0.1:1", "--rate-mbit", "0"], "rate is 0.0 Mbit/s; it must be more than"),
         (["relay", "127.0.0.1:1", "--rtt-ms", "-1"], "round trip is -1.0 ms; it must be 0 or more"),
         (["demo", "--rate-mbit", "-5"], "rate is -5.0 Mbit/s; it must be more than"),
-        (["sweep", "--codec", "gzip"], "codec is 'gzip'; it must be one of featurewire, float16"),
+        (["sweep", "--codec", "gzip"], "codec is 'gzip'; it must be one of featurewire, dt-ufc"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -28,16 +28,18 @@ RUN = Run(
 
 
 def test_only_a_codec_with_a_quality_knob_is_run_at_every_setting() -> None:
-    assert ways(["featurewire", "float16"], [15.0, 25.0]) == [
+    assert ways(["featurewire", "dt-ufc", "float16"], [15.0, 25.0]) == [
         Way("featurewire", 15.0),
         Way("featurewire", 25.0),
+        Way("dt-ufc", 15.0),
+        Way("dt-ufc", 25.0),
         Way("float16", 15.0),
     ]
     assert Way("float16", 15.0).asked_snr_db is None
 
 
 def test_a_codec_that_the_wire_lacks_is_refused() -> None:
-    with pytest.raises(LinkError, match="'gzip'; it must be one of featurewire, float16"):
+    with pytest.raises(LinkError, match="'gzip'; it must be one of featurewire, dt-ufc, float16"):
         ways(["gzip"], [15.0])
 
 

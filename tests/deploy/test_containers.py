@@ -1,6 +1,8 @@
 """What the container files say exists: commands, options, ports, folders, models."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import typer.main
 import yaml
 from featurewire_client.cli import app as client_app
+from featurewire_client.profiles import CACHE
 from featurewire_models import describe
 from featurewire_server.cli import app as server_app
 from featurewire_server.config import ServerConfig
@@ -98,3 +101,22 @@ def test_the_image_takes_the_torch_of_the_constraints():
     pattern = re.search(r"grep '([^']+)' constraints.txt", DOCKERFILE)[1]
     pins = re.findall(pattern + ".+", (ROOT / "constraints.txt").read_text(), re.M)
     assert pins == ["torch==2.13.0"]
+
+
+def test_the_images_user_finds_the_kernels_compiled_in_a_folder_of_its_own():
+    user, rest = DOCKERFILE.split("\nUSER ", 1)
+    assert "useradd --create-home featurewire" in user
+    cache = re.search(r"^ENV NUMBA_CACHE_DIR=/home/featurewire/(\S+)$", rest, re.M)
+    assert rest.startswith("featurewire\n")
+    program = re.search(r'python -W error -c "(.+)"$', rest[cache.end() :], re.M)[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert done.stdout == "numba\n"
+
+
+def test_the_clients_volume_is_a_folder_that_the_image_gives_its_user():
+    (mount,) = COMPOSE["services"]["client"]["volumes"]
+    folder = mount.split(":")[1]
+    assert DOCKERFILE.index("\nUSER featurewire") < DOCKERFILE.index(f"mkdir --parents {folder}")
+    assert str(CACHE.relative_to(Path.home())).startswith(folder.removeprefix("/home/featurewire/"))

@@ -81,6 +81,17 @@ def test_generate_streams_the_unsplit_models_text_and_accounts_for_it(featurewir
     assert re.search(r"sent \d+ bytes .* 8 tokens", err)
 
 
+def test_the_trellis_sends_less(featurewire):
+    passage = describe("tiny-llama3").path / "samples" / "passage.txt"
+    sent = {}
+    for effort in ("fast", "trellis"):
+        options = ("--effort", effort, "--profile", "none", "--json")
+        status, out, err = featurewire("infer", "tiny-llama3", passage, *options)
+        assert status == 0, err
+        sent[effort] = json.loads(out)["stats"]["sent_bytes"]
+    assert sent["trellis"] < sent["fast"]
+
+
 def test_generate_as_json_gives_text_and_account(featurewire):
     status, out, _ = featurewire(
         "generate", "tiny-llama3", "If the list", "--max-tokens", 4, "--json"
@@ -106,6 +117,19 @@ def test_a_stop_string_ends_the_text_before_it(featurewire):
     cut = featurewire("generate", "tiny-llama3", "The", "--max-tokens", 20, "--stop", word)[1]
     assert whole.startswith(cut.rstrip("\n"))
     assert word not in cut
+
+
+def test_the_published_method_runs_beside_our_own(featurewire):
+    passage = describe("tiny-llama3").path / "samples" / "passage.txt"
+    sent = {}
+    for codec in ("featurewire", "dt-ufc"):
+        options = ("--codec", codec, "--snr-db", 10, "--json")
+        status, out, err = featurewire("infer", "tiny-llama3", passage, *options)
+        assert status == 0, err
+        stats = json.loads(out)["stats"]
+        sent[codec] = stats["sent_bytes"]
+        assert stats["sent_bytes"] < stats["float16_bytes"]
+    assert sent["featurewire"] < sent["dt-ufc"]
 
 
 @pytest.mark.parametrize(("task", "kind"), [("segmentation", "classes"), ("depth", "values")])
@@ -188,7 +212,8 @@ BAD_INPUT = {
         "less than or equal to 120",
     ),
     "text of a model of images": (("generate", "tiny-dinov2", "x"), "generates no text"),
-    "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "float16"),
+    "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "dt-ufc, float16"),
+    "unknown effort": (("generate", "tiny-llama3", "x", "--effort", "most"), "'fast', 'trellis'"),
     "unknown task": (("infer", "tiny-dinov2", "x.png", "--task", "sorting"), "classification"),
     "empty prompt": (("generate", "tiny-llama3", ""), "empty"),
     "prompt over the context": (("generate", "tiny-llama3", "word " * 5000), "context is"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import SplitClient
+from featurewire_codec import FeatureCodec
 from featurewire_models import ModelError, TaskError, load_model
 from featurewire_server.sampling import next_token
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -132,4 +133,27 @@ async def test_a_step_costs_few_bytes_beyond_its_bitstream(speaking, serve):
         async for _ in client.generate("w5", max_tokens=9):
             pass
         stats = client.last_stats
-    assert stats.sent_bytes - stats.float16_bytes < 9 * 40
+    assert stats.sent_bytes - stats.float16_bytes < 9 * 15
+
+
+async def test_a_steps_bitstream_repeats_nothing_that_the_session_has_agreed_on(speaking, serve):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking)) as client,
+    ):
+        async for _ in client.generate("w5", max_tokens=9):
+            pass
+        stats = client.last_stats
+    file = FeatureCodec().encode(torch.randn(1, 32))
+    session = FeatureCodec(framing="session").encode(torch.randn(1, 32))
+    assert len(session) < len(file) - 10
+    assert stats.sent_bytes / 9 < len(file)
+
+
+async def test_a_generation_with_the_published_method_gives_its_tokens(speaking, serve):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking), codec="dt-ufc", snr_db=10) as client,
+    ):
+        assert len([piece async for piece in client.generate("w5 w6 w7", max_tokens=5)]) == 5
+        assert client.last_stats.tokens == 5

@@ -8,6 +8,8 @@ import grpc
 import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire import limits
+from featurewire.wire.coder import warm_up
 from featurewire.wire.metrics import WireMetrics
 from featurewire_client import RefusedError, SplitClient
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -45,6 +47,12 @@ async def test_health_says_serving_once_the_models_are_loaded(llama, serve, serv
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_the_codecs_kernels_are_loaded_before_anyone_is_served(llama, serve):
+    warm_up.cache_clear()
+    async with serve(llama):
+        assert warm_up.cache_info().currsize == 1
+
+
 async def test_reflection_lists_the_service(llama, serve):
     import asyncio
 
@@ -77,7 +85,9 @@ async def test_metrics_count_the_bytes_and_features_that_the_caller_was_told(lla
         count = ("featurewire_server_stage_seconds_count", (model, ("stage", stage)))
         assert during[count] == 2
     bpfp = "featurewire_server_bits_per_feature_point_sum"
-    assert during[bpfp, (("codec", "float16"), model)] == pytest.approx(2 * stats[0].bpfp)
+    assert during[bpfp, (("codec", "float16"), model)] == pytest.approx(
+        sum(one.bpfp for one in stats)
+    )
     assert during["featurewire_server_sessions", ()] == 1
     assert after["featurewire_server_sessions", ()] == 0
     errors = "featurewire_server_errors_total"
@@ -136,7 +146,8 @@ async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, serv
     async with serve(llama, metrics_port=port) as server:
         connection = await connect(server.address, 5)
         info, head = describe(llama), load_head(llama, "layers.2")
-        offer = pb.Handshake(protocol_min=1, protocol_max=1, model=info.name, codec="float32")
+        offer = pb.Handshake(model=info.name, codec="float32")
+        offer.protocol_min, offer.protocol_max = limits.PROTOCOL_MIN, limits.PROTOCOL_MAX
         offer.revision, offer.split = info.revision, "layers.2"
         session, cache = await Session.open(connection, offer), head.new_cache()
         for step in range(4):

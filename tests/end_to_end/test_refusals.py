@@ -7,6 +7,7 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
+from featurewire.wire import limits
 from featurewire.wire.status import Refusal, refusal_of
 from featurewire_client import ConnectionFailedError, RefusedError, SplitClient
 from featurewire_codec import FeatureCodec
@@ -14,14 +15,15 @@ from featurewire_models import describe
 
 IDS = {"input_ids": torch.tensor([[5, 6, 7]])}
 FEATURE = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+CODEC = FeatureCodec(framing="session")
 
 
 @pytest.fixture
 def offer(llama) -> pb.Handshake:
     info = describe(llama)
     return pb.Handshake(
-        protocol_min=1,
-        protocol_max=1,
+        protocol_min=limits.PROTOCOL_MIN,
+        protocol_max=limits.PROTOCOL_MAX,
         model=info.name,
         revision=info.revision,
         split="layers.2",
@@ -55,12 +57,13 @@ async def still_serves(address: str, model) -> bool:
 @pytest.mark.parametrize(
     ("change", "reason", "found", "allowed"),
     [
-        ({"protocol_min": 7, "protocol_max": 9}, "PROTOCOL_MISMATCH", "7 to 9", "1 to 1"),
+        ({"protocol_min": 7, "protocol_max": 9}, "PROTOCOL_MISMATCH", "7 to 9", "2 to 2"),
+        ({"protocol_min": 1, "protocol_max": 1}, "PROTOCOL_MISMATCH", "1 to 1", "2 to 2"),
         ({"model": "other"}, "MODEL_UNKNOWN", "other", "random-llama"),
         ({"revision": "abc"}, "REVISION_MISMATCH", "abc", None),
         ({"split": "layers.5"}, "SPLIT_UNKNOWN", "layers.5", "layers.0 to layers.4"),
         ({"task": "depth"}, "TASK_UNKNOWN", "depth", "generation"),
-        ({"codec": "jpeg"}, "CODEC_UNKNOWN", "jpeg", "featurewire, float16, float32"),
+        ({"codec": "jpeg"}, "CODEC_UNKNOWN", "jpeg", "featurewire, dt-ufc, float16, float32"),
         ({"profiles": "ab" * 32}, "PROFILE_MISMATCH", "ab" * 32, "none"),
         ({"dtype": "bfloat16"}, "DTYPE_MISMATCH", "bfloat16", "float32"),
     ],
@@ -100,14 +103,15 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "with bytes left over": lambda data: data + b"\0",
     "empty": lambda data: b"",
     "none at all": lambda data: b"\xff" * 50,
-    "of another shape": lambda data: FeatureCodec().encode(FEATURE[:2]),
-    "of a giant shape": lambda data: FeatureCodec().encode(torch.zeros(1 << 12, 1 << 10)),
+    "of another shape": lambda data: CODEC.encode(FEATURE[:2]),
+    "with a header of its own": lambda data: FeatureCodec().encode(FEATURE),
+    "of a giant shape": lambda data: CODEC.encode(torch.zeros(1 << 12, 1 << 10)),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 async def test_a_damaged_bitstream_is_refused_and_the_server_goes_on(llama, serve, offer, damage):
-    data = DAMAGE[damage](FeatureCodec().encode(FEATURE))
+    data = DAMAGE[damage](CODEC.encode(FEATURE))
     messages = [pb.InferRequest(handshake=offer), *feature_messages(data)]
     async with serve(llama) as server:
         with pytest.raises(Refusal) as caught:
@@ -118,7 +122,7 @@ async def test_a_damaged_bitstream_is_refused_and_the_server_goes_on(llama, serv
 
 
 async def test_the_same_bitstream_undamaged_is_served(llama, serve, offer):
-    messages = feature_messages(FeatureCodec().encode(FEATURE))
+    messages = feature_messages(CODEC.encode(FEATURE))
     async with serve(llama) as server:
         answers = await talk(server.address, [pb.InferRequest(handshake=offer), *messages])
     kinds = [answer.WhichOneof("message") for answer in answers]
@@ -126,7 +130,7 @@ async def test_the_same_bitstream_undamaged_is_served(llama, serve, offer):
 
 
 async def test_a_feature_that_the_tail_does_not_take_is_refused(llama, serve, offer):
-    data = FeatureCodec().encode(FEATURE)
+    data = CODEC.encode(FEATURE)
     messages = feature_messages(data, name="latents")
     async with serve(llama) as server:
         with pytest.raises(Refusal, match="latents") as caught:
@@ -136,7 +140,7 @@ async def test_a_feature_that_the_tail_does_not_take_is_refused(llama, serve, of
 
 
 async def test_positions_beyond_the_model_are_refused_and_not_fatal(llama, serve, offer):
-    begin, chunk = feature_messages(FeatureCodec().encode(FEATURE))
+    begin, chunk = feature_messages(CODEC.encode(FEATURE))
     mask = pb.RawTensor(
         name="attention_mask", data_type=pb.DATA_TYPE_INT64, shape=[1, 9], payload=bytes(72)
     )
@@ -150,7 +154,7 @@ async def test_positions_beyond_the_model_are_refused_and_not_fatal(llama, serve
 
 async def test_messages_out_of_order_are_refused(llama, serve, offer):
     shake = pb.InferRequest(handshake=offer)
-    begin, chunk = feature_messages(FeatureCodec().encode(FEATURE))
+    begin, chunk = feature_messages(CODEC.encode(FEATURE))
     async with serve(llama) as server:
         for messages in ([begin], [chunk], [shake, shake], [shake, chunk], [shake, begin, begin]):
             with pytest.raises(Refusal, match="was expected") as caught:

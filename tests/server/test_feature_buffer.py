@@ -36,6 +36,19 @@ def test_chunks_join_by_tensor_and_sample():
     assert buffer.received_bytes == begin((2, 3, 4), (1, 1, 1)).ByteSize() + sum(sizes)
 
 
+def test_a_begin_without_tensors_means_those_of_the_begin_before():
+    bare = pb.Begin(request=1)
+    buffer = FeatureBuffer(bare, begin((1, 3, 4)).tensors)
+    buffer.add(chunk(0, 0))
+    assert buffer.coded() == {"t0": [b"x"]}
+    assert buffer.features == 12
+    assert buffer.received_bytes == pb.Begin(request=1).ByteSize() + chunk(0, 0).ByteSize()
+
+
+def test_a_first_begin_without_tensors_is_refused():
+    assert reason_of(FeatureBuffer, pb.Begin(request=1)) == "TOO_LARGE"
+
+
 def test_missing_samples_are_refused():
     buffer = FeatureBuffer(begin((2, 3, 4)))
     buffer.add(chunk(0, 0))

@@ -1,6 +1,6 @@
 """The options that several commands share, and the client that they come to."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from featurewire.wire.limits import CODECS
@@ -30,6 +30,11 @@ SnrDb = Annotated[
     float,
     typer.Option(min=-30, max=120, help="Quality of the features in dB: 25 is close, 15 small."),
 ]
+# the codec's own type would import numpy for --help
+EffortChoice = Annotated[
+    Literal["fast", "trellis"],
+    typer.Option(help="trellis: a few percent fewer bytes for more work; featurewire only."),
+]
 ProfileChoice = Annotated[
     str, typer.Option(help="'server': the server's; 'none': self-describing; or a folder.")
 ]
@@ -48,6 +53,7 @@ def make_client(
     task: str | None,
     codec: str,
     snr_db: float,
+    effort: Literal["fast", "trellis"],
     profile: str,
     timeout_s: float,
     metrics_port: int,
@@ -75,6 +81,7 @@ def make_client(
         task=task,
         codec=codec,
         snr_db=snr_db,
+        effort=effort,
         profile=None if profile == "none" else profile,
         timeout_s=timeout_s,
         metrics=metrics,

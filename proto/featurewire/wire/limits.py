@@ -1,10 +1,13 @@
 """Names, sizes and times of the wire, the same on both sides, and gRPC options made from them."""
 
 # How features may travel: `featurewire.wire.coder` says what each means.
-CODECS = ("featurewire", "float16", "float32")
+CODECS = ("featurewire", "dt-ufc", "float16", "float32")
+# Those with a quality knob, in dB.
+TUNABLE_CODECS = ("featurewire", "dt-ufc")
 
-PROTOCOL_MIN = 1
-PROTOCOL_MAX = 1
+# 2: bitstreams within a session leave out what it has agreed on, which peers of 1 cannot read.
+PROTOCOL_MIN = 2
+PROTOCOL_MAX = 2
 
 # A message is one chunk and its framing; gRPC refuses a larger one before it is read.
 MAX_CHUNK_BYTES = 128 * 1024
