@@ -116,7 +116,8 @@ def read_header(data: bytes) -> tuple[Header, int] | None:
     cursor = Cursor(data, 3)
     try:
         flags = cursor.byte()
-        tokens, channels = cursor.varint(MAX_TOKENS, "tokens"), cursor.varint(MAX_CHANNELS, "width")
+        tokens = cursor.varint(MAX_TOKENS, "tokens")
+        channels = cursor.varint(MAX_CHANNELS, "channels")
         step_exponent = cursor.signed(STEP_EXPONENTS, "step exponent")
         grid = None
         if flags & _GRID:

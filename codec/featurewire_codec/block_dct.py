@@ -5,10 +5,8 @@ padding: a shorter block's frequency counts as the full block's nearest below it
 """
 
 import functools
-from bisect import bisect_left
-from collections import Counter
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import ClassVar
 
 import numpy as np
@@ -49,7 +47,7 @@ class BlockDct:
     def spans(self, geometry: Geometry, features: int) -> list[range]:
         """Cut the tokens into spans of whole bands of blocks, of about `features` values each."""
         spans: list[range] = []
-        for band in ranges_between(_band_cuts(geometry, self.block)):
+        for band in _bands(geometry, self.block):
             if spans and (band.stop - spans[-1].start) * geometry.channels <= features:
                 spans[-1] = range(spans[-1].start, band.stop)
             else:
@@ -79,7 +77,7 @@ class BlockDct:
         self, coefficients: list[Floats], geometry: Geometry, span: range, index: Index = NO_INDEX
     ) -> Floats:
         """Undo `forward`: [len(span), channels]."""
-        prefix, tiles = _tiles(geometry, span, self.block)
+        prefix, tiles = self._tiles(geometry, span)
         feature = np.empty((len(span), geometry.channels), np.float32)
         tokens = feature[prefix:].reshape(-1, _width(geometry), geometry.channels)
         if prefix:
@@ -100,7 +98,7 @@ class BlockDct:
 
         frequencies intp[height, width] and spectrum float32[height, width, blocks, channels].
         """
-        prefix, tiles = _tiles(geometry, span, self.block)
+        prefix, tiles = self._tiles(geometry, span)
         tokens = feature[prefix:].reshape(-1, _width(geometry), geometry.channels)
         spectra = []
         for tile in tiles:
@@ -109,6 +107,12 @@ class BlockDct:
             spectrum[0, 0] -= self.mean * np.float32(np.sqrt(tile.height * tile.width))
             spectra.append((tile.frequencies(self.block), spectrum))
         return feature[:prefix] - self.prefix_mean, spectra
+
+    def _tiles(self, geometry: Geometry, span: range) -> "tuple[int, list[_Tile]]":
+        found = _tiles(geometry, span, self.block)
+        if found is None:
+            raise ValueError(f"no span of this grid has the tokens {span.start} to {span.stop - 1}")
+        return found
 
     def _rotate(self, spectrum: Floats, frequencies: NDArray[np.intp], inverse: bool) -> Floats:
         matrices = self.matrices
@@ -169,41 +173,62 @@ def _width(geometry: Geometry) -> int:
     return geometry.grid[1]
 
 
-@functools.lru_cache(maxsize=2)
-def _band_cuts(geometry: Geometry, block: int) -> tuple[int, ...]:
-    """Return the tokens at which a span may start or end."""
-    if geometry.grid is None:
-        raise ValueError("a block transform needs a grid")
-    rows, width = geometry.grid
-    ends = accumulate(height * width for height in near_equal_parts(rows, block))
-    return (0, *(geometry.prefix + end for end in ends))
+def _bands(geometry: Geometry, block: int) -> list[range]:
+    """Cut the tokens into bands of blocks, the first with the tokens before the grid."""
+    rows = geometry.grid[0] if geometry.grid else 0
+    heights = near_equal_parts(rows, block)
+    ends = accumulate(height * _width(geometry) for height in heights)
+    return ranges_between((0, *(geometry.prefix + end for end in ends)))
 
 
-def _tiles(geometry: Geometry, span: range, block: int) -> tuple[int, list[_Tile]]:
-    """Return the span's tokens before the grid and its tiles: at most two heights by two widths."""
-    cuts = _band_cuts(geometry, block)
-    width = _width(geometry)
-    inside = cuts[bisect_left(cuts, span.start) : bisect_left(cuts, span.stop) + 1]
-    prefix = geometry.prefix
-    bands = Counter((stop - max(start, prefix)) // width for start, stop in pairwise(inside))
-    columns = Counter(near_equal_parts(width, block))
+def _tiles(geometry: Geometry, span: range, block: int) -> tuple[int, list[_Tile]] | None:
+    """Return the span's tokens before the grid and its tiles: at most two heights by two widths.
+
+    None when no span may start or end there. A grid of any size costs the same.
+    """
+    prefix, width = geometry.prefix, _width(geometry)
+    first, begun = divmod(max(span.start - prefix, 0), width)
+    last, over = divmod(span.stop - prefix, width)
+    if begun or over or first >= last or 0 < span.start <= prefix:
+        return None
+    heights = _sizes_within(geometry.grid[0] if geometry.grid else 0, block, range(first, last))
+    if heights is None:
+        return None
     tiles = []
     top = 0
-    for height, down in bands.items():
+    for height, down in heights:
         left = 0
-        for side, across in columns.items():
+        for side, across in _sizes_within(width, block, range(width)) or ():
             tiles.append(_Tile(top, left, height, side, down, across))
             left += side * across
         top += height * down
     return (prefix if span.start == 0 else 0), tiles
 
 
+def _sizes_within(length: int, most: int, part: range) -> list[tuple[int, int]] | None:
+    """Return what sizes of near-equal parts make up a part of the length, and how many of each.
+
+    None when it does not begin and end where parts do.
+    """
+    count = -(-length // most)
+    least, longer = divmod(length, count)
+    sizes, start = [], 0
+    for size, number in ((least + 1, longer), (least, count - longer)):
+        begin, end = max(part.start, start), min(part.stop, start + size * number)
+        if begin < end:
+            if (begin - start) % size or (end - start) % size:
+                return None
+            sizes.append((size, (end - begin) // size))
+        start += size * number
+    return sizes
+
+
 @functools.lru_cache(maxsize=4)
 def _block_layout(geometry: Geometry, span: range, block: int) -> Layout | None:
-    cuts = _band_cuts(geometry, block)
-    if span.start not in cuts or span.stop not in cuts[1:]:
+    found = _tiles(geometry, span, block)
+    if found is None:
         return None
-    prefix, tiles = _tiles(geometry, span, block)
+    prefix, tiles = found
     panels, row = [], 0
     if prefix:
         rows = np.arange(prefix, dtype=np.int32)

@@ -103,6 +103,11 @@ class FeatureCodec:
         own_energy = None if self.profile else energy(array)
         if effort not in EFFORTS:
             raise FeatureError(f"effort is {effort!r}, {' or '.join(EFFORTS)} is allowed")
+        if self._coding and self._coding.adaptive and (max_error, target_bits) != (None, None):
+            raise FeatureError(
+                "codewords that adapt learn from every encoding: a session takes an snr_db, no "
+                "max_error or target_bits"
+            )
         if max_error is not None:
             if effort == "trellis":
                 raise FeatureError("max_error is for the effort 'fast': a trellis bounds no error")
@@ -113,7 +118,7 @@ class FeatureCodec:
         if target_bits is not None:
             if target_bits < 1 or max_error is not None:
                 raise FeatureError("target_bits is at least 1, and not asked for beside max_error")
-            size = functools.cache(lambda tried: 8 * len(self._trial(array, geometry, tried)))
+            size = functools.cache(functools.partial(self._size, array, geometry))
             settings = sized_settings(settings, target_bits, size)
         return Encoder(self._coding, geometry, settings, self.framing).chunks(array)
 
@@ -173,8 +178,13 @@ class FeatureCodec:
         rebuilt = np.concatenate(parts).astype(np.float64)
         return float(np.abs(rebuilt - array).max())
 
-    def _trial(self, array: Floats, geometry: Geometry, settings: Settings) -> bytes:
-        return b"".join(Encoder(self._coding, geometry, settings, self.framing).chunks(array))
+    def _size(self, array: Floats, geometry: Geometry, settings: Settings) -> float:
+        """Encode at these settings and return the bits; likewise."""
+        try:
+            chunks = Encoder(self._coding, geometry, settings, self.framing).chunks(array)
+            return 8 * sum(map(len, chunks))
+        except FeatureError:
+            return float("inf")
 
     def _check(self, geometry: Geometry, snr_db: float) -> None:
         tokens, channels, grid = geometry.tokens, geometry.channels, geometry.grid

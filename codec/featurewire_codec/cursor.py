@@ -10,7 +10,7 @@ class CutShort(Exception):
 class Cursor:
     """Reads fields one after the other."""
 
-    def __init__(self, data: bytes, place: int) -> None:
+    def __init__(self, data: bytes | bytearray, place: int) -> None:
         self.data = data
         self.place = place
 
@@ -19,7 +19,7 @@ class Cursor:
         if self.place + count > len(self.data):
             raise CutShort
         self.place += count
-        return self.data[self.place - count : self.place]
+        return bytes(self.data[self.place - count : self.place])
 
     def byte(self) -> int:
         """Take one byte. Raises CutShort."""

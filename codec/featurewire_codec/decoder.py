@@ -136,7 +136,7 @@ class Decoder:
     def _next_body(self, header: Header) -> bytes | None:
         """Take the next chunk's body off the buffer; None while it is not all there."""
         if self._agreed is not None:
-            taken = chunk_body(bytes(self._buffer), self._form, header, max_body_bytes(header))
+            taken = chunk_body(self._buffer, self._form, header, max_body_bytes(header))
             if taken is None:
                 return None
             body, length = taken

@@ -24,6 +24,7 @@ CODER_BITS = 24
 # A coder starts from this state and its check, 24 bits, and must end there: a check for the price
 # of what a coder that starts from zero loses on its first symbol.
 START = 1 << CODER_BITS
+_BLOCK = 1 << 16  # of raw fields at a time: the memory beside them stays small
 Words = NDArray[np.uint32]
 
 
@@ -34,6 +35,11 @@ class Table:
         """`frequencies` are those, or sum to 2^14 as in all frozen tables."""
         total = int(frequencies.sum(dtype=np.int64))
         self.frequencies = frequencies.astype(np.uint32) * np.uint32((1 << CODER_BITS) // total)
+
+    @property
+    def certain(self) -> bool:
+        """Whether there is one symbol only: it costs nothing, and constriction knows no such."""
+        return len(self.frequencies) == 1
 
     @functools.cached_property
     def model(self) -> Any:
@@ -58,7 +64,7 @@ class Encoder:
 
     def push(self, symbols: NDArray[np.int32], table: Table) -> None:
         """Push a run of symbols onto the first lane."""
-        if len(symbols):
+        if len(symbols) and not table.certain:
             self._coders[0].encode_reverse(symbols, table.model)
 
     def push_groups(self, symbols: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
@@ -100,8 +106,8 @@ class Decoder:
 
     def pop(self, count: int, table: Table) -> NDArray[np.int32]:
         """Pop the next `count` symbols of the first lane."""
-        if count == 0:
-            return np.zeros(0, np.int32)
+        if count == 0 or table.certain:
+            return np.zeros(count, np.int32)
         symbols: NDArray[np.int32] = self._coders[0].decode(table.model, count)
         return symbols
 
@@ -137,13 +143,15 @@ class Decoder:
 
 def pack_fields(values: NDArray[np.int64], widths: NDArray[np.integer]) -> bytes:
     """Pack unsigned values of the given widths in bits, most significant bit first, zero-padded."""
-    wide = widths > 0
-    values, widths = values[wide], widths[wide].astype(np.int64)
-    return np.packbits(_bits_below(widths, values)).tobytes()
+    parts = [
+        _bits_of(values[start : start + _BLOCK], widths[start : start + _BLOCK])
+        for start in range(0, len(values), _BLOCK)
+    ]
+    return np.packbits(np.concatenate(parts)).tobytes() if parts else b""
 
 
 def unpack_fields(data: bytes, widths: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Unpack what `pack_fields` packed; a width of zero gives the value zero.
+    """Unpack what `pack_fields` packed, of at most 32 bits each; a width of zero gives zero.
 
     Raises:
         BitstreamError: `data` is not exactly as long as the widths say, or its padding is not zero.
@@ -151,20 +159,26 @@ def unpack_fields(data: bytes, widths: NDArray[np.integer]) -> NDArray[np.int64]
     total = int(widths.sum(dtype=np.int64))
     if len(data) != (total + 7) // 8:
         raise BitstreamError(f"{len(data)} bytes of raw bits, {(total + 7) // 8} are due")
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    if bits[total:].any():
+    if total % 8 and data[-1] & (0xFF >> total % 8):
         raise BitstreamError("the padding after the raw bits is not zero")
-    values = np.zeros(len(widths), np.int64)
-    wide = widths > 0
-    if total:
-        width = widths[wide].astype(np.int64)
-        ends = np.cumsum(width)
-        place = np.repeat(ends, width) - 1 - np.arange(total)
-        values[wide] = np.add.reduceat(bits[:total].astype(np.int64) << place, ends - width)
+    octets = np.frombuffer(data + bytes(5), np.uint8)
+    values = np.empty(len(widths), np.int64)
+    bit = 0
+    for start in range(0, len(widths), _BLOCK):
+        width = widths[start : start + _BLOCK].astype(np.int64)
+        end = bit + np.cumsum(width)
+        first = end - width
+        # A field lies in the five bytes from the one that it begins in.
+        window = np.zeros(len(width), np.int64)
+        for byte in range(5):
+            window = window << 8 | octets[(first >> 3) + byte]
+        values[start : start + _BLOCK] = (window >> (40 - (first & 7) - width)) & ((1 << width) - 1)
+        bit = int(end[-1])
     return values
 
 
-def _bits_below(widths: NDArray[np.integer], values: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _bits_of(values: NDArray[np.int64], widths: NDArray[np.integer]) -> NDArray[np.uint8]:
+    widths = widths.astype(np.int64)
     ends = np.cumsum(widths)
     place = np.repeat(ends, widths) - 1 - np.arange(int(widths.sum()))
     return ((np.repeat(values, widths) >> place) & 1).astype(np.uint8)

@@ -73,12 +73,13 @@ def bounded_settings(
 
 
 def sized_settings(
-    settings: Settings, target_bits: int, size: Callable[[Settings], int]
+    settings: Settings, target_bits: int, size: Callable[[Settings], float]
 ) -> Settings:
     """Find the settings whose bitstream comes nearest to `target_bits` without exceeding it.
 
-    `size` codes the feature at given settings and returns the bits. First the step, then, as a step
-    changes the size by some per cent, what a bit is worth.
+    `size` codes the feature at given settings and returns the bits, infinitely many when they are
+    too fine for an index. First the step, then, as a step changes the size by some per cent, what a
+    bit is worth.
 
     Raises:
         FeatureError: not even the coarsest step makes so few bits.
@@ -86,14 +87,16 @@ def sized_settings(
     low, high = settings.step_exponent, settings.step_exponent
     pace = STEPS_PER_OCTAVE
     while size(replace(settings, step_exponent=high)) > target_bits:
-        low, high, pace = high, high + pace, pace * 2
-        if high > MAX_STEP_EXPONENT:
-            least = size(replace(settings, step_exponent=MAX_STEP_EXPONENT))
-            raise FeatureError(f"target_bits is {target_bits}, this feature takes {least} or more")
+        if high == MAX_STEP_EXPONENT:
+            least = size(replace(settings, step_exponent=high))
+            raise FeatureError(
+                f"target_bits is {target_bits}, this feature takes {least:g} or more"
+            )
+        low, high, pace = high, min(high + pace, MAX_STEP_EXPONENT), pace * 2
     while low == high or size(replace(settings, step_exponent=low)) <= target_bits:
-        low, high, pace = low - pace, low, pace * 2
-        if low < MIN_STEP_EXPONENT:
-            return replace(settings, step_exponent=MIN_STEP_EXPONENT)
+        if low == MIN_STEP_EXPONENT:
+            return replace(settings, step_exponent=low)
+        low, high, pace = max(low - pace, MIN_STEP_EXPONENT), low, pace * 2
     while high - low > 1:
         between = (low + high) // 2
         fits = size(replace(settings, step_exponent=between)) <= target_bits

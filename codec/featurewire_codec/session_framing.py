@@ -57,7 +57,9 @@ def _flags(form: int, header: Header) -> bytes:
     return bytes([_FLAGS[form] | ADAPTIVE * header.adaptive]) if form in _FLAGS else b""
 
 
-def chunk_body(data: bytes, form: int, header: Header, most: int) -> tuple[bytes, int] | None:
+def chunk_body(
+    data: bytes | bytearray, form: int, header: Header, most: int
+) -> tuple[bytes, int] | None:
     """Take the first chunk's body off `data`: the body, and the bytes taken; None when cut short.
 
     Of a form of one chunk, `data` is all of it. `most` bounds a body's length.
@@ -68,7 +70,7 @@ def chunk_body(data: bytes, form: int, header: Header, most: int) -> tuple[bytes
     if form != FRAMED:
         if len(data) > most:
             raise BitstreamError(f"a chunk has {len(data)} bytes, at most {most} can be")
-        return _flags(form, header) + data, len(data)
+        return _flags(form, header) + bytes(data), len(data)
     cursor = Cursor(data, 0)
     try:
         body = cursor.take(cursor.varint(most, "bytes in a chunk"))

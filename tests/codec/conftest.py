@@ -1,13 +1,37 @@
-"""Profiles that the codec's tests share; tests may import `synthetic_features` beside this file."""
+"""Profiles and backends that the codec's tests share; tests may import the modules beside this."""
 
 import sys
 from pathlib import Path
 
 import pytest
-from featurewire_codec import Profile
+from featurewire_codec import Profile, coefficients, encoder, entropy_coder, panels, span, trellis
+from featurewire_codec.backend import Backend, load_backend
 
 sys.path.insert(0, str(Path(__file__).parent))
-from synthetic_features import make_grid, make_tokens
+from synthetic_features import make_grid, make_tokens, make_words
+
+USERS = coefficients, encoder, span  # who asks for the backend
+PLAIN = Backend("constriction", panels, entropy_coder, trellis)
+BACKENDS = {"numba": load_backend(), "constriction": PLAIN}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, monkeypatch) -> str:
+    """Run a test with each backend."""
+    for user in USERS:
+        monkeypatch.setattr(user, "load_backend", lambda: BACKENDS[request.param])
+    return request.param
+
+
+@pytest.fixture
+def with_backend(monkeypatch):
+    """A function that changes the backend within a test."""
+
+    def use(name: str) -> None:
+        for user in USERS:
+            monkeypatch.setattr(user, "load_backend", lambda: BACKENDS[name])
+
+    return use
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +42,8 @@ def token_profile() -> Profile:
 @pytest.fixture(scope="session")
 def grid_profile() -> Profile:
     return Profile.calibrate([make_grid(s, 16, 16, prefix=1) for s in range(20)], grid=(16, 16))
+
+
+@pytest.fixture(scope="session")
+def codebook_profile() -> Profile:
+    return Profile.calibrate([make_words(seed, 200) for seed in range(20)])

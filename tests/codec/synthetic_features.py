@@ -23,3 +23,10 @@ def make_grid(seed: int, rows: int, cols: int, channels: int = 6, prefix: int = 
     plane = np.fft.irfft2(spectrum * smooth[:, : cols // 2 + 1, None], (rows, cols), axes=(0, 1))
     tokens = plane.reshape(-1, channels) * np.geomspace(4, 0.5, channels)
     return np.concatenate([rng.normal(size=(prefix, channels)) * 9, tokens]).astype(np.float32)
+
+
+def make_words(seed: int, tokens: int, channels: int = 32) -> np.ndarray:
+    """Tokens that cluster around a few means, as hidden states of text do."""
+    rng = np.random.default_rng(seed)
+    means = 4 * np.random.default_rng(1).normal(size=(20, channels))
+    return (means[rng.integers(0, 20, tokens)] + make_tokens(seed, tokens, channels)).astype("f4")

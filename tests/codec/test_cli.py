@@ -53,8 +53,8 @@ def test_grids_and_bfloat16_tensors_are_read(run):
 
 def test_train_writes_tables(run):
     np.save("tokens.npy", np.stack([make_tokens(seed, 128) for seed in range(16)]))
-    code, out, _ = run("train", "tokens.npy", "--out", "tables.safetensors")
-    assert (code, "weighted coefficients" in out) == (0, True)
+    code, _, err = run("train", "tokens.npy", "--out", "tables.safetensors")
+    assert (code, "weighted coefficients" in err) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from featurewire_codec import CodecError, FeatureCodec, FeatureError, ProfileError, inspect
-from synthetic_features import make_grid, make_tokens
+from featurewire_codec.encoder import Encoder, Settings
+from featurewire_codec.transform import Geometry
+from synthetic_features import make_grid, make_tokens, make_words
 
 
 def snr_db(feature, decoded, energy):
@@ -18,6 +20,31 @@ def test_a_profile_reaches_the_asked_snr_on_its_domain(token_profile, asked):
     decoded = [codec.decode(codec.encode(feature, asked)) for feature in features]
     pooled = np.concatenate(features), torch.cat(decoded)
     assert snr_db(*pooled, token_profile.energy) == pytest.approx(asked, abs=0.3)
+
+
+@pytest.mark.parametrize("asked", [15.0, 17.3, 25.0])
+def test_a_codebook_reaches_the_asked_snr_on_its_domain(codebook_profile, asked):
+    codec = FeatureCodec(codebook_profile)
+    features = [make_words(seed, 150) for seed in range(100, 120)]
+    decoded = [codec.decode(codec.encode(feature, asked)) for feature in features]
+    pooled = np.concatenate(features), torch.cat(decoded)
+    assert snr_db(*pooled, codebook_profile.energy) == pytest.approx(asked, abs=0.3)
+
+
+def test_below_what_its_codewords_alone_reach_a_codebook_is_better_than_asked(codebook_profile):
+    codec, feature = FeatureCodec(codebook_profile), make_words(100, 3000)
+    data = codec.encode(feature, 3.0)
+    assert 8 * len(data) / feature.size < 0.25
+    assert snr_db(feature, codec.decode(data), codebook_profile.energy) > 3.0
+
+
+@pytest.mark.parametrize("asked", [5.0, 15.0, 25.0])
+def test_a_grid_profile_reaches_the_asked_snr_on_its_domain(grid_profile, asked):
+    codec = FeatureCodec(grid_profile)
+    features = [make_grid(seed, 16, 16, prefix=1) for seed in range(100, 160)]
+    decoded = [codec.decode(codec.encode(feature, asked, grid=(16, 16))) for feature in features]
+    pooled = np.concatenate(features), torch.cat(decoded)
+    assert snr_db(*pooled, grid_profile.energy) == pytest.approx(asked, abs=0.3)
 
 
 @pytest.mark.parametrize("asked", [0.0, 10.0, 25.0, 60.0])
@@ -77,6 +104,26 @@ def test_every_float_dtype_encodes_like_its_float32(dtype, token_profile):
     assert codec.encode(feature) == codec.encode(feature.float().numpy())
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.longdouble])
+def test_every_float_array_encodes_like_its_float32(dtype):
+    feature = make_tokens(2, 20).astype(np.float16).astype(dtype)
+    assert FeatureCodec().encode(feature) == FeatureCodec().encode(feature.astype(np.float32))
+
+
+def test_a_tensor_that_needs_gradients_encodes_like_its_values():
+    feature = torch.from_numpy(make_tokens(2, 20))
+    wanted = FeatureCodec().encode(feature)
+    assert FeatureCodec().encode(feature.clone().requires_grad_()) == wanted
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_a_tensor_on_a_gpu_encodes_like_its_copy_and_decodes_onto_one(token_profile):
+    feature, codec = torch.from_numpy(make_tokens(2, 20)), FeatureCodec(token_profile)
+    data = codec.encode(feature.cuda())
+    assert data == codec.encode(feature)
+    assert torch.equal(codec.decode(data, device="cuda").cpu(), codec.decode(data))
+
+
 def test_a_non_contiguous_feature_encodes_like_its_copy():
     feature = torch.from_numpy(make_tokens(2, 40)).T[::2]
     assert FeatureCodec().encode(feature) == FeatureCodec().encode(feature.contiguous())
@@ -92,6 +139,8 @@ def test_a_non_contiguous_feature_encodes_like_its_copy():
         (np.zeros(4, np.float32), "tokens, channels"),
         (np.zeros((2, 3, 4), np.float32), "tokens, channels"),
         (np.zeros((2, 3), np.int32), "float type"),
+        (np.zeros((2, 3), np.int8), "float type"),
+        (np.zeros((2, 3), bool), "float type"),
         (torch.zeros(2, 3, dtype=torch.int64), "float type"),
         (np.zeros((2, 3), np.complex64), "float type"),
         (np.array([[1, np.nan]], np.float32), "NaN"),
@@ -147,6 +196,37 @@ def test_features_of_another_domain_fall_back_and_keep_their_quality(token_profi
     assert snr_db(shifted, codec.decode(data), token_profile.energy) > 19
     for scale in (1e-12, 1e6):
         assert codec.decode(codec.encode(shifted * np.float32(scale), 20)).shape == shifted.shape
+
+
+@pytest.mark.parametrize("kind", ["token", "codebook", "grid"])
+@pytest.mark.parametrize("domain", ["own", "laplace", "scaled", "sparse", "turned", "half"])
+@pytest.mark.parametrize("asked", [5.0, 15.0, 30.0])
+def test_a_profile_never_costs_one_per_cent_more_than_none(kind, domain, asked, request):
+    """At one step, by the real bytes: under a domain shift chunks fall back to plain."""
+    profile, rng, grid = request.getfixturevalue(f"{kind}_profile"), np.random.default_rng(9), None
+    own = make_words(200, 1300) if kind == "codebook" else make_tokens(200, 1300)
+    if kind == "grid":
+        grid, own = (36, 36), make_grid(200, 36, 36, prefix=4)
+    shape = own.shape
+    feature = {
+        "own": own,
+        "laplace": rng.laplace(size=shape) * np.geomspace(30, 0.01, shape[1]),
+        "scaled": own * 40,
+        "sparse": np.where(rng.random(shape) < 0.1, rng.normal(size=shape) * 9, 0),
+        "turned": own @ np.linalg.qr(rng.normal(size=(shape[1], shape[1])))[0],
+        "half": np.concatenate([own[: shape[0] // 2], rng.normal(size=shape)[shape[0] // 2 :]]),
+    }[domain].astype(np.float32)
+    data = FeatureCodec(profile).encode(feature, asked, grid)
+    settings = Settings(inspect(data).header.step_exponent, energy=1.0)
+    geometry = Geometry.of(feature, grid)
+    alone = b"".join(Encoder(None, geometry, settings, "file").chunks(feature))
+    header = 8  # a digest has four bytes more than E; the last bytes of lanes may be zero
+    if len(data) > 1.01 * len(alone) + header:  # codewords where none is all zeros: they are nearer
+        pair = FeatureCodec(profile).decode(data), FeatureCodec().decode(alone)
+        errors = [float(((decoded.numpy() - feature) ** 2).mean()) for decoded in pair]
+        assert kind == "codebook"
+        assert asked == 5.0
+        assert errors[0] < 0.8 * errors[1]
 
 
 def test_a_value_too_large_for_the_step_is_refused_not_wrapped(token_profile):

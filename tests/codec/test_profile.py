@@ -1,15 +1,32 @@
 """Profiles: saving, strict loading, digests, calibration."""
 
+import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from featurewire_codec import CalibrationWarning, FeatureCodec, FeatureError, Profile, ProfileError
+from featurewire_codec.transform import Identity
 from safetensors.numpy import load_file, save_file
-from synthetic_features import make_grid, make_tokens
+from synthetic_features import make_grid, make_tokens, make_words
+
+PROFILES = ["identity_profile", "token_profile", "grid_profile", "codebook_profile"]
 
 
-@pytest.mark.parametrize("which", ["token_profile", "grid_profile"])
+@pytest.fixture(scope="module")
+def identity_profile(token_profile) -> Profile:
+    transform = Identity(token_profile.transform.mean)
+    return replace(token_profile, transform=transform)
+
+
+@pytest.mark.parametrize("which", PROFILES)
+def test_there_is_a_profile_of_each_mode(which, request):
+    modes = dict(zip(PROFILES, ["identity", "klt", "dct", "codebook"], strict=True))
+    assert request.getfixturevalue(which).transform.mode == modes[which]
+
+
+@pytest.mark.parametrize("which", PROFILES)
 def test_a_saved_profile_loads_equal(which, request, tmp_path):
     profile = request.getfixturevalue(which)
     profile.save_pretrained(tmp_path / "deep" / "folder")
@@ -19,13 +36,50 @@ def test_a_saved_profile_loads_equal(which, request, tmp_path):
     assert json.dumps(loaded.report) == json.dumps(profile.report)
 
 
-def test_a_loaded_profile_encodes_and_decodes_alike(token_profile, tmp_path):
-    token_profile.save_pretrained(tmp_path)
-    feature = make_tokens(3, 30)
-    data = FeatureCodec(token_profile).encode(feature)
+@pytest.mark.parametrize("which", PROFILES)
+def test_a_loaded_profile_encodes_and_decodes_alike(which, request, tmp_path):
+    profile = request.getfixturevalue(which)
+    profile.save_pretrained(tmp_path)
+    feature, grid = make_words(3, 30, profile.channels), None
+    if which == "grid_profile":
+        feature, grid = make_grid(3, 6, 5), (6, 5)
+    data = FeatureCodec(profile).encode(feature, grid=grid)
     loaded = FeatureCodec(Profile.from_pretrained(tmp_path))
-    assert loaded.encode(feature) == data
-    assert (loaded.decode(data) == FeatureCodec(token_profile).decode(data)).all()
+    assert loaded.encode(feature, grid=grid) == data
+    assert (loaded.decode(data) == FeatureCodec(profile).decode(data)).all()
+
+
+@pytest.mark.parametrize("which", PROFILES)
+def test_the_digest_is_what_the_specification_says(which, request, tmp_path):
+    """As BITSTREAM.md describes it, from the files alone."""
+    request.getfixturevalue(which).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    named = config.pop("digest")
+    config.pop("report")
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode("ascii"))
+    for name, array in sorted(load_file(tmp_path / "profile.safetensors").items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode("ascii"))
+        digest.update(array.tobytes())
+    assert digest.hexdigest() == named
+
+
+@pytest.mark.parametrize("which", PROFILES)
+def test_every_tensor_and_setting_is_in_the_digest(which, request, tmp_path):
+    profile = request.getfixturevalue(which)
+    profile.save_pretrained(tmp_path)
+    for name, array in load_file(tmp_path / "profile.safetensors").items():
+        changed = array.copy()
+        first = changed.reshape(-1)
+        first[0] = first[0] + 1 if array.dtype.kind == "f" else first[0] ^ 1
+        assert not np.array_equal(changed, array)
+        edit_tensors(tmp_path, **{name: changed})
+        with pytest.raises(ProfileError, match="has the digest"):
+            Profile.from_pretrained(tmp_path)
+        edit_tensors(tmp_path, **{name: array})
+    assert Profile.from_pretrained(tmp_path).digest == profile.digest
+    edit_config(tmp_path, energy=profile.energy * 2)
+    with pytest.raises(ProfileError, match="has the digest"):
+        Profile.from_pretrained(tmp_path)
 
 
 def edit_config(folder, **changes):
@@ -41,7 +95,8 @@ def edit_tensors(folder, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 1},
+        {"format": 3},
         {"mode": "pickle"},
         {"channels": 31},
         {"channels": "32"},
@@ -83,6 +138,50 @@ def test_damaged_tensors_are_refused(changes, token_profile, tmp_path):
         Profile.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group": np.full(10**4, 200, np.uint8)},
+        {"group": None},
+        {"counts": "zero"},
+        {"counts": "negative"},
+        {"counts": "huge"},
+        {"spreads": "zero"},
+        {"codewords": "none"},
+        {"matrices": "one fewer"},
+        {"scales": "nan"},
+    ],
+    ids=str,
+)
+def test_damaged_codebooks_are_refused(changes, codebook_profile, tmp_path):
+    codebook_profile.save_pretrained(tmp_path)
+    (name, damage), tensors = (
+        next(iter(changes.items())),
+        load_file(tmp_path / "profile.safetensors"),
+    )
+    array = tensors[name].copy()
+    if isinstance(damage, np.ndarray):
+        array = damage[: len(array)]
+    elif damage == "none":
+        array = array[:0]
+    elif damage == "one fewer":
+        array = array[1:]
+    elif damage is not None:
+        values = {"zero": 0, "negative": -1, "huge": 2**40, "nan": np.nan}
+        array[...] = values[damage]
+    edit_tensors(tmp_path, **{name: None if damage is None else array})
+    with pytest.raises(ProfileError, match=r"holds a damaged profile"):
+        Profile.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"block": 1}, {"block": 17}, {"block": None}, {"block": 3}])
+def test_a_damaged_block_size_is_refused(changes, grid_profile, tmp_path):
+    grid_profile.save_pretrained(tmp_path)
+    edit_config(tmp_path, **changes)
+    with pytest.raises(ProfileError, match="holds a damaged profile"):
+        Profile.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe"])
 def test_a_folder_without_a_profile_is_refused(content, tmp_path):
     with pytest.raises(ProfileError, match="holds no profile"):
@@ -93,17 +192,27 @@ def test_a_folder_without_a_profile_is_refused(content, tmp_path):
         Profile.from_pretrained(tmp_path)
 
 
-def test_calibration_picks_the_mode_that_codes_smallest(token_profile, grid_profile):
-    for profile, mode in ((token_profile, "klt"), (grid_profile, "dct")):
-        figures = profile.report["bpfp_by_mode_and_snr_db"]
-        assert min(figures, key=lambda name: sum(figures[name].values())).startswith(mode)
-        assert profile.transform.mode == mode
+@pytest.mark.parametrize("which", PROFILES[1:])
+def test_calibration_keeps_the_mode_that_codes_smallest(which, request):
+    profile = request.getfixturevalue(which)
+    figures = profile.report["bpfp_by_mode_and_snr_db"]
+    best = min(figures, key=lambda name: sum(figures[name].values()))
+    assert best == profile.report["kept"]
+    assert best.startswith(profile.transform.mode)
+    assert {"identity", "klt"} < set(figures)
 
 
-def test_independent_channels_keep_the_identity():
-    rng = np.random.default_rng(0)
-    samples = [np.maximum(rng.normal(size=(64, 8)), 0).astype(np.float32) for _ in range(20)]
-    assert Profile.calibrate(samples).transform.mode == "identity"
+def test_giants_do_not_make_a_profile_worse_for_other_tokens():
+    """The first token of each sample has one, as massive activations do."""
+    calm = [make_words(seed, 200) for seed in range(10)]
+    wild = [feature.copy() for feature in calm]
+    for feature in wild:
+        feature[0, 5] = 5000.0
+    one, other = Profile.calibrate(calm), Profile.calibrate(wild)
+    assert other.energy < 2 * one.energy
+    test = make_words(77, 300)
+    sizes = [len(FeatureCodec(profile).encode(test, 15)) for profile in (one, other)]
+    assert sizes[1] < 1.1 * sizes[0]
 
 
 def test_giants_set_the_scale_of_nothing():

@@ -1,12 +1,20 @@
 """The frozen tables and the training that makes their histograms."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from featurewire_codec import TableError
-from featurewire_codec.tables import FILE, Histograms, build_tables, load_tables, save_tables
-from featurewire_codec.training import Source, count_source
+from featurewire_codec.tables import (
+    FILE,
+    Histograms,
+    build_tables,
+    class_radii,
+    load_tables,
+    save_tables,
+    total,
+)
+from featurewire_codec.training import Source, count_source, prepare, train_tables
 from safetensors.numpy import load_file
 from synthetic_features import make_grid, make_tokens
 
@@ -62,12 +70,29 @@ def test_a_class_seen_too_seldom_borrows_from_the_class_above():
 
 
 def test_training_counts_every_coefficient_of_the_held_back_half():
-    histograms = Histograms.zeros()
     tokens = [make_tokens(seed, 64) for seed in range(8)]
-    count_source(histograms, Source("text", tokens, None))
-    once = int(histograms.magnitudes.sum())
+    text = count_source(prepare(Source("text", tokens, None)), None)
+    once = int(text.magnitudes.sum())
     assert once % (4 * 64 * 32) == 0
     assert once > 0
-    count_source(histograms, Source("grid", [make_grid(s, 8, 8) for s in range(8)], (8, 8)))
-    assert histograms.magnitudes.sum() > once
-    assert histograms.row_exponents.sum() > 0
+    grids = [make_grid(s, 8, 8) for s in range(8)]
+    grid = count_source(prepare(Source("grid", grids, (8, 8))), None)
+    both = total([text, grid])
+    assert both.magnitudes.sum() == once + grid.magnitudes.sum()
+    assert both.row_exponents.sum() > 0
+
+
+def test_training_again_gives_the_same_tables():
+    sources = [
+        Source("text", [make_tokens(seed, 128) for seed in range(8)], None),
+        Source("grid", [make_grid(seed, 8, 8) for seed in range(8)], (8, 8)),
+    ]
+    one, other = total(train_tables(sources)), total(train_tables(sources))
+    for each in fields(Histograms):
+        np.testing.assert_array_equal(getattr(one, each.name), getattr(other, each.name))
+
+
+def test_class_radii_are_ten_mean_magnitudes_and_three():
+    means = 2.0 ** ((np.arange(64) - 48) / 4)
+    wanted = np.minimum(np.ceil(10 * means - 1e-9) + 3, 127)
+    np.testing.assert_array_equal(class_radii(), wanted)

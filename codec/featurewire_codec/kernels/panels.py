@@ -194,19 +194,18 @@ def _quantise(  # type: ignore[no-untyped-def]
             radius = np.int32(radii[own])
             at = place[group]
             out = symbols[at : at + end - start]
-            beyond = np.int32(0)
-            worst = np.float32(0.0)
+            beyond, unfit = np.int32(0), np.int32(0)
             for i in range(len(out)):
                 value = (line[order[start + i]] if gathered else line[start + i]) * inverse_step
                 size = abs(value)
-                worst = worst if size <= worst else size  # a NaN stays
+                unfit += np.int32(not size < limit)  # nor is a NaN
                 small = np.int32(size >= one) + np.int32(size >= two) + np.int32(size >= more)
                 large = np.int32(min(size, limit) + cut)
                 index = large if size >= three else small
                 beyond += np.int32(index >= radius)
                 index = min(index, radius)
                 out[i] = np.uint8(radius + (index if value >= 0 else -index))
-            if not worst < limit:
+            if unfit:
                 return np.int64(-1)
             if raw or beyond:
                 half = (np.int64(1) << raw) >> 1
