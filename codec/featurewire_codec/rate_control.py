@@ -62,7 +62,7 @@ def bounded_settings(
         raise FeatureError(f"max_error is {max_error}, above zero and finite is allowed")
     bound = max_error * _BOUND_MARGIN
     step_exponent = math.floor(STEPS_PER_OCTAVE * math.log2(2.0 * bound))
-    for finer in (0, 1, 2, 4, 8, 16, 32):  # what float32 takes off the bound
+    for finer in (0, 1, 2, 4, 8, 16, 32, 64, 96):  # what float32 takes off the bound
         found = checked_step_exponent(
             min(step_exponent - finer, MAX_STEP_EXPONENT), f"a max_error of {max_error:g}"
         )

@@ -101,3 +101,11 @@ def test_more_bits_than_any_step_needs_give_the_finest_step():
     feature = np.float32([[1.0, 2.0]])
     decoded = FeatureCodec().decode(FeatureCodec().encode(feature, target_bits=10**6))
     np.testing.assert_allclose(decoded.numpy(), feature, rtol=1e-6)
+
+
+@pytest.mark.parametrize("spacings", [4.0, 6.0, 20.0, 100.0])
+def test_a_bound_near_the_spacing_of_float32_holds_by_a_finer_step(spacings):
+    feature = np.random.default_rng(0).uniform(8192, 16383, (30, 8)).astype(np.float32)
+    bound = spacings * float(np.spacing(np.float32(10000)))
+    decoded = FeatureCodec().decode(FeatureCodec().encode(feature, max_error=bound)).numpy()
+    assert np.abs(decoded.astype(np.float64) - feature).max() <= bound
