@@ -70,7 +70,7 @@ class Encoder:
         """Push symbols sorted by group, so many of each; symbol i goes to lane i modulo lanes."""
         end, lanes = len(symbols), len(self._coders)
         wide = symbols.astype(np.int32)
-        for group in np.flatnonzero(counts)[::-1]:
+        for group in np.flatnonzero(counts)[::-1].tolist():
             start = end - int(counts[group])
             for lane, coder in enumerate(self._coders):
                 own = wide[start + (lane - start) % lanes : end : lanes]
@@ -115,7 +115,7 @@ class Decoder:
         lanes = len(self._coders)
         symbols = np.empty(int(counts.sum()), np.uint8)
         start = 0
-        for group in np.flatnonzero(counts):
+        for group in np.flatnonzero(counts).tolist():
             count = int(counts[group])
             for lane, coder in enumerate(self._coders):
                 own = symbols[start + (lane - start) % lanes : start + count : lanes]
