@@ -1,17 +1,15 @@
 """featurewire's codec as the benchmark's coders: with a profile, a trellis, neither."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from featurewire_codec import FeatureCodec
+from featurewire_codec.quantiser import Effort
 
 from featurewire_bench.baselines import Coder, Method, Shape
 from featurewire_bench.sources import Array, Grid, Part
 
 OURS, TRELLIS, PLAIN = "featurewire", "featurewire trellis", "featurewire, no profile"
-HAS_TRELLIS = "effort" in inspect.signature(FeatureCodec.encode).parameters
 
 
 @dataclass(frozen=True)
@@ -21,12 +19,11 @@ class Ours:
     codec: FeatureCodec
     snr_db: float
     grid: Grid | None
-    effort: str
+    effort: Effort
 
     def encode(self, feature: Array) -> bytes:
         """float32 [tokens, channels] to a bitstream."""
-        effort: dict[str, Any] = {"effort": self.effort} if HAS_TRELLIS else {}
-        return self.codec.encode(feature, self.snr_db, self.grid, **effort)
+        return self.codec.encode(feature, self.snr_db, self.grid, self.effort)
 
     def decode(self, data: bytes, shape: Shape) -> Array:
         """The inverse of `encode`."""
@@ -37,16 +34,15 @@ class Ours:
 def ours() -> list[Method]:
     """With a profile, with a profile and the trellis, and without a profile."""
 
-    def fit(effort: str, profiled: bool) -> Callable[[Part, float], Coder]:
+    def fit(effort: Effort, profiled: bool) -> Callable[[Part, float], Coder]:
         def coder(part: Part, snr_db: float) -> Coder:
             codec = FeatureCodec(part.shipped if profiled else None)
             return Ours(codec, snr_db, part.test_grid, effort)
 
         return coder
 
-    methods = [
+    return [
         Method(OURS, fit("fast", True)),
         Method(TRELLIS, fit("trellis", True)),
         Method(PLAIN, fit("fast", False)),
     ]
-    return [method for method in methods if HAS_TRELLIS or method.name != TRELLIS]

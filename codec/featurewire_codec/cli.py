@@ -204,40 +204,53 @@ def train(
     files: FeatureFiles,
     out: Annotated[Path | None, typer.Option(help="The tables, .safetensors.")] = None,
     leave_one_out: Annotated[
-        bool, typer.Option("--leave-one-out", help="Measure each source with the others' tables.")
+        bool,
+        typer.Option("--leave-one-out", help="Measure each source with the other models' tables."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the universal entropy tables on features of several models.
 
     Each file is a source of its own; give samples on a grid as [samples, rows, columns, channels].
+    Files of one model share their names up to the first dot.
 
-    Example: featurewire-codec train text.npy latents.npy --out tables.safetensors
+    Example: featurewire-codec train bert.3.npy bert.5.npy vae.npy --out tables.safetensors
     """
     from .tables import build_tables, save_tables, total
-    from .training import Source, train_tables
+    from .training import Source, prepare, train_tables
     from .universality import leave_one_out as measure
+    from .universality import model_of
 
     if out is None and not leave_one_out:
         raise FeatureError("nothing to do: give --out FILE, --leave-one-out, or both")
     sources = [Source(s.name, s.arrays, s.grid) for s in _read_all(files, None, None)]
-    with _waiting("training"):
-        histograms = total(train_tables(sources))
+    if leave_one_out and len(sources) < 2:
+        raise FeatureError(f"{len(sources)} source: two or more can be measured on each other")
+    if leave_one_out and len({model_of(source.name) for source in sources}) < 2:
+        raise FeatureError(f"all {len(sources)} sources are of one model, by their names")
+    with _waiting("fitting"):
+        prepared = [prepare(source) for source in sources]
+    with _waiting("counting"):
+        counts = train_tables(prepared)
+    histograms = total(counts)
     if out is not None:
         save_tables(histograms, out)
-        counted = int(histograms.magnitudes.sum())
-        print(f"{out}: tables of {counted} weighted coefficients", file=sys.stderr)
+        coefficients = int(histograms.magnitudes.sum())
+        print(f"{out}: tables of {coefficients} weighted coefficients", file=sys.stderr)
     if not leave_one_out:
         return
-    if len(sources) < 2:
-        raise FeatureError(f"{len(sources)} source: two or more can be measured on each other")
     with _waiting("measuring each source with the others' tables"):
-        rows = measure(sources, build_tables(histograms))
+        rows = measure(prepared, counts, build_tables(histograms))
     if as_json:
         print(json.dumps([row._asdict() | {"ratio": row.others / row.own} for row in rows]))
         return
     cells = [
-        [row.source, f"{row.others:.3f}", f"{row.own:.3f}", f"{row.others / row.own - 1:+.1%}"]
+        [
+            Path(row.source).name,
+            f"{row.others:.3f}",
+            f"{row.own:.3f}",
+            f"{row.others / row.own - 1:+.1%}",
+        ]
         for row in rows
     ]
     _print_table(["source", "bits, others' tables", "bits, own ideal", "difference"], cells)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .backend import load_backend
 from .bitstream import Chunk, Fields, Header, check_of, lanes_of, write_fields
 from .entropy_coder import CODER_BITS, Table, pack_fields, unpack_fields
-from .entropy_model import CLASSES, GROUP_RAW_BITS, Ladder, quarter_octave
+from .entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, Ladder, quarter_octave
 from .errors import BitstreamError
 from .panels import PanelShape, Symbols
 from .tables import MAX_EXPONENT, load_tables, to_frequencies
@@ -93,7 +93,7 @@ def encode_symbols(
     fields_bytes = write_fields(fields, header)
     lanes = lanes_of(len(tokens) * header.channels)
     check = check_of(fields_bytes, header_bytes, updates if fields.adaptive else 0)
-    own_tables = models.trellis if header.trellis else models.classes
+    own_tables = models.trellis if header.trellis else models.groups
     encoder = load_backend().coder.Encoder(lanes, check, own_tables)
     encoder.push(lengths - 1, models.escape_lengths)
     if isinstance(coded, TrellisSymbols):
@@ -126,7 +126,7 @@ def decode_symbols(
         BitstreamError: the words or the raw bits do not end where they should.
     """
     models, fields, backend = class_models(), chunk.fields, load_backend()
-    own_tables = models.trellis if header.trellis else models.classes
+    own_tables = models.trellis if header.trellis else models.groups
     decoder = backend.coder.Decoder(chunk.words, check, own_tables)
     index = NO_INDEX
     if index_table is not None:
@@ -185,6 +185,7 @@ class _Models:
     rows: Table
     columns: Table
     classes: tuple[Table, ...]
+    groups: tuple[Table, ...]
     trellis: tuple[Table, ...]
     escape_lengths: Table
 
@@ -193,10 +194,12 @@ class _Models:
 def class_models() -> _Models:
     """Return the frozen tables as the entropy coder takes them."""
     tables = load_tables()
+    classes = tuple(Table(table) for table in tables.classes)
     return _Models(
         rows=Table(tables.row_exponents),
         columns=Table(tables.column_exponents),
-        classes=tuple(Table(table) for table in tables.classes),
+        classes=classes,
+        groups=tuple(classes[number] for number in GROUP_CLASS),
         trellis=tuple(Table(table) for table in tables.trellis),
         escape_lengths=Table(tables.escape_lengths),
     )

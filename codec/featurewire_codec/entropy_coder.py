@@ -16,7 +16,6 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from .entropy_model import GROUP_CLASS
 from .errors import BitstreamError
 
 PRECISION_BITS = 14
@@ -57,7 +56,7 @@ class Encoder:
     """Pushes symbols onto one or several stacks of words ("lanes"), last ones first."""
 
     def __init__(self, lanes: int, check: int, tables: Sequence[Table]) -> None:
-        """`check` is the 24 bits that the decoder must find; `tables` are the classes'."""
+        """`check` is the 24 bits that the decoder must find; `tables` are the groups'."""
         start = np.array([START + check], np.uint32)
         self._coders = [constriction.stream.stack.AnsCoder(start) for _ in range(lanes)]
         self._tables = tables
@@ -71,12 +70,12 @@ class Encoder:
         """Push symbols sorted by group, so many of each; symbol i goes to lane i modulo lanes."""
         end, lanes = len(symbols), len(self._coders)
         wide = symbols.astype(np.int32)
-        for group in np.flatnonzero(counts)[::-1]:
-            start, number = end - int(counts[group]), GROUP_CLASS[group]
+        for group in np.flatnonzero(counts)[::-1].tolist():
+            start = end - int(counts[group])
             for lane, coder in enumerate(self._coders):
                 own = wide[start + (lane - start) % lanes : end : lanes]
                 if len(own):
-                    coder.encode_reverse(np.ascontiguousarray(own), self._tables[number].model)
+                    coder.encode_reverse(np.ascontiguousarray(own), self._tables[group].model)
             end = start
 
     def push_each(self, symbols: NDArray[np.uint8], tables: NDArray[np.uint8]) -> None:
@@ -116,12 +115,12 @@ class Decoder:
         lanes = len(self._coders)
         symbols = np.empty(int(counts.sum()), np.uint8)
         start = 0
-        for group in np.flatnonzero(counts):
-            number, count = GROUP_CLASS[group], int(counts[group])
+        for group in np.flatnonzero(counts).tolist():
+            count = int(counts[group])
             for lane, coder in enumerate(self._coders):
                 own = symbols[start + (lane - start) % lanes : start + count : lanes]
                 if len(own):
-                    own[:] = coder.decode(self._tables[number].model, len(own))
+                    own[:] = coder.decode(self._tables[group].model, len(own))
             start += count
         return symbols
 

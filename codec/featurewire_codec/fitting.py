@@ -24,18 +24,22 @@ MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
 def fit_transforms(
-    arrays: Arrays, grid: tuple[int, int] | None, scale: float
+    arrays: Arrays,
+    grid: tuple[int, int] | None,
+    scale: float,
+    codebooks: Sequence[tuple[int, int]] | None = None,
 ) -> Iterable[tuple[str, Transform]]:
     """Fit every mode, yielding its name and transform; giants are clipped first.
 
-    `scale` is E of the features.
+    `scale` is E of the features, `codebooks` the numbers of codewords and groups to try; None
+    tries those that suit the number of tokens.
     """
     clipped = _without_giants(arrays)
     tokens, channels = sum(map(len, clipped)), clipped[0].shape[1]
     mean = _mean(clipped)
     yield "identity", Identity(mean)
     yield "klt", _fit_klt(clipped, mean)
-    for codewords, groups in codebook_sizes(tokens, channels):
+    for codewords, groups in codebook_sizes(tokens, channels) if codebooks is None else codebooks:
         codebook = fit_codebook(arrays, scale, codewords, groups)
         yield _codebook_name(codebook), codebook
     if grid:

@@ -4,7 +4,7 @@ Each source is transformed by profiles fitted on half of its samples; the other 
 every SNR and counted. The tables follow from the counts (`tables.build_tables`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from .coefficients import Offsets, Side
 from .entropy_model import GROUP_CLASS, GROUP_RAW_BITS
 from .exponents import column_levels
 from .feature import BOUNDS_OF_MANY, giant_bounds, pooled_energy
-from .fitting import Arrays, column_offsets, fit_transforms
+from .fitting import Arrays, codebook_sizes, column_offsets, fit_transforms
 from .panels import Symbols, from_symbols
 from .quantiser import (
     CENTROID_UNIT,
@@ -44,7 +44,7 @@ from .trellis_costs import laplacian_costs, trellis_costs
 SNRS_DB = np.arange(-30.0, 62.5, 2.5)
 USED_SNRS_DB = (5.0, 35.0)
 USED_WEIGHT = 64
-MAX_SAMPLES = 64
+MAX_COUNTED = 1 << 20  # features of a source
 ROUNDS = 3
 
 
@@ -68,24 +68,15 @@ class Prepared:
     ways: list[tuple[Transform, Offsets]]
 
 
-def train_tables(
-    sources: Sequence[Source], done: Callable[[], None] = lambda: None
-) -> list[Histograms]:
+def train_tables(sources: Sequence[Prepared]) -> list[Histograms]:
     """Count each source, in rounds: the rounding of one follows from the tables before it.
 
-    `done` is called after each source and round. The tables are those of the histograms' sum.
+    The tables are those of the histograms' sum.
     """
-    prepared = []
-    for source in sources:
-        prepared.append(prepare(source))
-        done()
     current: Tables | None = None
     counted: list[Histograms] = []
     for _ in range(ROUNDS):
-        counted = []
-        for one in prepared:
-            counted.append(count_source(one, current))
-            done()
+        counted = [count_source(one, current) for one in sources]
         current = build_tables(total(counted))
     return counted
 
@@ -98,11 +89,13 @@ def prepare(source: Source) -> Prepared:
     else:
         pooled = source.samples[0]
         fitted, counted = [pooled[: len(pooled) // 2]], [pooled[len(pooled) // 2 :]]
-    counted = counted[:: -(-len(counted) // MAX_SAMPLES)]
+    counted = counted[:: -(-sum(sample.size for sample in counted) // MAX_COUNTED)]
     grid = source.grid if on_grid else None
     scale = pooled_energy(fitted, giant_bounds(fitted, BOUNDS_OF_MANY))
     ways = []
-    for name, transform in fit_transforms(fitted, grid, scale):
+    # One small codebook is enough: others leave residuals of the same kind.
+    codebooks = [] if on_grid else codebook_sizes(sum(map(len, fitted)), fitted[0].shape[1])[-1:]
+    for name, transform in fit_transforms(fitted, grid, scale, codebooks):
         if name != "identity" and name.startswith("dct") == on_grid:
             ways.append((transform, Offsets(column_offsets(transform, counted, grid))))
     return Prepared(source, counted, grid, scale, ways)

@@ -1,21 +1,22 @@
-"""How universal the tables are: for each source, tables trained on all others against its own.
+"""How universal the tables are: for each source, those of all other models against its own.
 
 Counts in, ideal code lengths out: nothing is coded again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .tables import FREQUENCY_SUM, Histograms, Tables, build_tables, class_radii, total
-from .training import Source, count_source, prepare
+from .training import Prepared, count_source
 
 
 class Universality(NamedTuple):
     """One source: bits a feature with the others' tables, and with its own ideal static ones.
 
-    others: frozen tables of the other sources, row exponents and escapes included.
+    others: frozen tables of the other models, row exponents and escapes included.
     own: the entropy of the source's own indices in each class, no row exponents: what no frozen
     table of classes could beat without them.
     """
@@ -26,21 +27,28 @@ class Universality(NamedTuple):
 
 
 def leave_one_out(
-    sources: Sequence[Source], current: Tables, done: Callable[[], None] = lambda: None
+    sources: Sequence[Prepared], counted: Sequence[Histograms], current: Tables
 ) -> list[Universality]:
-    """Measure every source against tables of the others, quantised as `current` tables have it."""
-    prepared, with_rows, without = [prepare(source) for source in sources], [], []
-    for one in prepared:
-        with_rows.append(count_source(one, current))
-        without.append(count_source(one, current, rows=False))
-        done()
+    """Measure every source against tables of the other models' sources.
+
+    `counted` are the sources' histograms as the last round of training left them; all are rounded
+    as `current` tables, of all sources, have it.
+    """
     rows = []
-    for number, source in enumerate(sources):
-        tables = build_tables(total(with_rows[:number] + with_rows[number + 1 :]))
-        features = float(with_rows[number].magnitudes.sum())
-        others = _frozen_bits(with_rows[number], tables) / features
-        rows.append(Universality(source.name, others, _own_bits(without[number]) / features))
+    pairs = list(zip(sources, counted, strict=True))
+    for one, own in pairs:
+        model = model_of(one.source.name)
+        tables = build_tables(total([h for s, h in pairs if model_of(s.source.name) != model]))
+        static = count_source(one, current, rows=False)
+        features = float(own.magnitudes.sum())
+        others = _frozen_bits(own, tables) / features
+        rows.append(Universality(one.source.name, others, _own_bits(static) / features))
     return rows
+
+
+def model_of(name: str) -> str:
+    """Return the model that a source is of: its file's name before the first dot."""
+    return Path(name).name.split(".")[0]
 
 
 def _frozen_bits(counts: Histograms, tables: Tables) -> float:

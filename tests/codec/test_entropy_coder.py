@@ -53,7 +53,7 @@ def test_both_coders_write_the_same_words_and_read_each_others(lanes, seed):
     rows = rng.integers(0, 63, 33).astype(np.int32)
     made = []
     for coder in CODERS:
-        encoder = coder.Encoder(lanes, CHECK, models.classes)
+        encoder = coder.Encoder(lanes, CHECK, models.groups)
         encoder.push_groups(symbols, counts)
         encoder.push(rows, models.rows)
         encoder.push(index, index_table)
@@ -61,7 +61,7 @@ def test_both_coders_write_the_same_words_and_read_each_others(lanes, seed):
     for one, other in zip(*made, strict=True):
         np.testing.assert_array_equal(one, other)
     for coder in CODERS:
-        decoder = coder.Decoder(made[0], CHECK, models.classes)
+        decoder = coder.Decoder(made[0], CHECK, models.groups)
         np.testing.assert_array_equal(decoder.pop(50, index_table), index)
         np.testing.assert_array_equal(decoder.pop(33, models.rows), rows)
         np.testing.assert_array_equal(decoder.pop_groups(counts), symbols)
@@ -85,12 +85,12 @@ def test_a_table_of_one_symbol_costs_nothing(coder):
 def test_words_that_do_not_end_where_their_symbols_do_are_refused(coder, damage):
     models = class_models()
     symbols, counts = some_groups(9)
-    encoder = coder.Encoder(4, CHECK, models.classes)
+    encoder = coder.Encoder(4, CHECK, models.groups)
     encoder.push_groups(symbols, counts)
     words = encoder.words()
     if damage == "a word more":
         words[2] = np.concatenate([np.array([7], np.uint32), words[2]])
-    decoder = coder.Decoder(words, CHECK + (damage == "another check"), models.classes)
+    decoder = coder.Decoder(words, CHECK + (damage == "another check"), models.groups)
     if damage != "no symbols":
         decoder.pop_groups(counts)
     if damage == "a symbol more":
@@ -109,8 +109,8 @@ def test_random_words_decode_to_the_same_symbols_with_both_coders(coder, lanes):
         rng = np.random.default_rng(seed)
         sizes = rng.integers(1, 60, lanes)
         words = [rng.integers(1, 2**32, size).astype(np.uint32) for size in sizes]
-        reference = entropy_coder.Decoder(words, 0, models.classes)
-        decoder = coder.Decoder(words, 0, models.classes)
+        reference = entropy_coder.Decoder(words, 0, models.groups)
+        decoder = coder.Decoder(words, 0, models.groups)
         np.testing.assert_array_equal(decoder.pop_groups(counts), reference.pop_groups(counts))
         pair = decoder.pop(20, models.rows), reference.pop(20, models.rows)
         np.testing.assert_array_equal(*pair)

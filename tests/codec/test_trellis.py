@@ -21,8 +21,8 @@ from featurewire_codec.entropy_model import Ladder
 from featurewire_codec.kernels import ans as fast_coder
 from featurewire_codec.kernels import trellis as fast_trellis
 from featurewire_codec.span import rounding_for
-from featurewire_codec.tables import Histograms, class_radii, load_tables
-from featurewire_codec.training import Source, count_source
+from featurewire_codec.tables import class_radii, load_tables
+from featurewire_codec.training import Source, count_source, prepare
 from featurewire_codec.trellis import NEXT_STATE, PREVIOUS_STATE, TrellisSymbols, to_indices
 from synthetic_features import make_grid, make_tokens
 
@@ -314,14 +314,12 @@ def test_the_search_weighs_errors_by_what_the_decoder_rebuilds():
 
 
 def test_training_counts_the_paths():
-    histograms = Histograms.zeros()
-    tokens = [make_tokens(seed, 64) for seed in range(4)]
-    count_source(histograms, Source("text", tokens, None), None)
+    source = prepare(Source("text", [make_tokens(seed, 64) for seed in range(4)], None))
+    histograms = count_source(source, None)
     counted = histograms.trellis_magnitudes
     assert 0.5 * histograms.magnitudes.sum() < counted.sum() <= histograms.magnitudes.sum()
     assert counted[:, 1].sum() > 0.2 * counted.sum()
-    count_source(histograms, Source("text", tokens, None), load_tables())
-    assert histograms.trellis_offsets.any()
+    assert count_source(source, load_tables()).trellis_offsets.any()
 
 
 def test_the_commands_take_an_effort(monkeypatch, capsys, tmp_path):

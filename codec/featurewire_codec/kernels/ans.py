@@ -14,12 +14,10 @@ from numba import uint32, uint64
 from numpy.typing import NDArray
 
 from ..entropy_coder import CODER_BITS, PRECISION_BITS, START, Table, Words
-from ..entropy_model import GROUP_CLASS, GROUPS
 from ..errors import BitstreamError
 from .compiled import compiled, inlined
 
 COARSE_BITS = CODER_BITS - PRECISION_BITS
-_CLASS = GROUP_CLASS.astype(np.int64)
 _GUARD = np.zeros(1, np.uint32)
 
 
@@ -199,8 +197,10 @@ def _push_groups_1(symbols, counts, packed, state, room, used):  # type: ignore[
     n = uint64(0)
     line = room[0]
     i = len(symbols) - 1
-    for group in range(GROUPS - 1, -1, -1):
-        table = packed[_CLASS[group]]
+    for group in range(len(counts) - 1, -1, -1):
+        if counts[group] == 0:
+            continue
+        table = packed[group]
         stop = i - counts[group]
         while i > stop:
             x, n = pushed(x, table[symbols[i]], line, n)
@@ -215,8 +215,10 @@ def _push_groups_2(symbols, counts, packed, state, room, used):  # type: ignore[
     n0, n1 = uint64(0), uint64(0)
     r0, r1 = room[0], room[1]
     i = len(symbols) - 1
-    for group in range(GROUPS - 1, -1, -1):
-        table = packed[_CLASS[group]]
+    for group in range(len(counts) - 1, -1, -1):
+        if counts[group] == 0:
+            continue
+        table = packed[group]
         stop = i - counts[group]
         while i > stop:
             if (i & 1) == 0:
@@ -238,8 +240,10 @@ def _push_groups_4(symbols, counts, packed, state, room, used):  # type: ignore[
     n0, n1, n2, n3 = uint64(0), uint64(0), uint64(0), uint64(0)
     r0, r1, r2, r3 = room[0], room[1], room[2], room[3]
     i = len(symbols) - 1
-    for group in range(GROUPS - 1, -1, -1):
-        table = packed[_CLASS[group]]
+    for group in range(len(counts) - 1, -1, -1):
+        if counts[group] == 0:
+            continue
+        table = packed[group]
         stop = i - counts[group]
         while i > stop:
             if (i & 3) == 3 and i - 4 >= stop:
@@ -308,8 +312,10 @@ def _pop_groups_1(  # type: ignore[no-untyped-def]
 ):
     x, end, start = state[0], ends[0], starts[0]
     i = 0
-    for group in range(GROUPS):
-        table, own = packed[_CLASS[group]], look_up[_CLASS[group]]
+    for group in range(len(counts)):
+        if counts[group] == 0:
+            continue
+        table, own = packed[group], look_up[group]
         for _ in range(counts[group]):
             x, end, symbols[i] = _popped(x, end, start, words, table, own)
             i += 1
@@ -324,8 +330,10 @@ def _pop_groups_2(  # type: ignore[no-untyped-def]
     e0, e1 = ends[0], ends[1]
     s0, s1 = starts[0], starts[1]
     i = 0
-    for group in range(GROUPS):
-        table, own = packed[_CLASS[group]], look_up[_CLASS[group]]
+    for group in range(len(counts)):
+        if counts[group] == 0:
+            continue
+        table, own = packed[group], look_up[group]
         stop = i + counts[group]
         while i < stop:
             if i & 1:
@@ -349,8 +357,10 @@ def _pop_groups_4(  # type: ignore[no-untyped-def]
     e0, e1, e2, e3 = ends[0], ends[1], ends[2], ends[3]
     s0, s1, s2, s3 = starts[0], starts[1], starts[2], starts[3]
     i = 0
-    for group in range(GROUPS):
-        table, own = packed[_CLASS[group]], look_up[_CLASS[group]]
+    for group in range(len(counts)):
+        if counts[group] == 0:
+            continue
+        table, own = packed[group], look_up[group]
         stop = i + counts[group]
         while i < stop:
             if (i & 3) == 0 and i + 4 <= stop:

@@ -1,0 +1,296 @@
+"""Training of the one-sided mode's frozen numbers: features of several networks in.
+
+First the weights that predict, by least squares; then histograms of all cells, which are merged to
+64 classes where it costs least; then, with the thresholds that follow, the histograms of the
+classes, from which `one_sided_tables.build_tables` makes the tables.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
+from .feature import energy
+from .one_sided import (
+    HIGH,
+    RAW_ERROR,
+    UNIT,
+    WEIGHT_BITS,
+    Contexts,
+    Pass,
+    Prediction,
+    contexts,
+    features,
+    passes,
+    predict,
+    refine,
+    refinement,
+    walk,
+)
+from .one_sided_cells import merge_cells
+from .one_sided_fit import Floats, Grid, Quantised, fit_channel_weights, quantise_sample
+from .one_sided_symbols import CENTROID_UNIT, quantise
+from .one_sided_tables import (
+    ALPHABET,
+    ERRORS,
+    KINDS,
+    PREDICTIONS,
+    ChannelWeights,
+    Histograms,
+    Parameters,
+    build_tables,
+    index_bits,
+)
+from .quantiser import nearest_step_exponent, rounding_thresholds, step_size
+from .tables import CENTROIDS, CLASSES
+
+SNRS_DB = (6, 8, 10, 12, 14, 15, 16, 18, 20, 22, 25, 30, 38)
+FITTED_SNR_DB = 15.0
+ROUNDS = 2  # of counting; the second with the thresholds that follow from the first
+_FLAT = UNIT // 2
+Ints = NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """A network's one-sided features float32[tokens, channels], half to fit and half to count."""
+
+    fitted: Sequence[Floats]
+    counted: Sequence[Floats]
+    grid: Grid
+
+    @property
+    def offsets(self) -> NDArray[np.int32]:
+        """The channels' levels at a step of one, int32[channels]."""
+        return channel_offsets(self.fitted)
+
+    def step_exponent(self, snr_db: float) -> int:
+        """Return about the step that gives an SNR."""
+        scale = float(energy(np.concatenate(self.fitted))) * 10 ** (-snr_db / 10)
+        return nearest_step_exponent(math.sqrt(12 * scale))
+
+
+def channel_offsets(samples: Sequence[Floats]) -> NDArray[np.int32]:
+    """Measure each channel's mean, in quarter-octaves: int32[channels]."""
+    mean = np.mean([np.maximum(sample, 0).mean(axis=0) for sample in samples], axis=0)
+    octaves = np.log2(np.maximum(mean, 1e-9))
+    offsets: NDArray[np.int32] = np.rint(octaves * LEVELS_PER_OCTAVE).astype(np.int32)
+    return offsets + np.int32(UNIT_LEVEL)
+
+
+def train_one_sided(sources: Sequence[Source]) -> tuple[Parameters, Histograms]:
+    """Fit the parameters on several networks' features and count the class histograms."""
+    parameters = _fit_shared(sources, blank_parameters())
+    weights = [channel_weights(source, parameters) for source in sources]
+    parameters = _fit_refined(sources, weights, parameters)
+    cells = _count_cells(sources, weights, parameters)
+    parameters = dataclasses.replace(parameters, classes=merge_cells(cells))
+    thresholds = np.tile(np.array([0.58, 1.58, 2.58, 0.42], np.float32), (CLASSES, 1))
+    for _ in range(ROUNDS):
+        histograms = Histograms.zeros()
+        for source, own in zip(sources, weights, strict=True):
+            for chosen in (None, own):
+                count_source(histograms, source, chosen, thresholds, parameters)
+        tables = build_tables(histograms)
+        thresholds = rounding_thresholds(index_bits(tables), tables.centroids)
+    return parameters, histograms
+
+
+def blank_parameters() -> Parameters:
+    """Return parameters with the levels' bounds, and weights still zero."""
+    return Parameters(
+        octave=np.rint(2 ** (np.arange(32) / 32) * (1 << 16)).astype(np.int32),
+        value=np.zeros((KINDS, 1, 4), np.int32),
+        error=np.zeros((KINDS, 5), np.int32),
+        refined=np.zeros((KINDS, 4), np.int32),
+        value_bounds=_bounds(PREDICTIONS - 1, HIGH * UNIT),
+        error_bounds=_bounds(ERRORS - 1, RAW_ERROR - UNIT // 4),
+        classes=np.zeros((PREDICTIONS, ERRORS), np.uint8),
+    )
+
+
+def _bounds(count: int, last: int) -> NDArray[np.int32]:
+    """Space bounds evenly on the logarithmic scale from 1 to `last`, no two the same."""
+    bounds = np.rint(np.geomspace(1, last, count)).astype(np.int32)
+    for place in range(1, count):
+        bounds[place] = max(bounds[place], bounds[place - 1] + 1)
+    return bounds
+
+
+def channel_weights(source: Source, parameters: Parameters) -> ChannelWeights:
+    """Fit a source's own channel weights, as calibration would."""
+    step_exponent = source.step_exponent(FITTED_SNR_DB)
+    return fit_channel_weights(
+        source.fitted, source.grid, source.offsets, step_exponent, parameters
+    )
+
+
+def _quantised(source: Source, parameters: Parameters) -> Iterator[Quantised]:
+    offsets = source.offsets
+    for snr_db in SNRS_DB:
+        step_exponent = source.step_exponent(snr_db)
+        for sample in source.counted:
+            yield quantise_sample(sample, source.grid, offsets, step_exponent, parameters)
+
+
+Numbers = NDArray[Any]
+
+
+class _Squares:
+    """Weighted least squares for each kind of pass, summed up part by part."""
+
+    def __init__(self, count: int) -> None:
+        self.squares = np.zeros((KINDS, count, count))
+        self.products = np.zeros((KINDS, count))
+
+    def add(self, kind: int, known: Sequence[Numbers], true: Numbers, scale: Numbers) -> None:
+        """Add examples; `scale` is how large an error would be no surprise."""
+        weight = 1 / (np.ravel(scale) + _FLAT) ** 2
+        matrix = np.stack([np.ravel(part) for part in known]).astype(np.float64)
+        self.squares[kind] += (matrix * weight) @ matrix.T
+        self.products[kind] += (matrix * weight) @ np.ravel(true)
+
+    def solve(self, kind: int) -> NDArray[np.int32]:
+        """Return the weights in 2^-10."""
+        squares = self.squares[kind]
+        ridge = (1e-9 * np.trace(squares) + 1e-12) * np.eye(len(squares))
+        solved = np.linalg.solve(squares + ridge, self.products[kind])
+        rounded: NDArray[np.int32] = np.rint(solved * 2**WEIGHT_BITS).astype(np.int32)
+        return rounded
+
+
+def _fit_shared(sources: Sequence[Source], parameters: Parameters) -> Parameters:
+    """Fit what predicts all channels alike: values, then expected errors."""
+    values, errors = _Squares(3), _Squares(5)
+    for source in sources:
+        for indices, listed, mean in _quantised(source, parameters):
+            for one in listed:
+                first, second, smooth, own, _, _ = features(indices, one, mean)
+                known = [(first + second) / 2, smooth, own]
+                values.add(one.kind, known, UNIT * indices[one.tokens], own + (first + second) // 2)
+    one_step = 1 << WEIGHT_BITS
+    parameters.value[0], parameters.error[0] = (0, 0, 0, one_step), (0, 0, 0, 0, one_step)
+    for kind in range(1, KINDS):
+        line, smooth_weight, mean_weight = values.solve(kind).tolist()
+        parameters.value[kind, 0] = (line // 2, line // 2, smooth_weight, mean_weight)
+    for source in sources:
+        for indices, listed, mean in _quantised(source, parameters):
+            for one in listed:
+                first, second, _, own, spread, lines = features(indices, one, mean)
+                value = predict(indices, one, mean, parameters).value
+                positive = np.maximum(value, 0)
+                known = [spread, lines, positive, np.full_like(value, UNIT), own]
+                missed = np.abs(UNIT * indices[one.tokens] - value)
+                errors.add(one.kind, known, missed, own + (first + second) // 2)
+    for kind in range(1, KINDS):
+        parameters.error[kind] = errors.solve(kind)
+    return parameters
+
+
+def _ordered(
+    indices: NDArray[np.int32], one: Pass, mean: Ints, own: ChannelWeights, parameters: Parameters
+) -> tuple[Prediction, NDArray[np.int32]]:
+    """Return the prediction and the indices of a pass, the channels in decoding order."""
+    prediction = predict(indices, one, mean, parameters, own)
+    ordered = Prediction(*(array[:, own.order] for array in prediction))
+    return ordered, indices[one.tokens][:, own.order]
+
+
+def _fit_refined(
+    sources: Sequence[Source], weights: Sequence[ChannelWeights], parameters: Parameters
+) -> Parameters:
+    """Fit the expected errors of what is predicted from other channels too."""
+    errors = _Squares(4)
+    for source, own in zip(sources, weights, strict=True):
+        for indices, listed, mean in _quantised(source, parameters):
+            for one in listed:
+                prediction, true = _ordered(indices, one, mean, own, parameters)
+                for group, (start, end) in enumerate(pairwise(own.bounds)):
+                    value, error, lively = refinement(prediction, one, true, group, own)
+                    known = [error, lively, np.maximum(value, 0), np.full_like(value, UNIT)]
+                    missed = np.abs(UNIT * true[:, start:end] - value)
+                    errors.add(one.kind, known, missed, error)
+    for kind in range(KINDS):
+        parameters.refined[kind] = errors.solve(kind)
+    return parameters
+
+
+def _count_cells(
+    sources: Sequence[Source], weights: Sequence[ChannelWeights], parameters: Parameters
+) -> Ints:
+    """Count symbols in every cell, with channel weights and without: int64[cells, 128]."""
+    counts = np.zeros((PREDICTIONS * ERRORS, ALPHABET), np.int64)
+    # contexts() tells the high and the low half of a cell's number as if they were its class.
+    number = np.arange(PREDICTIONS * ERRORS).reshape(PREDICTIONS, ERRORS)
+    halves = [dataclasses.replace(parameters, classes=half.astype(np.uint8)) for half in
+              (number >> 8, number & 255)]  # fmt: skip
+
+    def count(prediction: Prediction, true: NDArray[np.int32]) -> None:
+        high, low = (contexts(prediction, half) for half in halves)
+        cell = high.classes.astype(np.int64) << 8 | low.classes
+        places = cell * ALPHABET + _symbols(true, low)
+        counts.ravel()[...] += np.bincount(places.ravel(), minlength=counts.size)
+
+    for source, own in zip(sources, weights, strict=True):
+        for indices, listed, mean in _quantised(source, parameters):
+            for one in listed:
+                count(predict(indices, one, mean, parameters), indices[one.tokens])
+                prediction, true = _ordered(indices, one, mean, own, parameters)
+                for group, (start, end) in enumerate(pairwise(own.bounds)):
+                    refined = refine(prediction, one, true, group, own, parameters)
+                    count(refined, true[:, start:end])
+    return counts
+
+
+def _symbols(indices: NDArray[np.int32], how: Contexts) -> NDArray[np.int64]:
+    place = (indices >> how.low_bits) - how.base
+    symbols: NDArray[np.int64] = np.clip(place, 0, ALPHABET - 1).astype(np.int64)
+    return symbols
+
+
+def count_source(
+    histograms: Histograms,
+    source: Source,
+    weights: ChannelWeights | None,
+    thresholds: Floats,
+    parameters: Parameters,
+) -> None:
+    """Count the classes' symbols, and where values lie in their steps, at every SNR."""
+    for snr_db in SNRS_DB:
+        step_exponent = source.step_exponent(snr_db)
+        for sample in source.counted:
+            values = sample * np.float32(1 / step_size(step_exponent))
+
+            def fill(
+                tokens: NDArray[np.int32],
+                channels: NDArray[np.int32],
+                how: Contexts,
+                values: Floats = values,
+            ) -> NDArray[np.int32]:
+                here = values[tokens[:, None], channels]
+                indices = quantise(here, how, thresholds)
+                _count(histograms, here, indices, how)
+                return indices
+
+            rows, columns = source.grid or (0, 0)
+            listed = passes(len(sample) - rows * columns, rows, columns)
+            walk(listed, source.offsets, step_exponent, weights, fill, parameters)
+
+
+def _count(
+    histograms: Histograms, values: Floats, indices: NDArray[np.int32], how: Contexts
+) -> None:
+    classes = how.classes.astype(np.int64)
+    cells = (classes * ALPHABET + _symbols(indices, how)).ravel()
+    counts = np.bincount(cells, minlength=CLASSES * ALPHABET)
+    histograms.indices[...] += counts.reshape(CLASSES, -1)
+    whole = how.low_bits == 0
+    cells = classes[whole] * CENTROIDS + np.minimum(indices[whole], CENTROIDS - 1)
+    beyond = np.clip(values[whole] - indices[whole], -4, 4) * CENTROID_UNIT
+    sums = np.bincount(cells, np.floor(beyond), minlength=CLASSES * CENTROIDS)
+    histograms.offsets[...] += sums.astype(np.int64).reshape(CLASSES, -1)

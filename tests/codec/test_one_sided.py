@@ -1,0 +1,309 @@
+"""The one-sided mode: passes over a grid, contexts from what is decoded, frozen tables."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from featurewire_codec import BitstreamError, TableError
+from featurewire_codec import one_sided_training as training
+from featurewire_codec.one_sided import (
+    RAW_ERROR,
+    UNIT,
+    Contexts,
+    Prediction,
+    contexts,
+    expected,
+    passes,
+    predict,
+    refinement,
+    walk,
+)
+from featurewire_codec.one_sided_fit import fit_channel_weights
+from featurewire_codec.one_sided_symbols import (
+    Symbols,
+    dequantise,
+    escapes,
+    from_symbols,
+    quantise,
+    to_symbols,
+)
+from featurewire_codec.one_sided_tables import (
+    FILE,
+    KINDS,
+    ChannelWeights,
+    Histograms,
+    index_bits,
+    load_one_sided,
+    save_one_sided,
+)
+from featurewire_codec.quantiser import rounding_thresholds
+from safetensors.numpy import load_file, save_file
+from synthetic_features import make_grid
+
+GRID = (20, 16)
+STEP_EXPONENT = -32
+PARAMETERS, TABLES = load_one_sided()
+THRESHOLDS = rounding_thresholds(index_bits(TABLES), TABLES.centroids)
+
+
+def make_one_sided(seed, rows=GRID[0], columns=GRID[1], channels=12):
+    """Rectified mixtures of fewer smooth planes."""
+    planes = make_grid(seed, rows, columns, channels // 2).reshape(rows, columns, -1)
+    for axis in (0, 1, 0, 1):
+        planes = np.roll(planes, 1, axis) + planes
+    mixing = np.random.default_rng(0).normal(size=(channels // 2, channels)) / 4
+    noise = np.random.default_rng(seed).normal(size=(rows * columns, channels)) * 0.1
+    return np.maximum(planes.reshape(rows * columns, -1) @ mixing + noise, 0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return [make_one_sided(seed) for seed in range(12)]
+
+
+@pytest.fixture(scope="module")
+def offsets(samples):
+    return training.channel_offsets(samples)
+
+
+@pytest.fixture(scope="module")
+def weights(samples, offsets):
+    return fit_channel_weights(samples, GRID, offsets, STEP_EXPONENT, PARAMETERS, groups=4)
+
+
+def encode(feature, listed, offsets, weights, step_exponent=STEP_EXPONENT):
+    """Walk as an encoder does: the indices, the symbols of every part, and their ideal bits."""
+    values = feature * np.float32(2.0 ** (-step_exponent / 32))
+    parts, bits = [], [0.0]
+
+    def fill(tokens, channels, how):
+        indices = quantise(values[tokens[:, None], channels], how, THRESHOLDS)
+        coded = to_symbols(indices, how, TABLES.radii)
+        parts.append((coded, how))
+        for number, symbol in zip(how.classes.ravel(), coded.symbols, strict=True):
+            bits[0] += 14 - np.log2(TABLES.classes[number][symbol])
+        bits[0] += float(how.low_bits.sum()) + 2 * np.log2(coded.excess + 1.0).sum()
+        return indices
+
+    indices = walk(listed, offsets, step_exponent, weights, fill, PARAMETERS)
+    return indices, parts, bits[0]
+
+
+def decode(parts, listed, offsets, weights, step_exponent=STEP_EXPONENT):
+    queue = iter(parts)
+
+    def fill(tokens, channels, how):
+        coded, encoded_how = next(queue)
+        for own, encoded in zip(how, encoded_how, strict=True):
+            np.testing.assert_array_equal(own, encoded)
+        assert len(coded.excess) == escapes(coded.symbols, how, TABLES.radii).sum()
+        return from_symbols(coded, how, TABLES.radii)
+
+    return walk(listed, offsets, step_exponent, weights, fill, PARAMETERS)
+
+
+@pytest.mark.parametrize("shape", [(0, 16, 16), (3, 9, 7), (1, 1, 30), (0, 30, 1), (5, 0, 0)])
+def test_every_token_is_in_one_pass_and_its_neighbours_in_earlier_ones(shape):
+    prefix, rows, columns = shape
+    done = np.zeros(prefix + rows * columns, bool)
+    for one in passes(*shape):
+        known = one.near[one.near >= 0]
+        assert done[known].all()
+        assert known.min(initial=prefix) >= prefix
+        assert not done[one.tokens].any()
+        done[one.tokens] = True
+    assert done.all()
+
+
+def test_neighbours_lie_on_two_lines_through_their_token():
+    for one in passes(0, *GRID):
+        inside = (one.near >= 0).all(axis=1)
+        y, x = np.divmod(one.near[inside], GRID[1])
+        own_y, own_x = np.divmod(one.tokens[inside], GRID[1])
+        for first, second in ((0, 1), (2, 3)):
+            np.testing.assert_array_equal(y[:, first] + y[:, second], 2 * own_y)
+            np.testing.assert_array_equal(x[:, first] + x[:, second], 2 * own_x)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(0, *GRID), (4, 13, 16), (40, 0, 0)])
+@pytest.mark.parametrize("step_exponent", [-300, -32, 90])
+def test_a_decoder_finds_the_contexts_and_the_indices_of_the_encoder(
+    samples, offsets, weights, shape, weighted, step_exponent
+):
+    own, listed = weights if weighted else None, passes(*shape)
+    feature = samples[0][: shape[0] + shape[1] * shape[2]]
+    indices, parts, _ = encode(feature, listed, offsets, own, step_exponent)
+    assert (indices.max() > 1000) == (step_exponent == -300)
+    np.testing.assert_array_equal(decode(parts, listed, offsets, own, step_exponent), indices)
+
+
+def test_values_are_rebuilt_to_within_a_step(samples, offsets, weights):
+    feature, rebuilt = samples[1], np.zeros_like(samples[1])
+
+    def fill(tokens, channels, how):
+        indices = quantise(feature[tokens[:, None], channels] * 2, how, THRESHOLDS)
+        rebuilt[tokens[:, None], channels] = dequantise(indices, how, TABLES.centroids) / 2
+        return indices
+
+    walk(passes(0, *GRID), offsets, STEP_EXPONENT, weights, fill, PARAMETERS)
+    assert np.abs(rebuilt - feature).max() < 1.0
+    assert np.mean((rebuilt - feature) ** 2) < 0.5**2 / 8
+
+
+def static_bits(indices):
+    """The entropy of each channel's own histogram: no static table does better."""
+    bits = 0.0
+    for column in indices.T:
+        share = np.unique(column, return_counts=True)[1] / len(column)
+        bits -= len(column) * float((share * np.log2(share)).sum())
+    return bits
+
+
+def test_contexts_beat_the_best_static_tables_and_channel_weights_beat_contexts(
+    samples, offsets, weights
+):
+    unseen = [make_one_sided(seed) for seed in range(100, 104)]
+    listed = passes(0, *GRID)
+    plain = [encode(feature, listed, offsets, None) for feature in unseen]
+    best_static = static_bits(np.concatenate([indices for indices, _, _ in plain]))
+    plain_bits = sum(bits for *_, bits in plain)
+    own_bits = sum(encode(feature, listed, offsets, weights)[2] for feature in unseen)
+    assert plain_bits < 0.85 * best_static
+    assert own_bits < 0.93 * plain_bits
+
+
+def test_without_a_grid_channels_still_predict_channels(samples, offsets):
+    rows = [sample[np.random.default_rng(0).permutation(len(sample))] for sample in samples]
+    own = fit_channel_weights(rows, None, offsets, STEP_EXPONENT, PARAMETERS, groups=4)
+    listed = passes(len(rows[0]), 0, 0)
+    plain, better = (encode(rows[0], listed, offsets, chosen)[2] for chosen in (None, own))
+    assert better < 0.9 * plain
+
+
+def test_channel_weights_look_only_at_earlier_groups(weights):
+    for start, end in pairwise(weights.bounds):
+        assert not weights.matrix[:, start:end, start:].any()
+    assert weights.matrix[:, weights.bounds[1] :].any(axis=(0, 2)).all()
+    assert sorted(weights.order) == list(range(len(weights.order)))
+
+
+def test_the_largest_products_are_exact():
+    channels, start = 1024, 1000
+    rng = np.random.default_rng(1)
+    largest = 1 << 24
+    value = np.where(rng.random((3, channels)) < 0.5, -largest, largest).astype(np.int64)
+    decoded = rng.integers((1 << 20) - 99, 1 << 20, (3, channels), dtype=np.int32)
+    matrix = rng.choice([-32767, 32767], (KINDS, channels, channels)).astype(np.int16)
+    own = ChannelWeights(
+        order=np.arange(channels, dtype=np.int32),
+        bounds=(0, start, channels),
+        value=np.zeros((KINDS, channels, 4), np.int32),
+        matrix=matrix,
+        gain=np.full((KINDS, channels), 256, np.int32),
+    )
+    one = passes(3, 0, 0)[0]
+    got = refinement(Prediction(value, np.zeros_like(value)), one, decoded, 1, own)[0]
+    missed = (decoded[:, :start].astype(object) * UNIT) - value[:, :start].astype(object)
+    exact = missed @ matrix[0, start:, :start].T.astype(object)
+    exact = value[:, start:].astype(object) + np.vectorize(lambda v: v >> 12)(exact)
+    np.testing.assert_array_equal(got, np.clip(exact, -largest, largest).astype(np.int64))
+
+
+def test_any_prediction_codes_any_index():
+    rng = np.random.default_rng(2)
+    value = (2.0 ** rng.uniform(0, 24, 4000)).astype(np.int64).reshape(-1, 8) - 3
+    error = (2.0 ** rng.uniform(0, 24, 4000)).astype(np.int64).reshape(-1, 8) - 1
+    how = contexts(Prediction(value, error), PARAMETERS)
+    assert {0, 1, 17} <= set(how.low_bits.ravel().tolist())
+    assert ((error >> how.low_bits) < RAW_ERROR).all()
+    indices = (2.0 ** rng.uniform(0, 30, value.shape)).astype(np.int32) - 1
+    indices[:, 4:] = np.maximum(value[:, 4:] // UNIT + rng.integers(-90, 90, value[:, 4:].shape), 0)
+    coded = to_symbols(indices, how, TABLES.radii)
+    assert len(coded.excess) > 100
+    np.testing.assert_array_equal(from_symbols(coded, how, TABLES.radii), indices)
+
+
+@pytest.mark.parametrize(("symbol", "excess"), [(0, 49), (3, 1 << 40)])
+def test_an_escape_out_of_range_is_refused(symbol, excess):
+    how = Contexts(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8), np.array([[48]]))
+    symbol = symbol and TABLES.radii[0]
+    coded = Symbols(np.array([symbol], np.uint8), np.zeros(1, np.int32), np.array([excess]))
+    with pytest.raises(BitstreamError, match="out of range"):
+        from_symbols(coded, how, TABLES.radii)
+
+
+def test_values_below_zero_become_zero(offsets):
+    feature = np.full((9, 12), -5.0, np.float32)
+    indices, *_ = encode(feature, passes(0, 3, 3), offsets, None)
+    assert not indices.any()
+
+
+def test_the_expected_mean_follows_offset_and_step():
+    for offset, step_exponent in ((48, 0), (60, 37), (30, -200), (200, -300)):
+        mean = expected(np.array([offset], np.int32), step_exponent, PARAMETERS)[0]
+        wanted = UNIT * 2.0 ** ((offset - 48) / 4 - step_exponent / 32)
+        assert abs(mean - min(wanted, UNIT << 20)) <= 1 + wanted * 1e-4
+
+
+def test_a_prediction_ignores_what_is_not_yet_decoded(samples, offsets):
+    listed = passes(0, *GRID)
+    indices = np.rint(samples[0]).astype(np.int32)
+    mean = expected(offsets, 0, PARAMETERS)
+    for number, one in enumerate(listed):
+        poisoned = indices.copy()
+        for later in listed[number:]:
+            poisoned[later.tokens] = 77
+        for clean, other in zip(
+            predict(indices, one, mean, PARAMETERS),
+            predict(poisoned, one, mean, PARAMETERS),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(clean, other)
+
+
+def test_the_tables_rebuild_bit_for_bit_from_their_histograms(tmp_path):
+    stored = load_file(FILE)
+    part = "histograms."
+    histograms = Histograms(
+        **{name.removeprefix(part): a for name, a in stored.items() if name.startswith(part)}
+    )
+    save_one_sided(PARAMETERS, histograms, tmp_path / "again.safetensors")
+    again = load_file(tmp_path / "again.safetensors")
+    assert again.keys() == stored.keys()
+    for name, array in stored.items():
+        np.testing.assert_array_equal(array, again[name])
+    for radius, table in zip(TABLES.radii, TABLES.classes, strict=True):
+        assert len(table) == radius + 1
+        assert table.sum() == 2**14
+        assert table.min() >= 1
+
+
+def test_damaged_tables_are_refused(tmp_path):
+    stored = load_file(FILE)
+    save_file(stored | {"tables.radii": stored["tables.radii"] + 1}, tmp_path / "radii")
+    with pytest.raises(TableError, match="radii does not follow"):
+        load_one_sided(tmp_path / "radii")
+    save_file(stored | {"parameters.value": stored["parameters.value"][:2]}, tmp_path / "value")
+    with pytest.raises(TableError, match=r"parameters\.value"):
+        load_one_sided(tmp_path / "value")
+    (tmp_path / "none").write_bytes(b"no")
+    with pytest.raises(TableError, match="holds no"):
+        load_one_sided(tmp_path / "none")
+
+
+def test_training_makes_numbers_that_code_its_sources_well(samples, monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "SNRS_DB", (8, 15, 22, 38))
+    source = training.Source(samples[:4], samples[4:7], GRID)
+    parameters, histograms = training.train_one_sided([source])
+    save_one_sided(parameters, histograms, tmp_path / "own.safetensors")
+    own = load_one_sided(tmp_path / "own.safetensors")[1]
+    counts = histograms.indices
+    bits = -np.log2(np.maximum(counts, 1) / counts.sum(axis=1, keepdims=True))
+    ideal = (counts * bits).sum()
+    spent = sum(
+        float(count[: radius + 1] @ (14 - np.log2(table))) + float(count[radius + 1 :].sum()) * 14
+        for count, radius, table in zip(counts, own.radii, own.classes, strict=True)
+    )
+    assert ideal <= spent * 1.0001
+    assert spent < 1.02 * ideal
