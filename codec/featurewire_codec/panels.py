@@ -88,7 +88,7 @@ def too_large() -> FeatureError:
     """The error of a coefficient that no index reaches."""
     return FeatureError(
         f"a coefficient is {MAX_INDEX} or more quantiser steps from zero: "
-        "ask for a lower snr_db, or encode without this profile"
+        "ask for a lower snr_db, or, with a profile, encode without it"
     )
 
 

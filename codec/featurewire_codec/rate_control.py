@@ -25,6 +25,7 @@ from .span import quantise_plain, rebuild, rounding_for
 from .transform import Floats
 
 _SEARCH_FEATURES = 1 << 16
+_FINEST_OCTAVES = 26  # a step is at least 2^-26 of the middle magnitude
 _NEAR_TARGET = 0.985  # of the bits asked for: near enough to stop at
 _BOUND_MARGIN = 1 - 2.0**-12  # float rounding on another machine stays within the bound
 
@@ -36,14 +37,17 @@ def plain_settings(
     tokens, channels = feature.shape
     some = np.ascontiguousarray(feature[:: max(1, tokens * channels // _SEARCH_FEATURES)])
     target, asked = energy * 10 ** (-snr_db / 10), f"an SNR of {snr_db} dB"
-    step_exponent = nearest_step_exponent(math.sqrt(12.0 * target))
+    # A step beyond float32's precision of most values gains nothing: constants would ask for it.
+    middle = max(float(np.median(np.abs(some))), 2.0**-126)
+    finest = nearest_step_exponent(middle) - STEPS_PER_OCTAVE * _FINEST_OCTAVES
+    step_exponent = max(nearest_step_exponent(math.sqrt(12.0 * target)), finest)
     for _ in range(6):
         reached = _plain_distortion(some, checked_step_exponent(step_exponent, asked), effort)
         octaves = 0.5 * np.log2(target / max(reached, 1e-300))
         change = round(STEPS_PER_OCTAVE * float(np.clip(octaves, -2.0, 2.0)))
-        step_exponent += change
-        if change == 0:
+        if change == 0 or step_exponent + change < finest:
             break
+        step_exponent += change
     return Settings(checked_step_exponent(step_exponent, asked), energy=energy, effort=effort)
 
 

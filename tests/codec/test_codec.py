@@ -91,9 +91,10 @@ def test_any_shape_round_trips(shape):
 
 
 @pytest.mark.parametrize("value", [0.0, 3.5, -1e17, 1e-10])
-def test_a_constant_feature_round_trips(value):
+@pytest.mark.parametrize("snr_db", [10, 60, 120])
+def test_a_constant_feature_round_trips_at_any_quality(value, snr_db):
     feature = np.full((9, 4), value, np.float32)
-    decoded = FeatureCodec().decode(FeatureCodec().encode(feature, 10)).numpy()
+    decoded = FeatureCodec().decode(FeatureCodec().encode(feature, snr_db)).numpy()
     np.testing.assert_allclose(decoded, feature, rtol=1e-4)
 
 
