@@ -12,12 +12,13 @@ VARIABLE = "FEATUREWIRE_KERNELS"
 
 
 class Backend(NamedTuple):
-    """The modules that hold the loops: `panels`, `entropy_coder` and `trellis`, or their twins."""
+    """The modules that hold the loops, or their twins; `fields` packs and unpacks raw bits."""
 
     name: str
     panels: ModuleType
     coder: ModuleType
     trellis: ModuleType
+    fields: ModuleType
 
 
 @functools.cache
@@ -25,13 +26,13 @@ def load_backend() -> Backend:
     """Import the loops; compiled ones are ready when this returns."""
     if os.environ.get(VARIABLE, "on") != "off":
         try:
-            from .kernels import ans, panels, trellis
+            from .kernels import ans, fields, panels, trellis
         except ImportError:  # numba has no wheel for every machine
             pass
         else:
-            return Backend("numba", panels, ans, trellis)
+            return Backend("numba", panels, ans, trellis, fields)
     from . import entropy_coder
     from . import panels as plain_panels
     from . import trellis as plain_trellis
 
-    return Backend("constriction", plain_panels, entropy_coder, plain_trellis)
+    return Backend("constriction", plain_panels, entropy_coder, plain_trellis, entropy_coder)

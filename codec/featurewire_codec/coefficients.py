@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .backend import load_backend
 from .bitstream import Chunk, Fields, Header, check_of, lanes_of, write_fields
-from .entropy_coder import CODER_BITS, Table, pack_fields, unpack_fields
+from .entropy_coder import CODER_BITS, Table
 from .entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, Ladder, quarter_octave
 from .errors import BitstreamError
 from .panels import PanelShape, Symbols
@@ -224,13 +224,13 @@ def _pack_raw(coded: Symbols | TrellisSymbols, lengths: NDArray[np.int32]) -> by
     below = coded.excess + 1 - (np.int64(1) << (lengths.astype(np.int64) - 1))
     values = np.concatenate([coded.low, below])
     widths = coded.widths if isinstance(coded, TrellisSymbols) else _raw_widths(coded.counts)
-    return pack_fields(values, np.concatenate([widths, lengths - 1]))
+    return load_backend().fields.pack_fields(values, np.concatenate([widths, lengths - 1]))
 
 
 def _unpack_raw(
     raw: bytes, widths: NDArray[np.uint8], lengths: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    values = unpack_fields(raw, np.concatenate([widths, lengths - 1]))
+    values = load_backend().fields.unpack_fields(raw, np.concatenate([widths, lengths - 1]))
     below = values[len(widths) :]
     excess = below + (np.int64(1) << (lengths.astype(np.int64) - 1)) - 1
     return values[: len(widths)].astype(np.int32), excess

@@ -155,11 +155,7 @@ def unpack_fields(data: bytes, widths: NDArray[np.integer]) -> NDArray[np.int64]
     Raises:
         BitstreamError: `data` is not exactly as long as the widths say, or its padding is not zero.
     """
-    total = int(widths.sum(dtype=np.int64))
-    if len(data) != (total + 7) // 8:
-        raise BitstreamError(f"{len(data)} bytes of raw bits, {(total + 7) // 8} are due")
-    if total % 8 and data[-1] & (0xFF >> total % 8):
-        raise BitstreamError("the padding after the raw bits is not zero")
+    check_raw_length(data, widths)
     octets = np.frombuffer(data + bytes(5), np.uint8)
     values = np.empty(len(widths), np.int64)
     bit = 0
@@ -174,6 +170,19 @@ def unpack_fields(data: bytes, widths: NDArray[np.integer]) -> NDArray[np.int64]
         values[start : start + _BLOCK] = (window >> (40 - (first & 7) - width)) & ((1 << width) - 1)
         bit = int(end[-1])
     return values
+
+
+def check_raw_length(data: bytes, widths: NDArray[np.integer]) -> None:
+    """Check that bytes are exactly as many as fields of these widths take, and their padding zero.
+
+    Raises:
+        BitstreamError: they are not.
+    """
+    total = int(widths.sum(dtype=np.int64))
+    if len(data) != (total + 7) // 8:
+        raise BitstreamError(f"{len(data)} bytes of raw bits, {(total + 7) // 8} are due")
+    if total % 8 and data[-1] & (0xFF >> total % 8):
+        raise BitstreamError("the padding after the raw bits is not zero")
 
 
 def _bits_of(values: NDArray[np.int64], widths: NDArray[np.integer]) -> NDArray[np.uint8]:

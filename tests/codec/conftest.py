@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from synthetic_features import make_grid, make_tokens, make_words
 
 USERS = coefficients, encoder, span  # who asks for the backend
-PLAIN = Backend("constriction", panels, entropy_coder, trellis)
+PLAIN = Backend("constriction", panels, entropy_coder, trellis, entropy_coder)
 BACKENDS = {"numba": load_backend(), "constriction": PLAIN}
 
 
