@@ -29,7 +29,9 @@ from .quantiser import step_size
 
 GROUPS = 8  # more gain little: 16 groups another 1 %
 MAX_CHANNELS = 1024  # beyond it channels are not predicted from channels
+MAX_GAIN = 16 << RATIO_BITS
 ROUNDING = 0.42
+_FEW = 8  # misses of a step that say nothing of a channel
 _RIDGE, _OWN_RIDGE = 1e-3, 3e-4
 _FLAT = UNIT // 2  # keeps the smallest expected errors from counting for everything
 _POOLED = 4  # tokens a channel at which a kind of pass has half a say beside the others
@@ -88,6 +90,7 @@ def fit_channel_weights(
     weights = ChannelWeights(order, bounds, value, matrix, gain)
     if len(bounds) > 2:
         _fit_matrix(quantised(), weights, parameters)
+    _fit_gain(quantised(), weights, parameters)
     return weights
 
 
@@ -139,10 +142,25 @@ def _fit_matrix(
             solved = np.linalg.solve(own[:start, :start], own[:start, start:end]).T
             scaled = np.clip(np.rint(solved * 2**CHANNEL_BITS), -32767, 32767)
             weights.matrix[kind, start:end, :start] = scaled
-        kept = np.eye(channels) - weights.matrix[kind] / 2.0**CHANNEL_BITS
-        left = np.einsum("ij,jk,ik->i", kept, own, kept, optimize=True) / np.diag(own)
-        gain = np.rint(np.sqrt(np.clip(left, 0, 1)) * 2**RATIO_BITS)
-        weights.gain[kind] = np.maximum(gain, 1)
+
+
+def _fit_gain(
+    quantised: Iterable[Quantised], weights: ChannelWeights, parameters: Parameters
+) -> None:
+    """Fill in how large the misses that are left are, beside what the neighbours lead to expect."""
+    channels = len(weights.order)
+    left, due = np.zeros((KINDS, channels)), np.zeros((KINDS, channels))
+    for indices, listed, mean in quantised:
+        for one in listed:
+            prediction = predict(indices, one, mean, parameters, weights)
+            missed = misses(indices, one, prediction)[:, weights.order]
+            if weights.matrix.size:
+                missed -= missed @ (weights.matrix[one.kind].T / 2.0**CHANNEL_BITS)
+            left[one.kind] += np.abs(missed).sum(axis=0)
+            due[one.kind] += prediction.error[:, weights.order].sum(axis=0)
+    few = _FEW * UNIT
+    gain = (left + few) / (due + few)
+    weights.gain[...] = np.clip(np.rint(gain * 2**RATIO_BITS), 1, MAX_GAIN)
 
 
 def misses(indices: NDArray[np.int32], one: Pass, prediction: Prediction) -> NDArray[np.float64]:

@@ -115,6 +115,10 @@ def test_every_token_is_in_one_pass_and_its_neighbours_in_earlier_ones(shape):
     assert done.all()
 
 
+def test_each_pass_over_a_grid_has_weights_of_its_own():
+    assert [one.kind for one in passes(2, *GRID)] == [0, *range(KINDS)]
+
+
 def test_neighbours_lie_on_two_lines_through_their_token():
     for one in passes(0, *GRID):
         inside = (one.near >= 0).all(axis=1)
@@ -192,9 +196,12 @@ def test_the_largest_products_are_exact():
     channels, start = 1024, 1000
     rng = np.random.default_rng(1)
     largest = 1 << 24
-    value = np.where(rng.random((3, channels)) < 0.5, -largest, largest).astype(np.int64)
+    # In pairs that almost cancel: huge terms, and a sum whose every bit shows.
+    sign = np.where(rng.random((3, channels // 2)) < 0.5, -1, 1)
+    value = np.repeat(sign * largest, 2, axis=1).astype(np.int64)
     decoded = rng.integers((1 << 20) - 99, 1 << 20, (3, channels), dtype=np.int32)
-    matrix = rng.choice([-32767, 32767], (KINDS, channels, channels)).astype(np.int16)
+    half = rng.integers(30000, 32767, (KINDS, channels, channels // 2))
+    matrix = np.stack([half, -half], axis=-1).reshape(KINDS, channels, channels).astype(np.int16)
     own = ChannelWeights(
         order=np.arange(channels, dtype=np.int32),
         bounds=(0, start, channels),
@@ -207,7 +214,9 @@ def test_the_largest_products_are_exact():
     missed = (decoded[:, :start].astype(object) * UNIT) - value[:, :start].astype(object)
     exact = missed @ matrix[0, start:, :start].T.astype(object)
     exact = value[:, start:].astype(object) + np.vectorize(lambda v: v >> 12)(exact)
-    np.testing.assert_array_equal(got, np.clip(exact, -largest, largest).astype(np.int64))
+    exact = np.clip(exact, -largest, largest).astype(np.int64)
+    assert (np.abs(exact) < largest).any()
+    np.testing.assert_array_equal(got, exact)
 
 
 def test_any_prediction_codes_any_index():
