@@ -224,7 +224,8 @@ def _pack_raw(coded: Symbols | TrellisSymbols, lengths: NDArray[np.int32]) -> by
     below = coded.excess + 1 - (np.int64(1) << (lengths.astype(np.int64) - 1))
     values = np.concatenate([coded.low, below])
     widths = coded.widths if isinstance(coded, TrellisSymbols) else _raw_widths(coded.counts)
-    return load_backend().fields.pack_fields(values, np.concatenate([widths, lengths - 1]))
+    packed: bytes = load_backend().fields.pack_fields(values, np.concatenate([widths, lengths - 1]))
+    return packed
 
 
 def _unpack_raw(
