@@ -24,6 +24,7 @@ from .task_weight import checked_metric, half_strength
 from .transform import NO_INDEX, ChannelKlt, Floats, Geometry, Transform
 
 COMPARED_SNR_DB = (15.0, 25.0)
+NARROW = 1.3  # times the bits of fitted samples: held-out ones that take more were not represented
 _MAX_MEASURED_FEATURES = 1 << 20
 _MAX_SEARCHED_FEATURES = 1 << 18
 _MIN_ROWS_HELD_OUT = 64
@@ -40,7 +41,8 @@ def calibrate(
     _check(arrays, grid)
     tokens, channels = sum(len(array) for array in arrays), arrays[0].shape[1]
     minded = None if metric is None else checked_metric(metric, channels)
-    if tokens < MIN_TOKENS_A_CHANNEL * channels:
+    small = tokens < MIN_TOKENS_A_CHANNEL * channels
+    if small:
         warnings.warn(
             f"{tokens} calibration tokens for {channels} channels: "
             f"{2 * MIN_TOKENS_A_CHANNEL * channels} or more make a good profile",
@@ -72,8 +74,20 @@ def calibrate(
         task["task"] = comparison.report((kept, profile), (name, weighted))
         if task["task"]["kept"]:
             kept, profile = name, weighted
+    first = str(COMPARED_SNR_DB[0])
+    known = figures[kept][first]
+    if held_out is not fitted:
+        known = coded_bpfp(profile, _subset(fitted), COMPARED_SNR_DB[0], grid)
+    if not small and figures[kept][first] > NARROW * known:
+        warnings.warn(
+            f"held-out samples take {figures[kept][first] / known - 1:.0%} more bits than those "
+            "the profile was fitted on: calibrate on more samples, and more kinds of them",
+            CalibrationWarning,
+            stacklevel=3,
+        )
     report = task | {
         "kept": kept,
+        "fitted_bpfp_at_15_db": known,
         "tokens": tokens,
         "samples": len(arrays),
         "grid": grid,

@@ -36,4 +36,4 @@ class ChunkError(BitstreamError):
 
 
 class CalibrationWarning(UserWarning):
-    """A profile was calibrated on fewer tokens than its transform needs to be good."""
+    """A profile was calibrated on too few tokens, or on ones that do not stand for others."""

@@ -81,7 +81,8 @@ class Profile:
             FeatureError: no samples, or samples that are no features of one width; a metric that is
                 none for this width.
         Warns:
-            CalibrationWarning: fewer than 8 tokens a channel.
+            CalibrationWarning: fewer than 8 tokens a channel; or held-out samples that cost much
+                more than those fitted on.
         """
         from .calibration import calibrate
 

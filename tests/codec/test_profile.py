@@ -221,6 +221,15 @@ def test_giants_set_the_scale_of_nothing():
     assert wild.energy < 2 * calm.energy  # 250 times, were giants counted in full
 
 
+def test_kinds_of_samples_that_stand_alone_warn_that_calibration_is_narrow():
+    alike = [make_tokens(seed, 200) for seed in range(10)]
+    turned = np.linalg.qr(np.random.default_rng(1).normal(size=(32, 32)))[0]
+    others = [(a @ turned).astype(np.float32) if n % 5 == 4 else a for n, a in enumerate(alike)]
+    assert Profile.calibrate(alike).report["fitted_bpfp_at_15_db"] > 0
+    with pytest.warns(CalibrationWarning, match="held-out samples take .* more bits"):
+        Profile.calibrate(others)
+
+
 def test_too_few_tokens_warn_and_still_make_a_profile():
     with pytest.warns(CalibrationWarning, match="40 calibration tokens for 32 channels"):
         profile = Profile.calibrate([make_tokens(1, 40)])
