@@ -1,4 +1,4 @@
-"""A decoder written from docs/BITSTREAM.md alone, to show that it suffices: [n] names its sections."""
+"""A decoder written from BITSTREAM.md alone, to show that it suffices: [n] names its sections."""
 
 import hashlib
 import json
