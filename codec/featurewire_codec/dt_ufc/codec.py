@@ -77,8 +77,8 @@ class DtUfcCodec:
     ) -> bytes:
         """Encode one feature [tokens, channels] of any float type to a stream.
 
-        `snr_db` picks the network that comes nearest to it from above, or the best there is: 6 to
-        13 dB is what they reach. With a profile that was measured in calibration, without one on
+        `snr_db` picks the network that comes nearest to it from above, or the best there is: 2 to
+        11 dB is what was measured. With a profile that was measured in calibration, without one on
         this feature. `grid` is used where all tokens lie on it and the channels are at most 64.
 
         Raises:
