@@ -12,13 +12,18 @@ VARIABLE = "FEATUREWIRE_KERNELS"
 
 
 class Backend(NamedTuple):
-    """The modules that hold the loops, or their twins; `fields` packs and unpacks raw bits."""
+    """The modules that hold the loops, or their twins; `fields` packs and unpacks raw bits.
+
+    `contexts` and `parts` are the one-sided mode's.
+    """
 
     name: str
     panels: ModuleType
     coder: ModuleType
     trellis: ModuleType
     fields: ModuleType
+    contexts: ModuleType
+    parts: ModuleType
 
 
 @functools.cache
@@ -26,13 +31,22 @@ def load_backend() -> Backend:
     """Import the loops; compiled ones are ready when this returns."""
     if os.environ.get(VARIABLE, "on") != "off":
         try:
-            from .kernels import ans, fields, panels, trellis
+            from .kernels import ans, fields, one_sided, panels, trellis
         except ImportError:  # numba has no wheel for every machine
             pass
         else:
-            return Backend("numba", panels, ans, trellis, fields)
-    from . import entropy_coder
+            return Backend("numba", panels, ans, trellis, fields, one_sided, one_sided)
+    from . import entropy_coder, one_sided_symbols
+    from . import one_sided as plain_one_sided
     from . import panels as plain_panels
     from . import trellis as plain_trellis
 
-    return Backend("constriction", plain_panels, entropy_coder, plain_trellis, entropy_coder)
+    return Backend(
+        "constriction",
+        plain_panels,
+        entropy_coder,
+        plain_trellis,
+        entropy_coder,
+        plain_one_sided,
+        one_sided_symbols,
+    )

@@ -15,6 +15,7 @@ from .bitstream import Chunk, Fields, Header, check_of, lanes_of, write_fields
 from .entropy_coder import CODER_BITS, Table
 from .entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, Ladder, quarter_octave
 from .errors import BitstreamError
+from .one_sided_chunk import OneSidedSymbols, one_sided_models
 from .panels import PanelShape, Symbols
 from .tables import MAX_EXPONENT, load_tables, to_frequencies
 from .transform import NO_INDEX, Layout, all_columns
@@ -65,9 +66,12 @@ class Side:
         return self.row_exponents + np.int32(self.base - quarter_octave(step_exponent))
 
 
+NO_SIDE = Side(False, 0, NO_INDEX, NO_EXPONENTS, NO_EXPONENTS)
+
+
 def encode_symbols(
     tokens: range,
-    coded: Symbols | TrellisSymbols,
+    coded: Symbols | TrellisSymbols | OneSidedSymbols,
     side: Side,
     index_table: Table | None,
     header: Header,
@@ -78,28 +82,32 @@ def encode_symbols(
 
     `updates` is how often the session's codewords have been updated.
     """
-    models = class_models()
-    lengths = _bit_lengths(coded.excess + 1) if len(coded.excess) else NO_EXPONENTS
+    models, lengths = class_models(), NO_EXPONENTS
+    if isinstance(coded, OneSidedSymbols):
+        own_tables, raw = one_sided_models(), coded.raw
+    else:
+        own_tables = models.trellis if header.trellis else models.groups
+        lengths = _bit_lengths(coded.excess + 1) if len(coded.excess) else lengths
+        raw = _pack_raw(coded, lengths)
     fields = Fields(
         tokens=tokens,
         plain=side.plain,
         base=side.base,
         row_exponents=bool(side.row_exponents.any()),
         column_exponents=bool(side.column_exponents.any()),
-        raw=_pack_raw(coded, lengths),
+        raw=raw,
         adaptive=header.adaptive and not side.plain,
         reset=header.adaptive and not side.plain and updates == 0,
     )
     fields_bytes = write_fields(fields, header)
     lanes = lanes_of(len(tokens) * header.channels)
     check = check_of(fields_bytes, header_bytes, updates if fields.adaptive else 0)
-    own_tables = models.trellis if header.trellis else models.groups
     encoder = load_backend().coder.Encoder(lanes, check, own_tables)
     encoder.push(lengths - 1, models.escape_lengths)
-    if isinstance(coded, TrellisSymbols):
-        encoder.push_each(coded.symbols, coded.tables)
-    else:
+    if isinstance(coded, Symbols):
         encoder.push_groups(coded.symbols, coded.counts)
+    else:
+        encoder.push_each(coded.symbols, coded.tables)
     if fields.column_exponents:
         encoder.push(side.column_exponents + np.int32(MAX_EXPONENT), models.columns)
     if fields.row_exponents:

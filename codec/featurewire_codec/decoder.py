@@ -21,6 +21,8 @@ from .bitstream import (
 from .block_dct import BlockDct
 from .coefficients import decode_symbols
 from .errors import BitstreamError, ChunkError, ProfileError
+from .one_sided_chunk import decode_walk
+from .one_sided_transform import OneSided
 from .profile import Profile
 from .session_framing import FRAMED, LEAD_BYTES, chunk_body, read_lead
 from .span import Coding, Quantised, rebuild
@@ -210,12 +212,23 @@ class Decoder:
             return layout
 
         check = check_of(fields, self._header_bytes, updates)
+        if isinstance(transform, OneSided) and offsets is not None:
+            if chunk.fields.row_exponents or chunk.fields.column_exponents:
+                raise BitstreamError("exponents in a one-sided chunk")
+            walked = transform.walk(geometry, tokens, offsets.offsets, header.step_exponent)
+            if walked is None:
+                raise BitstreamError("the chunk does not begin and end with rows of the grid")
+            return _finite(decode_walk(chunk, check, walked, header.midpoint)[1])
         symbols, side, panels, _ = decode_symbols(chunk, check, lay_out, offsets, table, header)
         with np.errstate(over="ignore", invalid="ignore"):
             coefficients = rebuild(symbols, panels, header.step_exponent, header.midpoint)
-            values = transform.inverse(coefficients, geometry, tokens, side.index)
-        if not np.isfinite(values).all():
-            raise BitstreamError("the values are beyond float32")
+            values = _finite(transform.inverse(coefficients, geometry, tokens, side.index))
         if header.adaptive and not chunk.fields.plain and self._coding is not None:
             self._coding.learn(Quantised(symbols, side, panels), header.step_exponent)
         return values
+
+
+def _finite(values: Floats) -> Floats:
+    if not np.isfinite(values).all():
+        raise BitstreamError("the values are beyond float32")
+    return values

@@ -9,17 +9,23 @@ import numpy as np
 
 from .backend import load_backend
 from .bitstream import Header, frame_chunk, write_body, write_header
-from .coefficients import Side, encode_symbols
+from .coefficients import NO_SIDE, Side, encode_symbols
+from .one_sided_chunk import OneSidedSymbols, one_sided_thresholds, quantise_walk
+from .one_sided_transform import OneSided
+from .panels import Symbols
 from .quantiser import BIT_WORTH, Effort, step_size
 from .session_framing import header_of_session, write_lead
 from .span import Coding, Quantised, quantise_plain, quantise_values, rounding_for
 from .transform import NO_INDEX, Floats, Geometry, Transform, plain_transform
+from .trellis import TrellisSymbols
 
 CHUNK_FEATURES = 1 << 18  # about 64 KiB at 2 bits a feature
 ADAPTING_TOKENS = 64  # in a chunk, when codewords adapt after each
 Framing = Literal["file", "session"]
 # By a rough count of bits: beyond this ratio, the dearer way to code a chunk is not even tried.
 _SURELY_CHEAPER = 1.25
+# A chunk's fields, what follows them, and what codewords may learn from.
+Way = tuple[bytes, bytes, Quantised | None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Encoder:
             geometry, settings, framing, digest, bool(coding and coding.adaptive)
         )
         self._header_bytes = write_header(self._header)
+        self._rounding = rounding_for(settings.effort, settings.bit_worth)
 
     def chunks(self, feature: Floats) -> Iterator[bytes]:
         """Encode chunk by chunk; what comes before all chunks is at the start of the first.
@@ -80,45 +87,69 @@ class Encoder:
 
     def _encode_span(self, feature: Floats, span: range) -> tuple[bytes, bytes]:
         """Code a span the cheapest of the open ways: its fields, and what follows them."""
-        settings = self._settings
-        rough, scale = load_backend().panels.rough_bits, 1.0 / step_size(settings.step_exponent)
-        rounding = rounding_for(settings.effort, settings.bit_worth)
-        ways: list[tuple[bytes, bytes, Quantised]] = []
+        settings, rounding = self._settings, self._rounding
+        ways: list[Way] = []
         plain = True
         if self._coding is not None and not settings.plain:
             transform = self._coding.transform
-            index = transform.search(feature)
-            values = transform.forward(feature, self._geometry, span, index)
-            own = sum(rough(part.ravel(), scale) for part in values)
-            other = rough(feature.ravel(), scale)
-            plain = other < _SURELY_CHEAPER * own
-            if own < _SURELY_CHEAPER * other:
-                layout = transform.layout(self._geometry, span, index)
-                assert layout is not None  # the span is one of the transform's own
-                side = Side(False, 0, index, NO_INDEX, NO_INDEX)
-                offsets, step_exponent = self._coding.offsets, settings.step_exponent
-                coded = quantise_values(values, layout, offsets, side, step_exponent, rounding)
-                ways.append(self._write(span, coded))
+            if isinstance(transform, OneSided):
+                ways += self._one_sided_way(feature, span, transform)
             else:
-                plain = True
+                own, plain = self._transformed_way(feature, span, transform)
+                ways += own
         if plain:
-            ways.append(
-                self._write(span, quantise_plain(feature, settings.step_exponent, rounding))
-            )
+            ways.append(self._way(span, quantise_plain(feature, settings.step_exponent, rounding)))
         fields, body, kept = min(ways, key=lambda way: len(way[0]) + len(way[1]))
-        if self._coding is not None and not kept.side.plain:
+        if self._coding is not None and kept is not None and not kept.side.plain:
             self._coding.learn(kept, settings.step_exponent)
         return fields, body
 
-    def _write(self, span: range, coded: Quantised) -> tuple[bytes, bytes, Quantised]:
+    def _transformed_way(
+        self, feature: Floats, span: range, transform: Transform
+    ) -> tuple[list[Way], bool]:
+        """Code with the transform, unless plain coding is surely cheaper.
+
+        Also tells whether that may be: it is to be tried then.
+        """
+        assert self._coding is not None
+        settings = self._settings
+        rough, scale = load_backend().panels.rough_bits, 1.0 / step_size(settings.step_exponent)
+        index = transform.search(feature)
+        values = transform.forward(feature, self._geometry, span, index)
+        own = sum(rough(part.ravel(), scale) for part in values)
+        other = rough(feature.ravel(), scale)
+        if own >= _SURELY_CHEAPER * other:
+            return [], True
+        layout = transform.layout(self._geometry, span, index)
+        assert layout is not None  # the span is one of the transform's own
+        side = Side(False, 0, index, NO_INDEX, NO_INDEX)
+        offsets, step_exponent = self._coding.offsets, settings.step_exponent
+        coded = quantise_values(values, layout, offsets, side, step_exponent, self._rounding)
+        return [self._way(span, coded)], other < _SURELY_CHEAPER * own
+
+    def _one_sided_way(self, feature: Floats, span: range, transform: OneSided) -> list[Way]:
+        """Code by contexts, unless something is below zero."""
+        assert self._coding is not None
+        settings, offsets = self._settings, self._coding.offsets.offsets
+        if not transform.holds(feature, step_size(settings.step_exponent)):
+            return []
+        walked = transform.walk(self._geometry, span, offsets, settings.step_exponent)
+        assert walked is not None  # likewise
+        symbols, _ = quantise_walk(feature, walked, one_sided_thresholds(settings.bit_worth))
+        return [(*self._write(span, symbols, NO_SIDE), None)]
+
+    def _way(self, span: range, coded: Quantised) -> Way:
+        return (*self._write(span, coded.symbols, coded.side), coded)
+
+    def _write(
+        self, span: range, symbols: Symbols | TrellisSymbols | OneSidedSymbols, side: Side
+    ) -> tuple[bytes, bytes]:
         table, updates = None, 0
-        if self._coding is not None and not coded.side.plain:
+        if self._coding is not None and not side.plain:
             table, updates = self._coding.index_table, self._coding.updates
         header, header_bytes = self._header, self._header_bytes
-        chunk, fields = encode_symbols(
-            span, coded.symbols, coded.side, table, header, header_bytes, updates
-        )
-        return fields, write_body(chunk), coded
+        chunk, fields = encode_symbols(span, symbols, side, table, header, header_bytes, updates)
+        return fields, write_body(chunk)
 
 
 @functools.lru_cache(maxsize=256)

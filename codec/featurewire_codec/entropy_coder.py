@@ -124,13 +124,14 @@ class Decoder:
             start += count
         return symbols
 
-    def pop_each(self, tables: NDArray[np.uint8], place: int) -> list[int]:
+    def pop_each(self, tables: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
         """Pop symbols that `push_each` pushed with these tables, the first being symbol `place`."""
         lanes = len(self._coders)
-        return [
+        symbols = [
             self._coders[number % lanes].decode(self._tables[table].model)
             for number, table in enumerate(tables.tolist(), place)
         ]
+        return np.array(symbols, np.uint8)
 
     def finish(self) -> None:
         """Raises BitstreamError when the coders are not back where the encoder's began."""
@@ -156,20 +157,40 @@ def unpack_fields(data: bytes, widths: NDArray[np.integer]) -> NDArray[np.int64]
         BitstreamError: `data` is not exactly as long as the widths say, or its padding is not zero.
     """
     check_raw_length(data, widths)
-    octets = np.frombuffer(data + bytes(5), np.uint8)
-    values = np.empty(len(widths), np.int64)
-    bit = 0
+    reader, values = FieldReader(data), np.empty(len(widths), np.int64)
     for start in range(0, len(widths), _BLOCK):
-        width = widths[start : start + _BLOCK].astype(np.int64)
-        end = bit + np.cumsum(width)
-        first = end - width
+        values[start : start + _BLOCK] = reader.take(widths[start : start + _BLOCK])
+    return values
+
+
+class FieldReader:
+    """Unpacks fields in turn, where what was read says how wide the next ones are."""
+
+    def __init__(self, data: bytes) -> None:
+        self._octets = np.frombuffer(data + bytes(5), np.uint8)
+        self._data, self._bit = data, 0
+
+    def take(self, widths: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Unpack the next fields, of at most 32 bits each: int64[len(widths)].
+
+        Raises:
+            BitstreamError: there are not so many bits.
+        """
+        width = widths.astype(np.int64)
+        ends = self._bit + np.cumsum(width)
+        if len(ends) and ends[-1] > 8 * len(self._data):
+            raise BitstreamError(f"{len(self._data)} bytes of raw bits, more are due")
+        first = ends - width
         # A field lies in the five bytes from the one that it begins in.
         window = np.zeros(len(width), np.int64)
         for byte in range(5):
-            window = window << 8 | octets[(first >> 3) + byte]
-        values[start : start + _BLOCK] = (window >> (40 - (first & 7) - width)) & ((1 << width) - 1)
-        bit = int(end[-1])
-    return values
+            window = window << 8 | self._octets[(first >> 3) + byte]
+        self._bit = int(ends[-1]) if len(ends) else self._bit
+        return (window >> (40 - (first & 7) - width)) & ((1 << width) - 1)
+
+    def finish(self) -> None:
+        """Raises BitstreamError when bytes are left over, or the padding is not zero."""
+        check_raw_length(self._data, np.array([self._bit]))
 
 
 def check_raw_length(data: bytes, widths: NDArray[np.integer]) -> None:

@@ -10,6 +10,10 @@ from .codebook import TokenCodebook
 from .codebook_fit import fit_codebook
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .feature import BOUNDS_OF_MANY, giant_bounds
+from .one_sided_fit import fit_channel_weights
+from .one_sided_tables import load_one_sided
+from .one_sided_transform import OneSided
+from .quantiser import nearest_step_exponent
 from .task_weight import TaskWeight
 from .transform import ChannelKlt, Geometry, Identity, Transform
 
@@ -20,6 +24,7 @@ BLOCKS = (4, 8)
 MAX_MATRIX_VALUES = 1 << 24  # beyond it (64 MiB) a block transform shares one KLT
 _OFFSET_LIMIT = 1000
 MIN_CODEWORDS, MANY_CODEWORDS, MAX_CODEWORDS, TOKENS_A_CODEWORD = 16, 2048, 4096, 16
+_MAX_ONE_SIDED_FEATURES, _ONE_SIDED_SNR_DB = 1 << 22, 15.0
 MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
@@ -42,6 +47,8 @@ def fit_transforms(
     for codewords, groups in codebook_sizes(tokens, channels) if codebooks is None else codebooks:
         codebook = fit_codebook(arrays, scale, codewords, groups)
         yield _codebook_name(codebook), codebook
+    if all(float(array.min()) >= 0.0 for array in arrays):
+        yield "one-sided", _fit_one_sided(arrays, grid, scale)
     if grid:
         for block in BLOCKS:
             if max(grid) >= block:
@@ -136,6 +143,17 @@ def column_offsets(
     levels = np.rint(LEVELS_PER_OCTAVE * octaves) + UNIT_LEVEL
     offsets: NDArray[np.int32] = np.clip(levels, -_OFFSET_LIMIT, _OFFSET_LIMIT).astype(np.int32)
     return offsets
+
+
+def _fit_one_sided(arrays: Arrays, grid: tuple[int, int] | None, scale: float) -> OneSided:
+    """Fit what predicts channels, at the step of a middling SNR."""
+    some = arrays[:: -(-sum(array.size for array in arrays) // _MAX_ONE_SIDED_FEATURES)]
+    identity = Identity(np.zeros(arrays[0].shape[1], np.float32))
+    offsets = column_offsets(identity, arrays, grid)
+    error = scale * 10 ** (-_ONE_SIDED_SNR_DB / 10)
+    step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * error)))
+    parameters, _ = load_one_sided()
+    return OneSided(fit_channel_weights(some, grid, offsets, step_exponent, parameters))
 
 
 def _fit_block_dct(

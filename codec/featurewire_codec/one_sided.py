@@ -14,27 +14,30 @@ Wu and Memon, "Context-based, adaptive, lossless image coding" (CALIC), 1997, fo
 prediction and error energy as contexts; the passes are those of interlaced image coding.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .one_sided_tables import ChannelWeights, Parameters
+from .one_sided_tables import Parameters
+from .one_sided_weights import ChannelWeights
 
 UNIT = 16  # predictions and errors are in sixteenths of a step
 UNIT_LEVEL = 48  # the offset at which a channel's mean is one step, as in the entropy model
 COARSEST = 8  # the first pass takes every eighth place
 MAX_CONTEXT = 1 << 20  # larger indices count as this in contexts
-_LARGEST = MAX_CONTEXT * UNIT
+LARGEST = MAX_CONTEXT * UNIT
 MAX_RAW_BITS = 24
 RAW_ERROR = 6 * UNIT  # from this expected error on, low bits are sent raw
 HIGH = 48  # a prediction from here on is taken off the index, but for these steps
 _INVERSE = np.array([0, 65536, 32768, 21845, 16384], np.int64)  # 2^16 / count
 WEIGHT_BITS, CHANNEL_BITS, RATIO_BITS = 10, 12, 8
-_MAX_RATIO = 8 << RATIO_BITS
+MAX_RATIO = 8 << RATIO_BITS
 
 Ints = NDArray[np.int64]
 _DIAGONAL = ((-1, -1), (1, 1), (-1, 1), (1, -1))
@@ -97,7 +100,7 @@ def expected(offsets: NDArray[np.int32], step_exponent: int, parameters: Paramet
     octaves = np.clip(parts >> 5, -20, 20)
     mantissa = parameters.octave[parts & 31].astype(np.int64)  # 2^(i/32), 2^16 is one
     result: Ints = np.where(octaves > 12, mantissa << (octaves - 12), mantissa >> (12 - octaves))
-    return np.minimum(result, _LARGEST)
+    return np.minimum(result, LARGEST)
 
 
 def features(indices: NDArray[np.int32], one: Pass, mean: Ints) -> tuple[Ints, ...]:
@@ -141,18 +144,17 @@ def predict(
     one: Pass,
     mean: Ints,
     parameters: Parameters,
-    weights: ChannelWeights | None = None,
+    value_weights: NDArray[np.int32],
 ) -> Prediction:
     """Predict a pass from its neighbours; `indices` int32[tokens, channels] has earlier passes.
 
-    `mean` is what `expected` returns. In sixteenths of a step.
+    `mean` is what `expected` returns, `value_weights` int32[7, 1 or channels, 4] the frozen weights
+    or a profile's; the channels in one order. In sixteenths of a step.
     """
     first, second, smooth, mean, spread, lines = features(indices, one, mean)
-    a, b, c, d = (parameters.value if weights is None else weights.value)[one.kind].T.astype(
-        np.int64
-    )
+    a, b, c, d = value_weights[one.kind].T.astype(np.int64)
     value = (a * first + b * second + c * smooth + d * mean) >> WEIGHT_BITS
-    value = np.clip(value, -_LARGEST, _LARGEST)
+    value = np.clip(value, -LARGEST, LARGEST)
     e, f, g, h, i = parameters.error[one.kind].tolist()
     positive = np.maximum(value, 0)
     error = (e * spread + f * lines + g * positive + h * UNIT + i * mean) >> WEIGHT_BITS
@@ -182,8 +184,8 @@ def refinement(
     moved = (missed.astype(np.float64) @ matrix.T).astype(np.int64)
     total = (np.abs(missed).sum(axis=1) + UNIT) << RATIO_BITS
     ratio = total // (prediction.error[:, :start].sum(axis=1) + UNIT)
-    ratio = np.minimum(ratio, _MAX_RATIO)[:, None]
-    value = np.clip(value + (moved >> CHANNEL_BITS), -_LARGEST, _LARGEST)
+    ratio = np.minimum(ratio, MAX_RATIO)[:, None]
+    value = np.clip(value + (moved >> CHANNEL_BITS), -LARGEST, LARGEST)
     return value, error, (error * ratio) >> RATIO_BITS
 
 
@@ -228,25 +230,32 @@ def contexts(prediction: Prediction, parameters: Parameters) -> Contexts:
         value, error = value >> low_bits, error >> low_bits
     base = np.maximum(value // UNIT - HIGH, 0)
     places = np.minimum(value, (HIGH + 1) * UNIT - 1)
-    levels, errors = _levels(parameters)
+    levels, errors = level_tables(parameters)
     cells = parameters.classes[levels[places], errors[np.minimum(error, RAW_ERROR - 1)]]
     return Contexts(cells, low_bits.astype(np.uint8), base.astype(np.int32))
 
 
-_known: list[tuple[Parameters, NDArray[np.uint8], NDArray[np.uint8]]] = []
-
-
-def _levels(parameters: Parameters) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    for known, values, errors in _known:
-        if known is parameters:
-            return values, errors
+@functools.lru_cache(maxsize=4)
+def level_tables(parameters: Parameters) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the level of each prediction 0 .. 783, and of each expected error 0 .. 95."""
     places = np.searchsorted(parameters.value_bounds, np.arange((HIGH + 1) * UNIT), "right")
     spreads = np.searchsorted(parameters.error_bounds, np.arange(RAW_ERROR), "right")
-    _known[:] = [(parameters, places.astype(np.uint8), spreads.astype(np.uint8))]
-    return _known[0][1:]
+    return places.astype(np.uint8), spreads.astype(np.uint8)
 
 
-Fill = Callable[[NDArray[np.int32], NDArray[np.int32], Contexts], NDArray[np.int32]]
+def refined_contexts(
+    prediction: Prediction,
+    one: Pass,
+    decoded: NDArray[np.int32],
+    group: int,
+    weights: ChannelWeights,
+    parameters: Parameters,
+) -> Contexts:
+    """Return the contexts of one group of channels; see `refine`."""
+    return contexts(refine(prediction, one, decoded, group, weights, parameters), parameters)
+
+
+Fill = Callable[[Pass, slice, Contexts], NDArray[np.int32]]
 
 
 def walk(
@@ -256,27 +265,29 @@ def walk(
     weights: ChannelWeights | None,
     fill: Fill,
     parameters: Parameters,
+    loops: ModuleType,
 ) -> NDArray[np.int32]:
     """Go through a span as encoder and decoder both must; return its indices [tokens, channels].
 
-    `fill(tokens, channels, contexts)` supplies the indices int32[n, m] of each part in turn: the
-    encoder's rounds its values, the decoder's takes symbols from the stream.
+    `fill(one, channels, contexts)` supplies the indices int32[n, m] of each part in turn: the
+    encoder's rounds its values, the decoder's takes symbols from the stream. Here and in what is
+    returned the channels are in decoding order. `loops` is this module, or its compiled twin.
     """
     mean = expected(offsets, step_exponent, parameters)
     tokens = sum(len(one.tokens) for one in listed)
     indices = np.zeros((tokens, len(offsets)), np.int32)
-    everything = np.arange(len(offsets), dtype=np.int32)
-    for one in listed:
-        prediction = predict(indices, one, mean, parameters, weights)
-        if weights is None:
+    if weights is None:
+        for one in listed:
+            prediction = loops.predict(indices, one, mean, parameters, parameters.value)
             part = contexts(prediction, parameters)
-            indices[one.tokens] = fill(one.tokens, everything, part)
-            continue
-        ordered = Prediction(*(array[:, weights.order] for array in prediction))
+            indices[one.tokens] = fill(one, slice(0, len(offsets)), part)
+        return indices
+    mean = mean[weights.order]
+    for one in listed:
+        prediction = loops.predict(indices, one, mean, parameters, weights.value_in_order)
         decoded = np.zeros((len(one.tokens), len(offsets)), np.int32)
         for group, (start, end) in enumerate(pairwise(weights.bounds)):
-            refined = refine(ordered, one, decoded, group, weights, parameters)
-            part = contexts(refined, parameters)
-            decoded[:, start:end] = fill(one.tokens, weights.order[start:end], part)
-        indices[one.tokens[:, None], weights.order] = decoded
+            part = loops.refined_contexts(prediction, one, decoded, group, weights, parameters)
+            decoded[:, start:end] = fill(one, slice(start, end), part)
+        indices[one.tokens] = decoded
     return indices

@@ -24,12 +24,11 @@ from .one_sided import (
     passes,
     predict,
 )
-from .one_sided_tables import KINDS, ChannelWeights, Parameters
+from .one_sided_tables import KINDS, Parameters
+from .one_sided_weights import MAX_CHANNELS, MAX_GAIN, MAX_WEIGHT, ChannelWeights
 from .quantiser import step_size
 
 GROUPS = 8  # more gain little: 16 groups another 1 %
-MAX_CHANNELS = 1024  # beyond it channels are not predicted from channels
-MAX_GAIN = 16 << RATIO_BITS
 ROUNDING = 0.42
 _FEW = 8  # misses of a step that say nothing of a channel
 _RIDGE, _OWN_RIDGE = 1e-3, 3e-4
@@ -114,7 +113,7 @@ def _fit_own(
         ridge = (_OWN_RIDGE * power + 1e-12) * np.eye(4)
         left = products[kind] - squares[kind] @ shared[kind, 0]
         own = shared[kind] + np.linalg.solve(squares[kind] + ridge, left[..., None])[..., 0]
-        value[kind] = np.clip(np.rint(own * 2**WEIGHT_BITS), -(1 << 13), 1 << 13)
+        value[kind] = np.clip(np.rint(own * 2**WEIGHT_BITS), -MAX_WEIGHT, MAX_WEIGHT)
     return value.astype(np.int32)
 
 
@@ -126,7 +125,7 @@ def _fit_matrix(
     covariance, tokens = np.zeros((KINDS, channels, channels)), np.zeros(KINDS)
     for indices, listed, mean in quantised:
         for one in listed:
-            prediction = predict(indices, one, mean, parameters, weights)
+            prediction = predict(indices, one, mean, parameters, weights.value)
             missed = misses(indices, one, prediction)[:, weights.order]
             missed /= np.sqrt(prediction.error.mean(axis=1) + _FLAT)[:, None]
             covariance[one.kind] += missed.T @ missed
@@ -152,7 +151,7 @@ def _fit_gain(
     left, due = np.zeros((KINDS, channels)), np.zeros((KINDS, channels))
     for indices, listed, mean in quantised:
         for one in listed:
-            prediction = predict(indices, one, mean, parameters, weights)
+            prediction = predict(indices, one, mean, parameters, weights.value)
             missed = misses(indices, one, prediction)[:, weights.order]
             if weights.matrix.size:
                 missed -= missed @ (weights.matrix[one.kind].T / 2.0**CHANNEL_BITS)

@@ -10,7 +10,9 @@ from .one_sided import Contexts
 from .tables import CENTROIDS
 
 MAX_INDEX = 1 << 30
+LENGTH_BITS = 5  # of an escape: how many bits its excess has below the highest
 CENTROID_UNIT = 256
+Floats = NDArray[np.float32]
 
 
 def quantise(
@@ -79,5 +81,35 @@ def from_symbols(coded: Symbols, how: Contexts, radii: NDArray[np.int32]) -> NDA
     coarse = place + how.base.ravel()
     index = (coarse << how.low_bits.ravel()) + coded.low
     if len(index) and not 0 <= int(coarse.min()) <= int(index.max()) <= MAX_INDEX:
-        raise BitstreamError("a one-sided index is out of range")
+        raise out_of_range()
     return index.astype(np.int32).reshape(how.classes.shape)
+
+
+def out_of_range() -> BitstreamError:
+    """The error of an index below zero or beyond the largest."""
+    return BitstreamError("a one-sided index is out of range")
+
+
+def quantise_part(
+    values: Floats,
+    how: Contexts,
+    thresholds: Floats,
+    radii: NDArray[np.int32],
+    centroids: NDArray[np.int8],
+) -> tuple[NDArray[np.int32], Floats, Symbols]:
+    """Return the indices of values in steps [n, channels], what is rebuilt of them, the symbols."""
+    indices = quantise(values, how, thresholds)
+    return indices, dequantise(indices, how, centroids), to_symbols(indices, how, radii)
+
+
+def count_escapes(symbols: NDArray[np.uint8], how: Contexts, radii: NDArray[np.int32]) -> int:
+    """Count the escapes."""
+    return int(escapes(symbols, how, radii).sum())
+
+
+def rebuild_part(
+    coded: Symbols, how: Contexts, radii: NDArray[np.int32], centroids: NDArray[np.int8]
+) -> tuple[NDArray[np.int32], Floats]:
+    """Return the indices [n, channels] and their values in steps; raises as `from_symbols`."""
+    indices = from_symbols(coded, how, radii)
+    return indices, dequantise(indices, how, centroids)

@@ -42,25 +42,6 @@ class Parameters:
     classes: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
-class ChannelWeights:
-    """A profile's prediction of channels from channels, in groups.
-
-    order int32[channels]: the channels as they are decoded. bounds: where each group begins, and
-    the end. value int32[7, channels, 4]: the weights of what predicts a channel, in 2^-10; in the
-    channels' own order, as the features are. matrix int16[7, channels, channels], in 2^-12: by kind
-    of pass, how much of an earlier channel's miss to add; in decoding order, zero from a group's
-    own channels on.
-    gain int32[7, channels], in 2^-8: what remains of the expected error.
-    """
-
-    order: NDArray[np.int32]
-    bounds: tuple[int, ...]
-    value: NDArray[np.int32]
-    matrix: NDArray[np.int16]
-    gain: NDArray[np.int32]
-
-
 _PARAMETERS: dict[str, tuple[tuple[int, ...], Any]] = {
     "octave": ((32,), np.int32),
     "value": ((KINDS, 1, 4), np.int32),

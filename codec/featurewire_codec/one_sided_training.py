@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .backend import load_backend
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .feature import energy
 from .one_sided import (
@@ -40,12 +41,12 @@ from .one_sided_tables import (
     ERRORS,
     KINDS,
     PREDICTIONS,
-    ChannelWeights,
     Histograms,
     Parameters,
     build_tables,
     index_bits,
 )
+from .one_sided_weights import ChannelWeights
 from .quantiser import nearest_step_exponent, rounding_thresholds, step_size
 from .tables import CENTROIDS, CLASSES
 
@@ -183,7 +184,7 @@ def _fit_shared(sources: Sequence[Source], parameters: Parameters) -> Parameters
         for indices, listed, mean in _quantised(source, parameters):
             for one in listed:
                 first, second, _, own, spread, lines = features(indices, one, mean)
-                value = predict(indices, one, mean, parameters).value
+                value = predict(indices, one, mean, parameters, parameters.value).value
                 positive = np.maximum(value, 0)
                 known = [spread, lines, positive, np.full_like(value, UNIT), own]
                 missed = np.abs(UNIT * indices[one.tokens] - value)
@@ -197,7 +198,7 @@ def _ordered(
     indices: NDArray[np.int32], one: Pass, mean: Ints, own: ChannelWeights, parameters: Parameters
 ) -> tuple[Prediction, NDArray[np.int32]]:
     """Return the prediction and the indices of a pass, the channels in decoding order."""
-    prediction = predict(indices, one, mean, parameters, own)
+    prediction = predict(indices, one, mean, parameters, own.value)
     ordered = Prediction(*(array[:, own.order] for array in prediction))
     return ordered, indices[one.tokens][:, own.order]
 
@@ -240,7 +241,8 @@ def _count_cells(
     for source, own in zip(sources, weights, strict=True):
         for indices, listed, mean in _quantised(source, parameters):
             for one in listed:
-                count(predict(indices, one, mean, parameters), indices[one.tokens])
+                shared = predict(indices, one, mean, parameters, parameters.value)
+                count(shared, indices[one.tokens])
                 prediction, true = _ordered(indices, one, mean, own, parameters)
                 for group, (start, end) in enumerate(pairwise(own.bounds)):
                     refined = refine(prediction, one, true, group, own, parameters)
@@ -265,22 +267,21 @@ def count_source(
     for snr_db in SNRS_DB:
         step_exponent = source.step_exponent(snr_db)
         for sample in source.counted:
-            values = sample * np.float32(1 / step_size(step_exponent))
+            ordered = sample[:, weights.order] if weights else sample
+            values = ordered * np.float32(1 / step_size(step_exponent))
 
             def fill(
-                tokens: NDArray[np.int32],
-                channels: NDArray[np.int32],
-                how: Contexts,
-                values: Floats = values,
+                one: Pass, channels: slice, how: Contexts, values: Floats = values
             ) -> NDArray[np.int32]:
-                here = values[tokens[:, None], channels]
+                here = values[one.tokens, channels]
                 indices = quantise(here, how, thresholds)
                 _count(histograms, here, indices, how)
                 return indices
 
             rows, columns = source.grid or (0, 0)
             listed = passes(len(sample) - rows * columns, rows, columns)
-            walk(listed, source.offsets, step_exponent, weights, fill, parameters)
+            loops = load_backend().contexts
+            walk(listed, source.offsets, step_exponent, weights, fill, parameters, loops)
 
 
 def _count(

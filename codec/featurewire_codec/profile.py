@@ -20,6 +20,8 @@ from .block_dct import BlockDct
 from .codebook import TokenCodebook
 from .errors import ProfileError
 from .feature import Feature
+from .one_sided_transform import OneSided
+from .one_sided_weights import WEIGHT_KINDS, weight_shapes, weight_tensors, weights_of
 from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT, Effort
 from .task_weight import TaskWeight
 from .transform import ChannelKlt, Identity, Transform
@@ -31,6 +33,7 @@ MAX_GROUPS = 64
 MAX_CODEWORDS = 1 << 16
 _KINDS: dict[str, type] = {
     "offsets": np.int32,
+    **WEIGHT_KINDS,
     "codewords": np.int8,
     "group": np.uint8,
     "counts": np.int64,
@@ -168,7 +171,11 @@ class Profile:
         }
 
     def _tensors(self) -> dict[str, NDArray[Any]]:
-        tensors: dict[str, NDArray[Any]] = {"mean": self.transform.mean, "offsets": self.offsets}
+        tensors: dict[str, NDArray[Any]] = {"offsets": self.offsets}
+        if isinstance(self.transform, OneSided):
+            tensors |= weight_tensors(self.transform.weights)
+        else:
+            tensors["mean"] = self.transform.mean
         if isinstance(self.transform, ChannelKlt):
             tensors["matrix"] = self.transform.matrix
         if isinstance(self.transform, BlockDct):
@@ -206,10 +213,12 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
         shapes |= {"spreads": ((groups, channels),), "scales": ((groups, channels),)}
         shapes |= {"group": ((words,),), "counts": ((words,),)}
         columns = groups * channels
+    elif mode == "one-sided":
+        shapes = weight_shapes(channels, len(tensors["bounds"]))
     elif mode != "identity":
-        raise ValueError(f"mode {mode!r}, not identity, klt, dct or codebook")
+        raise ValueError(f"mode {mode!r}, not identity, klt, dct, codebook or one-sided")
     shapes["offsets"] = ((columns,),)
-    if mode != "identity" and "weight" in tensors:
+    if mode in ("klt", "dct", "codebook") and "weight" in tensors:
         shapes |= dict.fromkeys(("weight", "weight_inverse"), ((channels, channels),))
     if set(tensors) != set(shapes):
         raise ValueError(f"tensors {sorted(tensors)}, not {sorted(shapes)}")
@@ -226,13 +235,17 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
     if "weight" in tensors:
         weight = TaskWeight(tensors["weight"], tensors["weight_inverse"])
         weight.check()
-    transform: Transform = Identity(tensors["mean"])
-    if mode == "klt":
+    transform: Transform
+    if mode == "one-sided":
+        transform = OneSided(weights_of(tensors))
+    elif mode == "identity":
+        transform = Identity(tensors["mean"])
+    elif mode == "klt":
         transform = ChannelKlt(tensors["mean"], tensors["matrix"], weight)
     elif mode == "dct":
         arrays = tensors["mean"], tensors["prefix_mean"], tensors["matrices"]
         transform = BlockDct(*arrays, block=block, weight=weight)
-    elif mode == "codebook":
+    else:
         transform = _build_codebook(tensors, weight)
     steps = np.array(config["step_exponents"], np.int32)
     curves = [np.array(config.get(name, []), np.float64) for name in ("snr_db", "trellis_snr_db")]

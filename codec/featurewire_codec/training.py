@@ -96,7 +96,7 @@ def prepare(source: Source) -> Prepared:
     # One small codebook is enough: others leave residuals of the same kind.
     codebooks = [] if on_grid else codebook_sizes(sum(map(len, fitted)), fitted[0].shape[1])[-1:]
     for name, transform in fit_transforms(fitted, grid, scale, codebooks):
-        if name != "identity" and name.startswith("dct") == on_grid:
+        if name not in ("identity", "one-sided") and name.startswith("dct") == on_grid:
             ways.append((transform, Offsets(column_offsets(transform, counted, grid))))
     return Prepared(source, counted, grid, scale, ways)
 

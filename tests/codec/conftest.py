@@ -4,14 +4,27 @@ import sys
 from pathlib import Path
 
 import pytest
-from featurewire_codec import Profile, coefficients, encoder, entropy_coder, panels, span, trellis
+from featurewire_codec import (
+    Profile,
+    coefficients,
+    encoder,
+    entropy_coder,
+    one_sided,
+    one_sided_chunk,
+    one_sided_symbols,
+    panels,
+    span,
+    trellis,
+)
 from featurewire_codec.backend import Backend, load_backend
 
 sys.path.insert(0, str(Path(__file__).parent))
-from synthetic_features import make_grid, make_tokens, make_words
+from synthetic_features import make_grid, make_one_sided, make_tokens, make_words
 
-USERS = coefficients, encoder, span  # who asks for the backend
-PLAIN = Backend("constriction", panels, entropy_coder, trellis, entropy_coder)
+USERS = coefficients, encoder, one_sided_chunk, span  # who asks for the backend
+PLAIN = Backend(
+    "constriction", panels, entropy_coder, trellis, entropy_coder, one_sided, one_sided_symbols
+)
 BACKENDS = {"numba": load_backend(), "constriction": PLAIN}
 
 
@@ -47,3 +60,8 @@ def grid_profile() -> Profile:
 @pytest.fixture(scope="session")
 def codebook_profile() -> Profile:
     return Profile.calibrate([make_words(seed, 200) for seed in range(20)])
+
+
+@pytest.fixture(scope="session")
+def rectified_profile() -> Profile:
+    return Profile.calibrate([make_one_sided(seed, 20, 16) for seed in range(20)], grid=(20, 16))

@@ -30,3 +30,13 @@ def make_words(seed: int, tokens: int, channels: int = 32) -> np.ndarray:
     rng = np.random.default_rng(seed)
     means = 4 * np.random.default_rng(1).normal(size=(20, channels))
     return (means[rng.integers(0, 20, tokens)] + make_tokens(seed, tokens, channels)).astype("f4")
+
+
+def make_one_sided(seed, rows, columns, channels=12):
+    """Rectified mixtures of fewer smooth planes."""
+    planes = make_grid(seed, rows, columns, channels // 2).reshape(rows, columns, -1)
+    for axis in (0, 1, 0, 1):
+        planes = np.roll(planes, 1, axis) + planes
+    mixing = np.random.default_rng(0).normal(size=(channels // 2, channels)) / 4
+    noise = np.random.default_rng(seed).normal(size=(rows * columns, channels)) * 0.1
+    return np.maximum(planes.reshape(rows * columns, -1) @ mixing + noise, 0).astype(np.float32)

@@ -12,7 +12,7 @@ import torch
 from featurewire_codec import FeatureCodec, Profile
 from featurewire_codec.backend import VARIABLE, load_backend
 from featurewire_codec.kernels import ans, panels
-from synthetic_features import make_grid, make_tokens, make_words
+from synthetic_features import make_grid, make_one_sided, make_tokens, make_words
 
 SNRS_DB = (2.0, 15.0, 90.0)  # the last one has raw bits
 
@@ -23,7 +23,9 @@ def coded(profile: Profile | None, feature: np.ndarray, grid=None) -> list[bytes
     return [*made, codec.encode(feature, max_error=0.01, grid=grid)]
 
 
-@pytest.mark.parametrize("kind", ["plain", "token", "wide", "grid", "codebook", "wild"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "token", "wide", "grid", "codebook", "rectified", "wild"]
+)
 def test_both_backends_make_the_same_bytes_and_values(kind, request, with_backend):
     profile, feature, grid = None, make_tokens(31, 90), None
     if kind in ("token", "codebook"):
@@ -34,6 +36,10 @@ def test_both_backends_make_the_same_bytes_and_values(kind, request, with_backen
     elif kind == "grid":
         profile, grid = request.getfixturevalue("grid_profile"), (21, 18)
         feature = make_grid(31, *grid, prefix=1)
+    elif kind == "rectified":
+        profile, grid = request.getfixturevalue("rectified_profile"), (21, 18)
+        feature = make_one_sided(31, *grid)
+        assert profile.transform.mode == "one-sided"
     elif kind == "wild":
         feature[3:60:7, 4] *= 1000
     streams = []

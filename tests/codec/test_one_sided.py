@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from featurewire_codec import BitstreamError, TableError
+from featurewire_codec import BitstreamError, TableError, one_sided
 from featurewire_codec import one_sided_training as training
 from featurewire_codec.one_sided import (
     RAW_ERROR,
@@ -30,15 +30,15 @@ from featurewire_codec.one_sided_symbols import (
 from featurewire_codec.one_sided_tables import (
     FILE,
     KINDS,
-    ChannelWeights,
     Histograms,
     index_bits,
     load_one_sided,
     save_one_sided,
 )
+from featurewire_codec.one_sided_weights import ChannelWeights
 from featurewire_codec.quantiser import rounding_thresholds
 from safetensors.numpy import load_file, save_file
-from synthetic_features import make_grid
+from synthetic_features import make_one_sided
 
 GRID = (20, 16)
 STEP_EXPONENT = -32
@@ -46,19 +46,9 @@ PARAMETERS, TABLES = load_one_sided()
 THRESHOLDS = rounding_thresholds(index_bits(TABLES), TABLES.centroids)
 
 
-def make_one_sided(seed, rows=GRID[0], columns=GRID[1], channels=12):
-    """Rectified mixtures of fewer smooth planes."""
-    planes = make_grid(seed, rows, columns, channels // 2).reshape(rows, columns, -1)
-    for axis in (0, 1, 0, 1):
-        planes = np.roll(planes, 1, axis) + planes
-    mixing = np.random.default_rng(0).normal(size=(channels // 2, channels)) / 4
-    noise = np.random.default_rng(seed).normal(size=(rows * columns, channels)) * 0.1
-    return np.maximum(planes.reshape(rows * columns, -1) @ mixing + noise, 0).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
 def samples():
-    return [make_one_sided(seed) for seed in range(12)]
+    return [make_one_sided(seed, *GRID) for seed in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +63,12 @@ def weights(samples, offsets):
 
 def encode(feature, listed, offsets, weights, step_exponent=STEP_EXPONENT):
     """Walk as an encoder does: the indices, the symbols of every part, and their ideal bits."""
-    values = feature * np.float32(2.0 ** (-step_exponent / 32))
+    ordered = feature if weights is None else feature[:, weights.order]
+    values = ordered * np.float32(2.0 ** (-step_exponent / 32))
     parts, bits = [], [0.0]
 
-    def fill(tokens, channels, how):
-        indices = quantise(values[tokens[:, None], channels], how, THRESHOLDS)
+    def fill(one, channels, how):
+        indices = quantise(values[one.tokens, channels], how, THRESHOLDS)
         coded = to_symbols(indices, how, TABLES.radii)
         parts.append((coded, how))
         for number, symbol in zip(how.classes.ravel(), coded.symbols, strict=True):
@@ -85,21 +76,21 @@ def encode(feature, listed, offsets, weights, step_exponent=STEP_EXPONENT):
         bits[0] += float(how.low_bits.sum()) + 2 * np.log2(coded.excess + 1.0).sum()
         return indices
 
-    indices = walk(listed, offsets, step_exponent, weights, fill, PARAMETERS)
+    indices = walk(listed, offsets, step_exponent, weights, fill, PARAMETERS, one_sided)
     return indices, parts, bits[0]
 
 
 def decode(parts, listed, offsets, weights, step_exponent=STEP_EXPONENT):
     queue = iter(parts)
 
-    def fill(tokens, channels, how):
+    def fill(one, channels, how):
         coded, encoded_how = next(queue)
         for own, encoded in zip(how, encoded_how, strict=True):
             np.testing.assert_array_equal(own, encoded)
         assert len(coded.excess) == escapes(coded.symbols, how, TABLES.radii).sum()
         return from_symbols(coded, how, TABLES.radii)
 
-    return walk(listed, offsets, step_exponent, weights, fill, PARAMETERS)
+    return walk(listed, offsets, step_exponent, weights, fill, PARAMETERS, one_sided)
 
 
 @pytest.mark.parametrize("shape", [(0, 16, 16), (3, 9, 7), (1, 1, 30), (0, 30, 1), (5, 0, 0)])
@@ -143,14 +134,14 @@ def test_a_decoder_finds_the_contexts_and_the_indices_of_the_encoder(
 
 
 def test_values_are_rebuilt_to_within_a_step(samples, offsets, weights):
-    feature, rebuilt = samples[1], np.zeros_like(samples[1])
+    feature, rebuilt = samples[1][:, weights.order], np.zeros_like(samples[1])
 
-    def fill(tokens, channels, how):
-        indices = quantise(feature[tokens[:, None], channels] * 2, how, THRESHOLDS)
-        rebuilt[tokens[:, None], channels] = dequantise(indices, how, TABLES.centroids) / 2
+    def fill(one, channels, how):
+        indices = quantise(feature[one.tokens, channels] * 2, how, THRESHOLDS)
+        rebuilt[one.tokens, channels] = dequantise(indices, how, TABLES.centroids) / 2
         return indices
 
-    walk(passes(0, *GRID), offsets, STEP_EXPONENT, weights, fill, PARAMETERS)
+    walk(passes(0, *GRID), offsets, STEP_EXPONENT, weights, fill, PARAMETERS, one_sided)
     assert np.abs(rebuilt - feature).max() < 1.0
     assert np.mean((rebuilt - feature) ** 2) < 0.5**2 / 8
 
@@ -167,7 +158,7 @@ def static_bits(indices):
 def test_contexts_beat_the_best_static_tables_and_channel_weights_beat_contexts(
     samples, offsets, weights
 ):
-    unseen = [make_one_sided(seed) for seed in range(100, 104)]
+    unseen = [make_one_sided(seed, *GRID) for seed in range(100, 104)]
     listed = passes(0, *GRID)
     plain = [encode(feature, listed, offsets, None) for feature in unseen]
     best_static = static_bits(np.concatenate([indices for indices, _, _ in plain]))
@@ -264,8 +255,8 @@ def test_a_prediction_ignores_what_is_not_yet_decoded(samples, offsets):
         for later in listed[number:]:
             poisoned[later.tokens] = 77
         for clean, other in zip(
-            predict(indices, one, mean, PARAMETERS),
-            predict(poisoned, one, mean, PARAMETERS),
+            predict(indices, one, mean, PARAMETERS, PARAMETERS.value),
+            predict(poisoned, one, mean, PARAMETERS, PARAMETERS.value),
             strict=True,
         ):
             np.testing.assert_array_equal(clean, other)

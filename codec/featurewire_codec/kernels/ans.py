@@ -93,6 +93,12 @@ class Decoder:
         _POP[len(self._state)](counts, *tables, *words, self._state, symbols)
         return symbols
 
+    def pop_each(self, tables: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
+        """See `entropy_coder.Decoder.pop_each`."""
+        symbols = np.empty(len(tables), np.uint8)
+        self.pop_with(_pop_each, tables, place, symbols)
+        return symbols
+
     def pop_with(self, pop: Any, *arguments: Any) -> None:
         """Run a compiled loop that pops: on the tables, the words and the lanes' states."""
         tables, words = (self._packed, self._look_up), (self._words, self._starts, self._ends)
@@ -386,3 +392,18 @@ def _pop_groups_4(  # type: ignore[no-untyped-def]
 
 _PUSH = {1: _push_groups_1, 2: _push_groups_2, 4: _push_groups_4}
 _POP = {1: _pop_groups_1, 2: _pop_groups_2, 4: _pop_groups_4}
+
+
+@compiled(
+    "void(uint8[::1], int64, uint8[::1], uint64[:, ::1], uint8[:, ::1], uint32[::1], int64[::1],"
+    " int64[::1], uint64[::1])"
+)
+def _pop_each(  # type: ignore[no-untyped-def]
+    tables, place, symbols, packed, look_up, words, starts, ends, state
+):
+    mask = len(state) - 1  # there are 1, 2 or 4 lanes
+    for i in range(len(tables)):
+        lane, own = (place + i) & mask, tables[i]
+        state[lane], ends[lane], symbols[i] = _popped(
+            state[lane], ends[lane], starts[lane], words, packed[own], look_up[own]
+        )

@@ -1,0 +1,97 @@
+"""The one-sided mode's channel weights, and the tensors of a profile that hold them."""
+
+import functools
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .one_sided_tables import KINDS
+
+MAX_CHANNELS = 1024  # beyond it channels are not predicted from channels; sums stay within 2^53
+MAX_GROUPS = 64
+MAX_WEIGHT = 1 << 13
+MAX_GAIN = 1 << 12
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelWeights:
+    """A profile's prediction of channels from channels, in groups.
+
+    order int32[channels]: the channels as they are decoded. bounds: where each group begins, and
+    the end. value int32[7, channels, 4]: the weights of what predicts a channel, in 2^-10; in the
+    channels' own order, as the features are. matrix int16[7, channels, channels], in 2^-12: by kind
+    of pass, how much of an earlier channel's miss to add; in decoding order, zero from a group's
+    own channels on.
+    gain int32[7, channels], in 2^-8: what remains of the expected error.
+    """
+
+    order: NDArray[np.int32]
+    bounds: tuple[int, ...]
+    value: NDArray[np.int32]
+    matrix: NDArray[np.int16]
+    gain: NDArray[np.int32]
+
+    @functools.cached_property
+    def value_in_order(self) -> NDArray[np.int32]:
+        """`value` with the channels in decoding order."""
+        return np.ascontiguousarray(self.value[:, self.order])
+
+    @functools.cached_property
+    def matrix_by_source(self) -> NDArray[np.float32]:
+        """`matrix` with the earlier channel first: float32[7, channels, channels]."""
+        return np.ascontiguousarray(self.matrix.transpose(0, 2, 1), np.float32)
+
+
+# The tensors of a profile by name, each with the field that it holds.
+_FIELDS = {
+    "order": "order",
+    "bounds": "bounds",
+    "neighbour_weights": "value",
+    "channel_weights": "matrix",
+    "gains": "gain",
+}
+WEIGHT_KINDS: dict[str, type] = dict.fromkeys(_FIELDS, np.int32) | {"channel_weights": np.int16}
+
+
+def weight_tensors(weights: ChannelWeights) -> dict[str, NDArray[Any]]:
+    """Return the tensors that a profile keeps."""
+    return {
+        name: np.array(getattr(weights, field), WEIGHT_KINDS[name])
+        for name, field in _FIELDS.items()
+    }
+
+
+def weight_shapes(channels: int, bounds: int) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Return the shapes that each tensor may have; with one group no channel predicts another."""
+    between = channels if bounds > 2 else 0
+    return {
+        "order": ((channels,),),
+        "bounds": ((bounds,),),
+        "neighbour_weights": ((KINDS, channels, 4),),
+        "channel_weights": ((KINDS, channels, between),),
+        "gains": ((KINDS, channels),),
+    }
+
+
+def weights_of(tensors: dict[str, NDArray[Any]]) -> ChannelWeights:
+    """Undo `weight_tensors`; ValueError says what is wrong."""
+    fields: dict[str, Any] = {field: tensors[name] for name, field in _FIELDS.items()}
+    bounds = tuple(tensors["bounds"].tolist())
+    weights = ChannelWeights(**fields | {"bounds": bounds})
+    channels = len(weights.order)
+    if sorted(weights.order.tolist()) != list(range(channels)):
+        raise ValueError("the order of the channels is no permutation")
+    rising = all(start < end for start, end in pairwise(bounds))
+    whole = len(bounds) >= 2 and (bounds[0], bounds[-1]) == (0, channels)
+    if not (whole and rising and len(bounds) <= MAX_GROUPS + 1):
+        raise ValueError(f"groups of channels with the bounds {bounds[:9]}")
+    if len(bounds) > 2 and channels > MAX_CHANNELS:
+        raise ValueError(f"{channels} channels in groups, {MAX_CHANNELS} are allowed")
+    if np.abs(weights.value).max() > MAX_WEIGHT:
+        raise ValueError(f"weights of neighbours beyond {MAX_WEIGHT}")
+    if not (weights.gain.min() >= 1 and weights.gain.max() <= MAX_GAIN):
+        raise ValueError(f"gains that are not within 1 to {MAX_GAIN}")
+    return weights
