@@ -284,7 +284,7 @@ def walk(
         return indices
     mean = mean[weights.order]
     for one in listed:
-        prediction = loops.predict(indices, one, mean, parameters, weights.value_in_order)
+        prediction = loops.predict(indices, one, mean, parameters, weights.value)
         decoded = np.zeros((len(one.tokens), len(offsets)), np.int32)
         for group, (start, end) in enumerate(pairwise(weights.bounds)):
             part = loops.refined_contexts(prediction, one, decoded, group, weights, parameters)

@@ -80,8 +80,9 @@ def fit_channel_weights(
     bounds = tuple(int(b) for b in np.unique(np.arange(groups + 1) * channels // groups))
 
     def quantised() -> Iterator[Quantised]:
-        for sample in samples:
-            yield quantise_sample(sample, grid, offsets, step_exponent, parameters)
+        for sample in samples:  # from here on the channels are in decoding order
+            ordered = sample[:, order]
+            yield quantise_sample(ordered, grid, offsets[order], step_exponent, parameters)
 
     value = _fit_own(quantised(), channels, parameters)
     matrix = np.zeros((KINDS, channels, channels if len(bounds) > 2 else 0), np.int16)
@@ -126,7 +127,7 @@ def _fit_matrix(
     for indices, listed, mean in quantised:
         for one in listed:
             prediction = predict(indices, one, mean, parameters, weights.value)
-            missed = misses(indices, one, prediction)[:, weights.order]
+            missed = misses(indices, one, prediction)
             missed /= np.sqrt(prediction.error.mean(axis=1) + _FLAT)[:, None]
             covariance[one.kind] += missed.T @ missed
             tokens[one.kind] += len(missed)
@@ -152,11 +153,11 @@ def _fit_gain(
     for indices, listed, mean in quantised:
         for one in listed:
             prediction = predict(indices, one, mean, parameters, weights.value)
-            missed = misses(indices, one, prediction)[:, weights.order]
+            missed = misses(indices, one, prediction)
             if weights.matrix.size:
                 missed -= missed @ (weights.matrix[one.kind].T / 2.0**CHANNEL_BITS)
             left[one.kind] += np.abs(missed).sum(axis=0)
-            due[one.kind] += prediction.error[:, weights.order].sum(axis=0)
+            due[one.kind] += prediction.error.sum(axis=0)
     few = _FEW * UNIT
     gain = (left + few) / (due + few)
     weights.gain[...] = np.clip(np.rint(gain * 2**RATIO_BITS), 1, MAX_GAIN)

@@ -198,9 +198,9 @@ def _ordered(
     indices: NDArray[np.int32], one: Pass, mean: Ints, own: ChannelWeights, parameters: Parameters
 ) -> tuple[Prediction, NDArray[np.int32]]:
     """Return the prediction and the indices of a pass, the channels in decoding order."""
-    prediction = predict(indices, one, mean, parameters, own.value)
-    ordered = Prediction(*(array[:, own.order] for array in prediction))
-    return ordered, indices[one.tokens][:, own.order]
+    ordered = np.ascontiguousarray(indices[:, own.order])
+    prediction = predict(ordered, one, mean[own.order], parameters, own.value)
+    return prediction, ordered[one.tokens]
 
 
 def _fit_refined(

@@ -18,14 +18,13 @@ MAX_GAIN = 1 << 12
 
 @dataclass(frozen=True, eq=False)
 class ChannelWeights:
-    """A profile's prediction of channels from channels, in groups.
+    """A profile's prediction of channels from neighbours, and from channels in earlier groups.
 
-    order int32[channels]: the channels as they are decoded. bounds: where each group begins, and
-    the end. value int32[7, channels, 4]: the weights of what predicts a channel, in 2^-10; in the
-    channels' own order, as the features are. matrix int16[7, channels, channels], in 2^-12: by kind
-    of pass, how much of an earlier channel's miss to add; in decoding order, zero from a group's
-    own channels on.
-    gain int32[7, channels], in 2^-8: what remains of the expected error.
+    order int32[channels]: the channels as they are decoded; all else is in that order.
+    bounds: where each group begins, and the end. value int32[7, channels, 4]: by kind of pass, the
+    weights of what predicts a channel, in 2^-10. matrix int16[7, channels, channels], in 2^-12: how
+    much of an earlier channel's miss to add; zero from a group's own channels on; empty where there
+    is one group. gain int32[7, channels], in 2^-8: what remains of the expected error.
     """
 
     order: NDArray[np.int32]
@@ -33,11 +32,6 @@ class ChannelWeights:
     value: NDArray[np.int32]
     matrix: NDArray[np.int16]
     gain: NDArray[np.int32]
-
-    @functools.cached_property
-    def value_in_order(self) -> NDArray[np.int32]:
-        """`value` with the channels in decoding order."""
-        return np.ascontiguousarray(self.value[:, self.order])
 
     @functools.cached_property
     def matrix_by_source(self) -> NDArray[np.float32]:
