@@ -207,6 +207,12 @@ def train(
         bool,
         typer.Option("--leave-one-out", help="Measure each source with the other models' tables."),
     ] = False,
+    one_sided: Annotated[
+        bool,
+        typer.Option(
+            "--one-sided", help="Train the one-sided mode's tables, on post-ReLU features."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the universal entropy tables on features of several models.
@@ -216,6 +222,11 @@ def train(
 
     Example: featurewire-codec train bert.3.npy bert.5.npy vae.npy --out tables.safetensors
     """
+    if one_sided:
+        if out is None or leave_one_out:
+            raise FeatureError("--one-sided goes with --out FILE, and not with --leave-one-out")
+        _train_one_sided(files, out)
+        return
     from .tables import build_tables, save_tables, total
     from .training import Source, prepare, train_tables
     from .universality import leave_one_out as measure
@@ -254,6 +265,17 @@ def train(
         for row in rows
     ]
     _print_table(["source", "bits, others' tables", "bits, own ideal", "difference"], cells)
+
+
+def _train_one_sided(files: list[Path], out: Path) -> None:
+    from .one_sided_tables import save_one_sided
+    from .one_sided_training import read_source, train_one_sided
+
+    sources = [read_source(s.name, s.arrays, s.grid) for s in _read_all(files, None, None)]
+    with _waiting("training"):
+        parameters, histograms = train_one_sided(sources)
+    save_one_sided(parameters, histograms, out)
+    print(f"{out}: tables of {int(histograms.indices.sum())} indices", file=sys.stderr)
 
 
 def main() -> None:

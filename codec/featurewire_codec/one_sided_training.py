@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .backend import load_backend
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
+from .errors import FeatureError
 from .feature import energy
 from .one_sided import (
     HIGH,
@@ -75,6 +76,25 @@ class Source:
         """Return about the step that gives an SNR."""
         scale = float(energy(np.concatenate(self.fitted))) * 10 ** (-snr_db / 10)
         return nearest_step_exponent(math.sqrt(12 * scale))
+
+
+def read_source(name: str, samples: Sequence[Floats], grid: Grid) -> Source:
+    """Take every other sample to fit, the others to count; one sample is cut in halves.
+
+    Raises:
+        FeatureError: a value is below zero, or there are too few samples to part.
+    """
+    if any(float(sample.min()) < 0 for sample in samples):
+        raise FeatureError(
+            f"{name} has values below zero: one-sided features are what a ReLU leaves"
+        )
+    if len(samples) > 1:
+        return Source(samples[::2], samples[1::2], grid)
+    (whole,) = samples
+    half = len(whole) // 2
+    if grid or not half:
+        raise FeatureError(f"{name} holds one sample: two or more are needed to train on")
+    return Source([whole[:half]], [whole[half:]], None)
 
 
 def channel_offsets(samples: Sequence[Floats]) -> NDArray[np.int32]:

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from featurewire_codec import one_sided_training
 from featurewire_codec.cli import main
+from featurewire_codec.one_sided_tables import load_one_sided
 from safetensors.torch import save_file
-from synthetic_features import make_grid, make_tokens
+from synthetic_features import make_grid, make_one_sided, make_tokens
 
 
 @pytest.fixture
@@ -57,6 +60,18 @@ def test_train_writes_tables(run):
     assert (code, "weighted coefficients" in err) == (0, True)
 
 
+def test_train_writes_one_sided_tables_of_rectified_features(run, monkeypatch):
+    monkeypatch.setattr(one_sided_training, "SNRS_DB", (8, 15, 22, 38))
+    maps = np.stack([make_one_sided(seed, 20, 16) for seed in range(8)])
+    np.save("maps.npy", maps.reshape(8, 20, 16, -1))
+    code, _, err = run("train", "maps.npy", "--one-sided", "--out", "tables.safetensors")
+    assert (code, "indices" in err) == (0, True)
+    load_one_sided(Path("tables.safetensors"))
+    np.save("signed.npy", maps - 1)
+    code, _, err = run("train", "signed.npy", "--one-sided", "--out", "none.safetensors")
+    assert (code, "values below zero" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "command", ["calibrate", "encode", "decode", "inspect", "evaluate", "train"]
 )
@@ -84,12 +99,15 @@ def test_every_command_shows_an_example(run, command):
         (["decode", "absent.fw", "--out", "y.npy"], "No such file"),
         (["inspect", "one.npy"], "a bitstream begins with"),
         (["evaluate", "one.npy", "--snr-db", "a,b"], "not numbers"),
+        (["train", "one.npy", "--one-sided"], "goes with --out"),
+        (["train", "above.npy", "--one-sided", "--out", "x"], "holds one sample"),
         (["conjure"], "No such command"),
         (["encode"], "Missing"),
     ],
 )
 def test_bad_input_exits_2_with_one_sentence(run, arguments, words):
     np.save("one.npy", make_tokens(1, 5))
+    np.save("above.npy", np.ones((1, 3, 2, 4), np.float32))
     np.save("many.npy", np.ones((2, 3, 4), np.float32))
     np.save("ints.npy", np.ones((3, 4), np.int64))
     np.save("pickled.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
