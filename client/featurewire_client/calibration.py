@@ -1,5 +1,6 @@
 """Profiles of one's own data: files in, the head's features, a set of profiles out."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from featurewire_codec import Profile
 from featurewire_models import InputError, describe, load_head, load_processor, load_tail
 from PIL import Image
 
+from featurewire_client.output_error import OutputError
 from featurewire_client.raw_input import read_folder
 from featurewire_client.task_metric import TaskMetric
 
@@ -36,7 +38,7 @@ def calibrate(
         limit: inputs to run at most.
         begin: called before each input with what is being done.
         task_aware: weight the features by what the task minds, from gradients through the tail,
-            where that measures better.
+            where the tail's own outputs on held-out samples are better for it.
 
     Raises:
         ModelError: no such model, split point or task, or data that it does not take; a tail that
@@ -47,9 +49,10 @@ def calibrate(
     chosen = info.check_task(task)
     head = load_head(model, split=split, task=chosen)
     processor = load_processor(model, chosen)
-    metric = None
+    metric = error = None
     if task_aware:
-        metric = TaskMetric(load_tail(model, split=head.split, task=chosen))
+        tail = load_tail(model, split=head.split, task=chosen)
+        metric, error = TaskMetric(tail), OutputError(tail)
     samples: dict[str, list[torch.Tensor]] = {}
     grids: dict[str, tuple[int, int]] = {}
     for inputs in _inputs(processor, info.context, data, chosen, limit):
@@ -59,12 +62,16 @@ def calibrate(
         for name, tensor in features.tensors.items():
             samples.setdefault(name, []).extend(tensor)
         grids.update(features.grids)
-        if metric is not None:
+        if metric is not None and error is not None:
             metric.add(features)
+            error.add(features)
     begin("calibration")
     profiles = {
         name: Profile.calibrate(
-            tensors, grid=grids.get(name), metric=metric.metric(name) if metric else None
+            tensors,
+            grid=grids.get(name),
+            metric=metric.metric(name) if metric else None,
+            task_error=functools.partial(error.measure, name) if error else None,
         )
         for name, tensors in samples.items()
     }

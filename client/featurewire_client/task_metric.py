@@ -14,8 +14,9 @@ import torch
 from featurewire_models import Features, Tail, TaskError
 from torch import Tensor
 
+from featurewire_client.output_error import task_output
+
 _DRAWS = 2  # of tokens, or of signs, for one input
-_OUTPUTS = ("sentence_embedding", "predicted_depth", "images", "logits", "last_hidden_state")
 
 
 @dataclass
@@ -81,11 +82,9 @@ class TaskMetric:
                 yield (output * (2.0 * signs - 1.0).to(output.device, output.dtype)).sum()
 
     def _output(self, outputs: Any) -> Tensor:
-        for name in _OUTPUTS:
-            output = getattr(outputs, name, None)
-            if output is not None and output.requires_grad:
-                found: Tensor = output
-                return found
+        output = task_output(outputs)
+        if output is not None and output.requires_grad:
+            return output
         raise TaskError(
             f"The tail of {self.tail.info.name} after {self.tail.split} cannot be differentiated, "
             "so nothing tells what its task minds; calibrate without --task-aware."

@@ -21,7 +21,7 @@ from .one_sided_transform import OneSided
 from .profile import Profile
 from .quantiser import BIT_WORTH, EFFORTS, Effort, nearest_step_exponent
 from .span import quantise_values, rebuild, rounding_for
-from .task_comparison import TaskComparison
+from .task_comparison import TaskComparison, TaskError
 from .task_weight import checked_metric, half_strength
 from .transform import NO_INDEX, ChannelKlt, Floats, Geometry, Transform
 
@@ -37,6 +37,7 @@ def calibrate(
     samples: Iterable[Feature],
     grid: tuple[int, int] | None = None,
     metric: "Feature | None" = None,
+    task_error: TaskError | None = None,
 ) -> Profile:
     """Learn a profile; see `Profile.calibrate`."""
     arrays = [as_array(sample) for sample in samples]
@@ -72,7 +73,12 @@ def calibrate(
         weighted = _control_rate(transform, scale, measured, arrays, held_out, grid)
         rates = [coded_bpfp(weighted, measured, snr_db, grid) for snr_db in COMPARED_SNR_DB]
         figures[name] = dict(zip(map(str, COMPARED_SNR_DB), rates, strict=True))
-        comparison = TaskComparison(minded, measured, grid, COMPARED_SNR_DB)
+        numbers = {id(array): number for number, array in enumerate(arrays)}
+        whole = all(id(array) in numbers for array in measured)  # no sample was cut
+        named = {numbers.get(id(array), -1 - place): array for place, array in enumerate(measured)}
+        comparison = TaskComparison(
+            minded, task_error if whole else None, named, grid, COMPARED_SNR_DB
+        )
         task["task"] = comparison.report((kept, profile), (name, weighted))
         if task["task"]["kept"]:
             kept, profile = name, weighted

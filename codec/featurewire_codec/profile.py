@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from .one_sided_weights import WEIGHT_KINDS, weight_shapes, weight_tensors, weig
 from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT, Effort
 from .task_weight import TaskWeight
 from .transform import ChannelKlt, Identity, Transform
+
+if TYPE_CHECKING:
+    from .task_comparison import TaskError
 
 FORMAT = 2
 MAX_PROFILE_BYTES = 1 << 31
@@ -67,6 +70,7 @@ class Profile:
         samples: Iterable[Feature],
         grid: tuple[int, int] | None = None,
         metric: "Feature | None" = None,
+        task_error: "TaskError | None" = None,
     ) -> "Profile":
         """Learn a profile from features [tokens, channels] of the domain it will be used in.
 
@@ -77,8 +81,12 @@ class Profile:
         `metric` is what a task minds: floats [channels, channels], symmetric and positive
         semi-definite, of any scale; the expected outer product of the gradients of the task's loss
         with respect to a token. Every mode is then tried weighted by it too (see `task_weight`),
-        and kept so where held-out samples need fewer bits at the same e^T metric e, summed over
-        the errors e of their tokens. The SNR stays that of the features.
+        and kept so where held-out samples need fewer bits at the same error of the task. The SNR
+        stays that of the features.
+
+        `task_error(i, decoded)` measures that error: what the task gets wrong, in any unit that
+        adds up, when sample number i is replaced by float32 [tokens, channels]. Without it, or with
+        fewer than five samples, it is e^T metric e, summed over the errors e of the tokens.
 
         Raises:
             FeatureError: no samples, or samples that are no features of one width; a metric that is
@@ -89,7 +97,7 @@ class Profile:
         """
         from .calibration import calibrate
 
-        return calibrate(samples, grid, metric)
+        return calibrate(samples, grid, metric, task_error)
 
     @property
     def channels(self) -> int:

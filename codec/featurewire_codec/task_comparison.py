@@ -1,10 +1,11 @@
 """Whether a task weight is worth it: a profile without and one with it in, what each costs out.
 
-Both are compared by the bytes that held-out samples take at the same error by the metric G: the
-mean over their tokens of e^T G e, e being a token's error. That is what the task minds to second
-order; what the task itself gained where it was measured was less, a third of it and more.
+Both are compared by the bytes that held-out samples take at the same error of the task. Where
+nothing measures that, the metric G stands in: the mean over their tokens of e^T G e, e being a
+token's error. It is what the task minds to second order, and promises more than the task gains.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codec import FeatureCodec
-from .fitting import Arrays
 from .profile import Profile
+from .transform import Floats
+
+# The error that a task makes when sample number i is replaced by what was decoded of it.
+TaskError = Callable[[int, Floats], float]
 
 MIN_GAIN = 0.02  # of the bits; less is within what a metric is off by
 _ATTEMPTS = 6
@@ -24,17 +28,21 @@ _FARTHEST_DB = 30.0  # from the SNR that is searched around
 
 @dataclass(frozen=True, eq=False)
 class TaskComparison:
-    """What profiles are compared by: a metric [C, C] and held-out samples, at some SNRs."""
+    """What profiles are compared by: held-out samples by number, and what measures the error.
+
+    metric: float64[C, C]; only used where there is no `task_error`.
+    """
 
     metric: NDArray[np.float64]
-    arrays: Arrays
+    task_error: TaskError | None
+    arrays: dict[int, Floats]
     grid: tuple[int, int] | None
     snr_db: tuple[float, ...]
 
     def report(self, plain: tuple[str, Profile], weighted: tuple[str, Profile]) -> dict[str, Any]:
         """Measure two named profiles, and say which should be kept and why.
 
-        The weighted one at the errors by the metric that the plain one has at the SNRs.
+        The weighted one at the errors that the plain one has at the SNRs.
         """
         coded = [self._code(plain[1], snr_db) for snr_db in self.snr_db]
         rates = {
@@ -47,16 +55,20 @@ class TaskComparison:
         gain = 1.0 - sum(rates[weighted[0]]) / sum(rates[plain[0]])
         return {
             "kept": gain > MIN_GAIN,
-            "because": f"at the same error by the metric, {weighted[0]} takes {100 * gain:.1f} % "
+            "because": f"at the same error {self._by}, {weighted[0]} takes {100 * gain:.1f} % "
             f"fewer bits than {plain[0]}; more than {100 * MIN_GAIN:g} % are worth it",
-            "bpfp_at_equal_metric_error": {
+            "bpfp_at_equal_error": {
                 name: dict(zip(map(str, self.snr_db), measured, strict=True))
                 for name, measured in rates.items()
             },
         }
 
+    @property
+    def _by(self) -> str:
+        return "of the task" if self.task_error else "by the metric"
+
     def _bpfp_at(self, profile: Profile, snr_db: float, error: float) -> float:
-        """Return the bits that the samples take at an error by the metric.
+        """Return the bits that the samples take at an error.
 
         Found by secants, then between the two measured SNRs that are nearest.
         """
@@ -80,13 +92,17 @@ class TaskComparison:
         return float(np.interp(0.0, [end[0] for end in ends], [end[2] for end in ends]))
 
     def _code(self, profile: Profile, snr_db: float) -> tuple[float, float]:
-        """Encode and decode the samples: bits and the metric's error, per feature point."""
+        """Encode and decode the samples: bits and the error, per feature point."""
         codec, metric = FeatureCodec(profile), self.metric.astype(np.float32)
         coded, error = 0, 0.0
-        for array in self.arrays:
+        for number, array in self.arrays.items():
             data = codec.encode(array, snr_db, self.grid)
-            missed = codec.decode(data).numpy() - array
+            decoded = codec.decode(data).numpy()
             coded += len(data)
-            error += float(np.sum((missed @ metric) * missed, dtype=np.float64))
-        features = sum(array.size for array in self.arrays)
+            if self.task_error is not None:
+                error += self.task_error(number, decoded)
+            else:
+                missed = decoded - array
+                error += float(np.sum((missed @ metric) * missed, dtype=np.float64))
+        features = sum(array.size for array in self.arrays.values())
         return 8 * coded / features, max(error, 1e-300) / features

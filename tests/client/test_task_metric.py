@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from featurewire_client.cli import app
+from featurewire_client.output_error import OutputError
 from featurewire_client.task_metric import TaskMetric
 from featurewire_models import Features, TaskError, load_head, load_processor, load_tail
 from PIL import Image
@@ -75,6 +77,28 @@ def test_a_seed_gives_the_same_metric_again():
     assert torch.equal(metric_of(*arguments), metric_of(*arguments))
 
 
+@pytest.mark.parametrize(
+    ("model", "split", "task", "raw", "name"),
+    [
+        ("tiny-llama3", "layers.6", "generation", "A sentence of some words.", "hidden"),
+        ("tiny-dinov2", "layers.3", "depth", picture(), "level_2"),
+        ("tiny-sd3", "latents", "text-to-image", "a red circle", "latents"),
+    ],
+)
+def test_larger_errors_cost_the_task_more_and_none_costs_nothing(model, split, task, raw, name):
+    error, features = (
+        OutputError(load_tail(model, split=split, task=task)),
+        features_of(model, split, task, raw),
+    )
+    error.add(features_of(model, split, task, raw))
+    error.add(features)
+    exact = features.tensors[name][0].numpy()
+    noise = np.random.default_rng(0).normal(size=exact.shape).astype(np.float32) * exact.std()
+    costs = [error.measure(name, 1, exact + share * noise) for share in (0, 0.02, 0.2)]
+    assert costs[0] == 0
+    assert 0 < 10 * costs[1] < costs[2]
+
+
 def test_a_tensor_that_no_output_depends_on_has_no_metric():
     assert TaskMetric(load_tail("tiny-llama3", split="layers.6")).metric("hidden") is None
 
@@ -101,4 +125,4 @@ def test_the_command_learns_a_task_aware_profile(tmp_path):
     assert run.exit_code == 0, run.output
     report = json.loads(run.stdout)["profiles"]["hidden"]
     assert report["task"]["kept"] == report["kept"].endswith(", task")
-    assert report["task"]["because"]
+    assert "at the same error of the task" in report["task"]["because"]

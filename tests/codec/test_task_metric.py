@@ -70,10 +70,38 @@ def test_the_report_says_what_was_kept_and_why(task_profile):
     assert report["kept"] == "klt, task"
     assert report["task"]["kept"]
     assert "klt, task takes" in report["task"]["because"]
-    rates = report["task"]["bpfp_at_equal_metric_error"]
+    rates = report["task"]["bpfp_at_equal_error"]
     assert set(rates) == {"klt", "klt, task"}
     assert all(rates["klt, task"][snr_db] < rates["klt"][snr_db] for snr_db in rates["klt"])
     assert {"klt", "klt, task"} <= set(report["bpfp_by_mode_and_snr_db"])
+
+
+def test_what_the_task_itself_gets_wrong_decides():
+    samples, minded = [make_tokens(seed, 100) for seed in range(20)], make_metric()
+    asked = set()
+
+    def measure(metric: np.ndarray, number: int, decoded: np.ndarray) -> float:
+        asked.add(number)
+        missed = decoded - samples[number]
+        return float(np.sum((missed @ metric) * missed))
+
+    plain = Profile.calibrate(
+        samples, metric=minded, task_error=lambda *sample: measure(np.eye(CHANNELS), *sample)
+    )
+    assert not plain.report["task"]["kept"]  # a task that minds every error alike
+    assert "at the same error of the task" in plain.report["task"]["because"]
+    kept = Profile.calibrate(
+        samples, metric=minded, task_error=lambda *sample: measure(minded, *sample)
+    )
+    assert kept.report["task"]["kept"]
+    assert asked == {4, 9, 14, 19}  # those held out
+
+
+@pytest.mark.filterwarnings("ignore::featurewire_codec.CalibrationWarning")
+def test_samples_that_were_cut_are_judged_by_the_metric():
+    samples = [make_tokens(seed, 100) for seed in range(3)]
+    profile = Profile.calibrate(samples, metric=make_metric(), task_error=lambda *_: 1 / 0)
+    assert "by the metric" in profile.report["task"]["because"]
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-9])
