@@ -136,6 +136,7 @@ def inspect(
         "channels": header.channels,
         "grid": header.grid,
         "step": step_size(header.step_exponent),
+        "effort": "trellis" if header.trellis else "fast",
         "profile": header.profile.hex() if header.profile else None,
         "energy": header.energy,
         "header_bytes": found.header_bytes,

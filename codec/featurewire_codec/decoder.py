@@ -182,7 +182,13 @@ class Decoder:
             values = self._decode_values(chunk, fields, header)
         except BitstreamError as error:
             raise ChunkError(f"{name}: {error}") from error
-        self._done.insert(place, (tokens.start, tokens.stop))
+        start, stop = tokens.start, tokens.stop
+        first, last = place, place
+        if before and before[0][1] == start:
+            start, first = before[0][0], place - 1
+        if after and after[0][0] == stop:
+            stop, last = after[0][1], place + 1
+        self._done[first:last] = [(start, stop)]  # neighbours become one
         return tokens, values
 
     def _decode_values(self, chunk: Chunk, fields: bytes, header: Header) -> Floats:

@@ -37,6 +37,7 @@ def test_a_profile_is_calibrated_and_used_from_end_to_end(run):
     assert run("encode", "one.npy", "--out", "x.fw", "--profile", "profile")[0] == 0
     code, out, _ = run("inspect", "x.fw", "--json")
     assert json.loads(out)["chunks"][0]["tokens"] == 50
+    assert json.loads(out)["effort"] == "fast"
     assert run("decode", "x.fw", "--out", "y.safetensors", "--profile", "profile")[0] == 0
     code, out, _ = run("evaluate", "one.npy", "--profile", "profile", "--snr-db", "10,20", "--json")
     assert [result["asked_db"] for result in json.loads(out)] == [10.0, 20.0]
