@@ -142,6 +142,29 @@ def wrapping() -> Case:
     return talk.case
 
 
+def saturating() -> Case:
+    """Residuals of 2^63 / 256 of a step and more, which are bounded before they are integers."""
+    transform = TokenCodebook(
+        mean=np.float32([0]),
+        matrices=np.ones((1, 1, 1), np.float32),
+        spreads=np.ones((1, 1), np.float32),
+        codewords=np.array([[3], [-7]], np.int8),
+        scales=np.ones((1, 1), np.float32),
+        group=np.zeros(2, np.uint8),
+        counts=np.array([1, 1], np.int64),
+    )
+    profile = profile_of("saturating", transform, np.array([300]))
+    talk = Talk("session_saturating", profile, "saturating")
+    for step_exponent in (5, -1100):
+        talk.start(3, step_exponent)
+        far = np.array([[1 << 56], [-(1 << 55)], [1 << 50]], np.int64)
+        talk.say(np.arange(3) % 2, indices=lambda *_, far=far: far)
+    assert talk.used == 5
+    talk.start(5, 20)
+    talk.say(np.arange(5), most=3)
+    return talk.case
+
+
 def trellis(profile: Profile) -> Case:
     """A trellis in a session, whose codewords do not adapt."""
     index = numbers(30, 3, 4)
@@ -156,4 +179,4 @@ def trellis(profile: Profile) -> Case:
 def make_talks(cases: dict[str, Case]) -> list[Case]:
     profile = cases["trellis"].profile
     assert profile is not None
-    return [trellis(profile), learning(), wrapping()]
+    return [trellis(profile), learning(), wrapping(), saturating()]
