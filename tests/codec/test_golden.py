@@ -13,7 +13,7 @@ import featurewire_codec
 import golden_cases
 import numpy as np
 import pytest
-from featurewire_codec import CodecError, FeatureCodec, Profile, SessionCodec, inspect
+from featurewire_codec import CodecError, FeatureCodec, Profile, SessionCodec, inspect, one_sided
 from featurewire_codec.bitstream import (
     Header,
     check_of,
@@ -23,6 +23,10 @@ from featurewire_codec.bitstream import (
     write_header,
 )
 from featurewire_codec.coefficients import decode_symbols
+from featurewire_codec.one_sided import walk
+from featurewire_codec.one_sided_chunk import decode_walk
+from featurewire_codec.one_sided_tables import load_one_sided
+from featurewire_codec.one_sided_transform import OneSided
 from featurewire_codec.panels import from_symbols
 from featurewire_codec.quantiser import step_size
 from featurewire_codec.session_framing import chunk_body, read_lead
@@ -117,6 +121,13 @@ def test_golden_bytes_decode_to_their_exact_integers_and_values(name, monkeypatc
         if not chunk.fields.plain:
             transform, offsets, table = coding.transform, coding.offsets, coding.index_table
         geometry = Geometry(header.tokens, header.channels, header.grid)
+        own = f"chunk{number}"
+        if isinstance(transform, OneSided):
+            offsets, tokens = coding.offsets.offsets, chunk.fields.tokens
+            walked = transform.walk(geometry, tokens, offsets, header.step_exponent)
+            indices, _ = decode_walk(chunk, check, walked, header.midpoint)
+            np.testing.assert_array_equal(indices, expected[f"{own}.panel0"])
+            continue
         symbols, side, panels, _ = decode_symbols(
             chunk,
             check,
@@ -125,7 +136,6 @@ def test_golden_bytes_decode_to_their_exact_integers_and_values(name, monkeypatc
             table,
             header,
         )
-        own = f"chunk{number}"
         np.testing.assert_array_equal(side.index, expected[f"{own}.codewords"])
         np.testing.assert_array_equal(side.row_exponents, expected[f"{own}.row_exponents"])
         np.testing.assert_array_equal(side.column_exponents, expected[f"{own}.column_exponents"])
@@ -162,6 +172,36 @@ def test_the_identity_has_every_group_and_escapes_of_every_size():
     assert set(np.clip(level, 0, 159).ravel()) == set(range(160))
     assert level.min() < 0
     assert level.max() > 159
+
+
+def test_the_one_sided_golden_has_raw_bits_and_escapes_at_both_ends():
+    profile, seen = profile_of(GOOD["one_sided"]), set()
+    radii = load_one_sided()[1].radii
+    for header, body in bodies((GOLDEN / "one_sided.fw").read_bytes(), GOOD["one_sided"]):
+        chunk, fields = read_body(body, header)
+        if chunk.fields.plain:
+            seen.add("plain")
+            continue
+        geometry = Geometry(header.tokens, header.channels, header.grid)
+        place = chunk.fields.tokens, profile.offsets, header.step_exponent
+        walked = profile.transform.walk(geometry, *place)
+        check = check_of(fields, write_header(header))
+        indices, _ = decode_walk(chunk, check, walked, midpoint=False)
+
+        def fill(one, channels, how, indices=indices, walked=walked):
+            own = indices[one.tokens][:, walked.order[channels]].astype(np.int32)
+            place = (own >> how.low_bits) - how.base
+            found = {
+                "raw": how.low_bits,
+                "base": how.base,
+                "high": place >= radii[how.classes],
+                "low": (place <= 0) & (how.base > 0),
+            }
+            seen.update(name for name, where in found.items() if where.any())
+            return own
+
+        walk(*walked, fill, load_one_sided()[0], one_sided)
+    assert seen == {"plain", "raw", "base", "high", "low"}
 
 
 @pytest.mark.parametrize(
