@@ -4,20 +4,19 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import print_table, progress, waiting
 from .errors import CodecError, FeatureError
 
 if TYPE_CHECKING:
     from .files import Samples
     from .profile import Profile
     from .quantiser import Effort
-
-Item = TypeVar("Item")
 
 app = typer.Typer(
     help="Code a model's intermediate features: .npy and .safetensors files to .fw bitstreams.",
@@ -54,7 +53,7 @@ def calibrate(
     if len(grids) > 1:
         raise FeatureError(f"the files have different grids: {sorted(map(str, grids))}")
     arrays = [array for source in sources for array in source.arrays]
-    with _waiting("calibrating"), warnings.catch_warnings(record=True) as caught:
+    with waiting("calibrating"), warnings.catch_warnings(record=True) as caught:
         profile = Profile.calibrate(arrays, grid=grids.pop())
     for warning in caught:
         print(f"featurewire-codec: {warning.message}", file=sys.stderr)
@@ -66,7 +65,7 @@ def calibrate(
     print(f"{out}: {profile.channels} channels, digest {profile.digest[:16]}")
     columns = [f"BPFP at {snr_db} dB" for snr_db in next(iter(rates.values()))]
     rows = [[mode, *(f"{rate:.3f}" for rate in by_snr.values())] for mode, by_snr in rates.items()]
-    _print_table(["mode", *columns], rows)
+    print_table(["mode", *columns], rows)
 
 
 @app.command()
@@ -152,7 +151,7 @@ def inspect(
         return
     for name, value in facts.items():
         print(f"{name.replace('_', ' ')}: {value}")
-    _print_table(
+    print_table(
         ["tokens", "bytes", "by profile"],
         [
             [f"{c.tokens.start}-{c.tokens.stop - 1}", str(c.bytes), "no" if c.plain else "yes"]
@@ -183,12 +182,12 @@ def evaluate(
         raise FeatureError(f"--snr-db is {snr_db!r}, not numbers such as 10,15,20,25") from None
     codec, kind = FeatureCodec(_load_profile(profile)), _parse_effort(effort)
     sources = _read_all(files, None, _parse_grid(grid))
-    results = _progress(wanted, "evaluating", lambda each: measure(codec, sources, each, kind))
+    results = progress(wanted, "evaluating", lambda each: measure(codec, sources, each, kind))
     if as_json:
         print(json.dumps([vars(result) for result in results]))
         return
     digits = 1, 3, 2, 1, 1
-    _print_table(
+    print_table(
         ["asked dB", "BPFP", "SNR dB", "encode Mfeatures/s", "decode Mfeatures/s"],
         [
             [
@@ -223,60 +222,16 @@ def train(
 
     Example: featurewire-codec train bert.3.npy bert.5.npy vae.npy --out tables.safetensors
     """
-    if one_sided:
-        if out is None or leave_one_out:
-            raise FeatureError("--one-sided goes with --out FILE, and not with --leave-one-out")
-        _train_one_sided(files, out)
-        return
-    from .tables import build_tables, save_tables, total
-    from .training import Source, prepare, train_tables
-    from .universality import leave_one_out as measure
-    from .universality import model_of
 
-    if out is None and not leave_one_out:
-        raise FeatureError("nothing to do: give --out FILE, --leave-one-out, or both")
-    sources = [Source(s.name, s.arrays, s.grid) for s in _read_all(files, None, None)]
-    if leave_one_out and len(sources) < 2:
-        raise FeatureError(f"{len(sources)} source: two or more can be measured on each other")
-    if leave_one_out and len({model_of(source.name) for source in sources}) < 2:
-        raise FeatureError(f"all {len(sources)} sources are of one model, by their names")
-    with _waiting("fitting"):
-        prepared = [prepare(source) for source in sources]
-    with _waiting("counting"):
-        counts = train_tables(prepared)
-    histograms = total(counts)
-    if out is not None:
-        save_tables(histograms, out)
-        coefficients = int(histograms.magnitudes.sum())
-        print(f"{out}: tables of {coefficients} weighted coefficients", file=sys.stderr)
-    if not leave_one_out:
-        return
-    with _waiting("measuring each source with the others' tables"):
-        rows = measure(prepared, counts, build_tables(histograms))
-    if as_json:
-        print(json.dumps([row._asdict() | {"ratio": row.others / row.own} for row in rows]))
-        return
-    cells = [
-        [
-            Path(row.source).name,
-            f"{row.others:.3f}",
-            f"{row.own:.3f}",
-            f"{row.others / row.own - 1:+.1%}",
-        ]
-        for row in rows
-    ]
-    _print_table(["source", "bits, others' tables", "bits, own ideal", "difference"], cells)
+    from . import train_command
 
-
-def _train_one_sided(files: list[Path], out: Path) -> None:
-    from .one_sided_tables import save_one_sided
-    from .one_sided_training import read_source, train_one_sided
-
-    sources = [read_source(s.name, s.arrays, s.grid) for s in _read_all(files, None, None)]
-    with _waiting("training"):
-        parameters, histograms = train_one_sided(sources)
-    save_one_sided(parameters, histograms, out)
-    print(f"{out}: tables of {int(histograms.indices.sum())} indices", file=sys.stderr)
+    sources = _read_all(files, None, None)
+    if not one_sided:
+        train_command.train(sources, out, leave_one_out, as_json)
+    elif out is None or leave_one_out:
+        raise FeatureError("--one-sided goes with --out FILE, and not with --leave-one-out")
+    else:
+        train_command.train_one_sided(sources, out)
 
 
 def main() -> None:
@@ -331,33 +286,6 @@ def _parse_effort(text: str) -> "Effort":
         if effort == text:
             return effort
     raise FeatureError(f"--effort is {text!r}, not {' or '.join(EFFORTS)}")
-
-
-def _progress(items: Iterable[Item], title: str, work: Callable[[Item], Any]) -> list[Any]:
-    """Do the work on every item, under a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    bar = track(list(items), title, console=console, disable=not console.is_terminal)
-    return [work(item) for item in bar]
-
-
-def _waiting(title: str) -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True).status(title)
-
-
-def _print_table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 if __name__ == "__main__":
