@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from featurewire_codec import ChunkError, CodecError, Decoder, Profile, coefficients
 from featurewire_codec.bitstream import read_header
 from featurewire_codec.cursor import varint
@@ -210,6 +211,7 @@ def peak_mib() -> int:
 def run(count: int, seed: int, seconds: float | None = None, show: bool = False) -> dict[str, Any]:
     """Decode `count` mutants, or as many as `seconds` allow; the summary."""
     rng, sources = random.Random(seed), seeds()
+    torch.set_num_threads(1)  # threads for such small products only get in each other's way
     outcomes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     failures: list[dict[str, str]] = []
