@@ -1,39 +1,67 @@
 """The independent decoder against the goldens: it knows the document, not the product."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from independent_book import Book
-from independent_decoder import Bad, decode
+from independent_decoder import Bad, Book, decode
 from safetensors.numpy import load_file
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
-TABLES = HERE / "../../codec/featurewire_codec/tables.safetensors"
-if not TABLES.exists():  # where it was written
-    TABLES = HERE / "tables.safetensors"
+TABLES = load_file(HERE / "../../codec/featurewire_codec/tables.safetensors")
+TABLES = {name.removeprefix("tables."): table.astype(int) for name, table in TABLES.items()}
 GOOD = json.loads((GOLDEN / "index.json").read_text())
 WRONG = json.loads((GOLDEN / "bad" / "index.json").read_text())
 
 
 def run(path, about):
-    folder = GOLDEN / f"{about['profile']}.profile" if about["profile"] else None
-    session = None
-    if about["framing"] == "session":
-        book = Book(folder) if about["adaptive"] else None
-        session = {"shape": about["shape"], "grid": about["grid"], "book": book}
-    return decode(path.read_bytes(), folder, session, TABLES)
+    """Decode a file, or the messages of a session: all chunks, all values, and a step for each."""
+    config, tensors = load_profile(about["profile"]) if about["profile"] else ({}, {})
+    book = Book(tensors) if about.get("adaptive") and config["mode"] == "codebook" else None
+    shape, grid = about.get("shape"), about.get("grid") or ()
+    data, start, chunks, values, steps = path.read_bytes(), 0, [], [], []
+    sizes = about.get("bytes", [len(path.read_bytes())])
+    for i, size in enumerate(sizes):
+        message, start = data[start : start + size], start + size
+        shape = (about["tokens"][i], shape[1]) if "tokens" in about else shape
+        more, x = decode(message, TABLES, (config, tensors), shape, grid, book)
+        chunks, values = chunks + more, [*values, x]
+        steps.append(np.full(x.shape, 2.0 ** (exponent(message, about) / 32)))
+    return chunks, np.concatenate(values), np.concatenate(steps)
+
+
+def load_profile(name):
+    """Section 10: the config and the tensors, which must have their digest."""
+    folder = GOLDEN / f"{name}.profile"
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "profile.safetensors")
+    digested = {key: config[key] for key in config.keys() - {"digest", "report"}}
+    digest = hashlib.sha256(json.dumps(digested, sort_keys=True).encode("ascii"))
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode() + tensor.tobytes())
+    assert (config["format"], config["digest"]) == (2, digest.hexdigest())
+    return config, tensors
+
+
+def integers(words, rows, columns, k, panel, row, f):
+    """Return a chunk's integers by name; panels with their rows and columns in order."""
+    found = {"codewords": words, "row_exponents": rows, "column_exponents": columns}
+    for number, p in enumerate(np.unique(panel)):
+        at = np.flatnonzero(panel == p)
+        at = at[np.lexsort((f[at], row[at]))]
+        found[f"panel{number}"] = k[at].reshape(len(np.unique(row[at])), -1)
+    return found
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_golden(name):
-    path = GOLDEN / f"{name}.fw"
-    chunks, values = run(path, GOOD[name])
+    chunks, values, step = run(GOLDEN / f"{name}.fw", GOOD[name])
     expected = load_file(GOLDEN / f"{name}.safetensors")
-    step = 2.0 ** (exponent(path, GOOD[name]) / 32)
-    found = {f"chunk{i}.{key}": x for i, chunk in enumerate(chunks) for key, x in chunk.items()}
+    each = enumerate(integers(*chunk) for chunk in chunks)
+    found = {f"chunk{i}.{key}": x for i, chunk in each for key, x in chunk.items()}
     assert {*found, "values"} == set(expected)
     for key, x in found.items():
         assert np.array_equal(x, expected[key]), key
@@ -42,9 +70,8 @@ def test_golden(name):
     assert (abs(values.astype(float) - expected["values"]) <= bound).all()
 
 
-def exponent(path, about):
+def exponent(data, about):
     """The step exponent, read apart from the decoder."""
-    data = path.read_bytes()
     if about["framing"] == "session":
         return (int.from_bytes(data[:2], "little") & 4095) - 2048
     at, numbers = 4, []
