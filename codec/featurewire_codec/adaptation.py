@@ -18,10 +18,10 @@ from .transform import Floats
 
 STEPS_PER_OCTAVE = 32
 CENTROID_BITS = 8
+SIZE_LIMIT = 1 << 40  # of a coefficient in 1/256 of a step
 
 _UNIT_BITS = 10
 _VALUE_LIMIT = 1 << 28  # of a coefficient in units: half a million of the smallest spreads
-_SIZE_LIMIT = 1 << 40  # of a coefficient in 1/256 of a step
 _POWER_BITS = 14
 _POWERS = np.array([round(2 ** (_POWER_BITS + j / 32)) for j in range(32)], np.int64)
 _RECIPROCAL_BITS = 16
@@ -46,7 +46,7 @@ def fixed_point(units: NDArray[np.int64], step_exponent: int, unit: int) -> NDAr
     `units` are values as the decoder rebuilds them, in 1/256 of a step.
     """
     octaves, part = divmod(step_exponent, STEPS_PER_OCTAVE)
-    size = np.minimum(np.abs(units), _SIZE_LIMIT) * _POWERS[part]
+    size = np.minimum(np.abs(units), SIZE_LIMIT) * _POWERS[part]
     shift = CENTROID_BITS + _POWER_BITS + unit - octaves
     if shift > 0:
         size = (size + (1 << (min(shift, 62) - 1))) >> min(shift, 62)

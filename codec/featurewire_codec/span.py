@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .adaptation import AdaptiveCodebook, fixed_point
+from .adaptation import SIZE_LIMIT, AdaptiveCodebook, fixed_point
 from .backend import load_backend
 from .bitstream import DIGEST_BYTES
 from .codebook import TokenCodebook
@@ -71,7 +71,8 @@ class Coding:
             return
         units = rebuild_units(coded.symbols, coded.panels)
         index = coded.side.index
-        residual = np.rint(self._memory.assembled(units, index)).astype(np.int64)
+        bounded = np.clip(self._memory.assembled(units, index), -SIZE_LIMIT, SIZE_LIMIT)
+        residual = np.rint(bounded).astype(np.int64)  # unbounded ones can be beyond 2^63
         self._memory.update(index, fixed_point(residual, step_exponent, self._memory.unit))
         self.updates, self._table = self.updates + 1, None
 
