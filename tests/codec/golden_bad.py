@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from featurewire_codec import Profile
+from featurewire_codec.block_dct import BlockDct
 from featurewire_codec.coefficients import class_models
 from featurewire_codec.cursor import signed_varint, varint
 from featurewire_codec.entropy_coder import Encoder
@@ -127,6 +128,106 @@ def header_rules() -> list[Bad]:
     ]
 
 
+def complete_rules(profiles: dict[str, Profile]) -> list[Bad]:
+    """Header rules broken where all that follows is right: nothing else refuses these."""
+
+    def bad(name: str, head: bytes, message: str, level: int = 48, **more: Any) -> Bad:
+        data = one(bytes([PLAIN | WHOLE]) + signed_varint(level), zeros, head)
+        return Bad(f"complete_{name}", data, BITSTREAM, message, **more)
+
+    energies = {"zero": 0.0, "negative": -1.0, "nan": float("nan"), "infinite": float("inf")}
+    wide = profiles["klt"]
+    long_varint = b"FW\x02\x00\x81\x00\x01\x00" + struct.pack("<f", 1.0)
+    head, body = header(), FIELDS + zeros(FIELDS, header())
+    framed = bytes([len(body) | 0x80, 0]) + body
+    crc = struct.pack("<I", zlib.crc32(head + framed))
+    return [
+        bad("magic", header(start=b"FX\x02"), "begins with"),
+        bad("version_1", header(start=b"FW\x01"), "version 1"),
+        bad("version_3", header(start=b"FW\x03"), "version 3"),
+        *(bad(f"flag_{bit}", header(flags=1 << bit), "reserved flags") for bit in (4, 5, 6, 7)),
+        *(
+            bad(f"energy_{name}", header(tail=struct.pack("<f", value)), "energy")
+            for name, value in energies.items()
+        ),
+        bad("varint_long", long_varint, "number of tokens"),
+        bad("grid_large", header(grid=(1, 2)), "grid of 1 x 2"),
+        bad("step_coarse", header(j=2048), "step exponent is 2048", level=304),
+        bad("step_fine", header(j=-2049), "step exponent is -2049", level=-209),
+        bad(
+            "profile_width",
+            header(flags=1, tail=digest_of(wide)),
+            "1 channels, its profile 8",
+            profile="klt",
+        ),
+        Bad(
+            "complete_profile_another",
+            one(FIELDS, zeros, header(1, 4, flags=1, tail=digest_of(wide))),
+            PROFILE,
+            "this is",
+            "dct",
+        ),
+        Bad("complete_chunk_length_long", head + framed + crc, BITSTREAM, "bytes in a chunk"),
+    ]
+
+
+def complete_field_rules(profiles: dict[str, Profile]) -> list[Bad]:
+    """Rules of a chunk broken where all that follows is right."""
+    models = class_models()
+
+    def bad(name: str, fields: bytes, words: Any, message: str) -> Bad:
+        return Bad(f"complete_{name}", one(fields, words, header()), CHUNK, message)
+
+    def zero_of(group: int) -> Any:
+        table = models.classes[group]
+        run = [len(table.frequencies) // 2], table
+        return lambda fields, head: lane(fields, head, run)
+
+    base, middle = signed_varint(48), b"\x03\x80\x00\x00"  # raw bits of an index of zero
+    huge, columns = profiles["huge"], bytes([WHOLE | COLUMNS | RAW]) + middle
+    far = header(flags=1, tail=digest_of(huge))
+    largest = models.classes[63]
+    runs = ([31], models.columns), ([len(largest.frequencies) // 2], largest)
+    unused = far + frame(columns + lane(columns, far, *runs), far)
+    return [
+        *(
+            bad(f"field_flag_{bit}", bytes([PLAIN | WHOLE | 1 << bit]) + base, zeros, "flags that")
+            for bit in (5, 6, 7)
+        ),
+        bad(
+            "base_high",
+            bytes([PLAIN | WHOLE | RAW]) + signed_varint(2049) + middle,
+            zero_of(63),
+            "base level is 2049",
+        ),
+        bad(
+            "base_low",
+            bytes([PLAIN | WHOLE]) + signed_varint(-2049),
+            zero_of(0),
+            "base level is -2049",
+        ),
+        bad("lane_zero", FIELDS, lambda *of: zeros(*of) + b"\0", "empty or ends in a zero byte"),
+        Bad("complete_columns_not_plain", unused, CHUNK, "column exponents", "huge"),
+    ]
+
+
+def band_rules() -> list[Bad]:
+    """Two chunks that do not meet where a band begins; all of their coefficients have one table."""
+    zero, matrix = np.zeros(1, np.float32), np.ones((1, 1, 1), np.float32)
+    transform = BlockDct(zero, zero, matrix, 2)
+    profile = profile_of("even", transform, np.full(transform.columns, CLASS))
+    head = header(2 + 4 * 3, 1, flags=1, grid=(4, 3), tail=digest_of(profile))
+    cuts = {"in_the_prefix": 1, "at_the_grid": 2, "in_a_line": 6, "in_a_band": 5}
+    bad = []
+    for name, cut in cuts.items():
+        data = head
+        for first, tokens in ((0, cut), (cut, 14 - cut)):
+            fields = bytes([0, first, tokens])
+            data += frame(fields + zeros(fields, head, tokens), head)
+        bad.append(Bad(f"bands_{name}", data, CHUNK, "bands of blocks", "even"))
+    return bad
+
+
 def framing_rules() -> list[Bad]:
     head, whole = header(), good()
     crc = whole[:-1] + bytes([whole[-1] ^ 1])
@@ -213,8 +314,7 @@ def symbol_rules() -> list[Bad]:
     ]
 
 
-def profile_rules(cases: dict[str, Case]) -> list[Bad]:
-    huge = profile_of("huge", Identity(np.array([3.4028e38], np.float32)), np.array([500]))
+def profile_rules(cases: dict[str, Case], huge: Profile) -> list[Bad]:
     klt, dct = cases["klt"].profile, cases["dct"].profile
     assert klt is not None
     assert dct is not None
@@ -300,5 +400,9 @@ def session_rules(cases: dict[str, Case]) -> list[Bad]:
 
 def make_bad(cases: list[Case]) -> list[Bad]:
     named = {case.name: case for case in cases}
+    profiles = {case.name: case.profile for case in cases if case.profile is not None}
     rules = [*header_rules(), *framing_rules(), *field_rules(), *symbol_rules()]
-    return [*rules, *profile_rules(named), *session_rules(named)]
+    huge = profile_of("huge", Identity(np.array([3.4028e38], np.float32)), np.array([500]))
+    rules += [*profile_rules(named, huge), *session_rules(named)]
+    profiles["huge"] = huge
+    return [*rules, *complete_rules(profiles), *complete_field_rules(profiles), *band_rules()]

@@ -5,7 +5,7 @@ in binary, so the bytes are the same on every machine.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,16 @@ def to_trellis_symbols(
 class Span:
     """One chunk: its tokens, what it sends beside them, and the indices of each panel.
 
-    Of a panel, int64[rows, columns]; columns in their own order, not the coding order.
+    Of a panel, int64[rows, columns]; columns in their own order, not the coding order. A session's
+    message begins at token 0, and may have a header of its own; before it the codewords may be
+    reset.
     """
 
     tokens: range
     side: Side
     indices: list[np.ndarray]
+    header: Header | None = None
+    reset: bool = False
 
 
 @dataclass
@@ -104,26 +108,32 @@ class Case:
     profile: Profile | None = None
     profile_name: str | None = None
     framing: str = "file"
-    pieces: list[bytes] = field(default_factory=list)
 
     def encode(self) -> bytes:
-        coding = Coding(self.profile, self.header.adaptive) if self.profile else None
-        header = header_of_session(self.header) if self.framing == "session" else self.header
-        head = write_header(header)
-        self.pieces = [] if self.framing == "session" else [head]
-        for span in self.spans:
-            fields, body = self.code(span, header, head, coding)
-            if self.framing == "session":
-                self.pieces.append(write_lead(header, span.tokens, fields, body))
-            else:
-                self.pieces.append(frame_chunk(fields + body, head))
-        return b"".join(self.pieces)
+        return b"".join(self.messages())
 
-    def code(
-        self, span: Span, header: Header, head: bytes, coding: Coding | None
-    ) -> tuple[bytes, bytes]:
+    def messages(self) -> list[bytes]:
+        """Return the file, or the session's messages."""
+        coding = Coding(self.profile, self.header.adaptive) if self.profile else None
+        if self.framing == "file":
+            head = write_header(self.header)
+            bodies = [b"".join(self.code(span, self.header, coding)) for span in self.spans]
+            return [head + b"".join(frame_chunk(body, head) for body in bodies)]
+        messages = []
+        for span in self.spans:
+            if span.reset and coding is not None:
+                coding.reset()
+            header = header_of_session(span.header or self.header)
+            fields, body = self.code(span, header, coding)
+            written = write_lead(header, span.tokens, fields, body)
+            if span.tokens.start == 0:
+                messages.append(b"")
+            messages[-1] += written
+        return messages
+
+    def code(self, span: Span, header: Header, coding: Coding | None) -> tuple[bytes, bytes]:
         """Return a chunk's fields, and what follows them."""
-        side = span.side
+        side, head = span.side, write_header(header)
         transform: Transform = plain_transform(header.channels)
         offsets, table = plain_offsets(header.channels, side.column_exponents), None
         updates = 0
@@ -152,22 +162,30 @@ class Case:
             facts["shape"] = [self.header.tokens, self.header.channels]
             facts["grid"] = self.header.grid and list(self.header.grid)
             facts["adaptive"] = self.header.adaptive
+        starts = [span for span in self.spans if span.tokens.start == 0]
+        if self.framing == "session" and len(starts) > 1:
+            facts["bytes"] = [len(message) for message in self.messages()]
+            facts["tokens"] = [(span.header or self.header).tokens for span in starts]
         return facts
 
-    def decode(self, data: bytes) -> np.ndarray:
-        shape = (self.header.tokens, self.header.channels) if self.framing == "session" else None
-        grid = self.header.grid if self.framing == "session" else None
+    def decode(self) -> np.ndarray:
         codec = FeatureCodec(self.profile, framing=self.framing)
         if self.header.adaptive:
             assert self.profile is not None
             codec = SessionCodec(self.profile)
-        return codec.decode(data, shape=shape, grid=grid).numpy()
+        if self.framing == "file":
+            return codec.decode(self.encode()).numpy()
+        starts, grid = [span for span in self.spans if span.tokens.start == 0], self.header.grid
+        values = []
+        for span, message in zip(starts, self.messages(), strict=True):
+            shape = (span.header or self.header).tokens, self.header.channels
+            values.append(codec.decode(message, shape=shape, grid=grid).numpy())
+        return np.concatenate(values)
 
     def write(self) -> None:
         """Write the bitstream, and the integers and values that it decodes to."""
-        data = self.encode()
-        (GOLDEN / f"{self.name}.fw").write_bytes(data)
-        tensors = {"values": self.decode(data)}
+        (GOLDEN / f"{self.name}.fw").write_bytes(self.encode())
+        tensors = {"values": self.decode()}
         for number, span in enumerate(self.spans):
             side = span.side
             for place, indices in enumerate(span.indices):

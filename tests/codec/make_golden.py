@@ -10,6 +10,8 @@ import shutil
 import golden_cases
 from golden_bad import make_bad
 from golden_cases import make_cases
+from golden_edges import make_edges
+from golden_talks import make_talks
 from worked_example import SPECIFICATION, explain, put
 
 
@@ -17,7 +19,8 @@ def main() -> None:
     folder = golden_cases.GOLDEN
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "bad").mkdir(parents=True)
-    cases = make_cases()
+    cases = [*make_cases(), *make_edges()]
+    cases += make_talks({case.name: case for case in cases})
     for case in cases:
         case.write()
     index = {case.name: case.facts() for case in cases}
