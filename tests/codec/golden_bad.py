@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from featurewire_codec import Profile
+from featurewire_codec.block_dct import BlockDct
 from featurewire_codec.coefficients import class_models
 from featurewire_codec.cursor import signed_varint, varint
 from featurewire_codec.entropy_coder import Encoder
@@ -130,8 +131,9 @@ def header_rules() -> list[Bad]:
 def complete_rules(profiles: dict[str, Profile]) -> list[Bad]:
     """Header rules broken where all that follows is right: nothing else refuses these."""
 
-    def bad(name: str, head: bytes, message: str, **more: Any) -> Bad:
-        return Bad(f"complete_{name}", one(FIELDS, zeros, head), BITSTREAM, message, **more)
+    def bad(name: str, head: bytes, message: str, level: int = 48, **more: Any) -> Bad:
+        data = one(bytes([PLAIN | WHOLE]) + signed_varint(level), zeros, head)
+        return Bad(f"complete_{name}", data, BITSTREAM, message, **more)
 
     energies = {"zero": 0.0, "negative": -1.0, "nan": float("nan"), "infinite": float("inf")}
     wide = profiles["klt"]
@@ -150,8 +152,8 @@ def complete_rules(profiles: dict[str, Profile]) -> list[Bad]:
         ),
         bad("varint_long", long_varint, "number of tokens"),
         bad("grid_large", header(grid=(1, 2)), "grid of 1 x 2"),
-        bad("step_coarse", header(j=2048), "step exponent is 2048"),
-        bad("step_fine", header(j=-2049), "step exponent is -2049"),
+        bad("step_coarse", header(j=2048), "step exponent is 2048", level=304),
+        bad("step_fine", header(j=-2049), "step exponent is -2049", level=-209),
         bad(
             "profile_width",
             header(flags=1, tail=digest_of(wide)),
@@ -207,6 +209,23 @@ def complete_field_rules(profiles: dict[str, Profile]) -> list[Bad]:
         bad("lane_zero", FIELDS, lambda *of: zeros(*of) + b"\0", "empty or ends in a zero byte"),
         Bad("complete_columns_not_plain", unused, CHUNK, "column exponents", "huge"),
     ]
+
+
+def band_rules() -> list[Bad]:
+    """Two chunks that do not meet where a band begins; all of their coefficients have one table."""
+    zero, matrix = np.zeros(1, np.float32), np.ones((1, 1, 1), np.float32)
+    transform = BlockDct(zero, zero, matrix, 2)
+    profile = profile_of("even", transform, np.full(transform.columns, CLASS))
+    head = header(2 + 4 * 3, 1, flags=1, grid=(4, 3), tail=digest_of(profile))
+    cuts = {"in_the_prefix": 1, "at_the_grid": 2, "in_a_line": 6, "in_a_band": 5}
+    bad = []
+    for name, cut in cuts.items():
+        data = head
+        for first, tokens in ((0, cut), (cut, 14 - cut)):
+            fields = bytes([0, first, tokens])
+            data += frame(fields + zeros(fields, head, tokens), head)
+        bad.append(Bad(f"bands_{name}", data, CHUNK, "bands of blocks", "even"))
+    return bad
 
 
 def framing_rules() -> list[Bad]:
@@ -386,4 +405,4 @@ def make_bad(cases: list[Case]) -> list[Bad]:
     huge = profile_of("huge", Identity(np.array([3.4028e38], np.float32)), np.array([500]))
     rules += [*profile_rules(named, huge), *session_rules(named)]
     profiles["huge"] = huge
-    return [*rules, *complete_rules(profiles), *complete_field_rules(profiles)]
+    return [*rules, *complete_rules(profiles), *complete_field_rules(profiles), *band_rules()]

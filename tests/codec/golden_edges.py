@@ -98,5 +98,29 @@ def dct_weighted() -> Case:
     return Case("dct_weighted", header, [span], profile, "dct_weighted")
 
 
+def all_flags(weighted: Case) -> Case:
+    """Every flag of the header; blocks of one size side by side, and a row exponent for each."""
+    profile, geometry = weighted.profile, Geometry(1 + 6 * 4, 2, (6, 4))
+    assert profile is not None
+    layout = profile.transform.layout(geometry, range(25), np.zeros(0, np.int32))
+    assert layout is not None
+    indices = [small(len(p.rows), len(p.columns), 60 + n) for n, p in enumerate(layout.panels)]
+    span = Span(range(25), side_of(numbers(layout.rows, 9, 6) - 4), indices)
+    digest = digest_of(profile)
+    header = Header(25, 2, 10, geometry.grid, digest, None, trellis=True, midpoint=True)
+    return Case("all_flags", header, [span], profile, "dct_weighted")
+
+
+def extreme(name: str, step_exponent: int) -> Case:
+    """The largest or the smallest step, and chunks of a usual base, the highest and the lowest."""
+    spans = []
+    for n, base in enumerate((48 + (step_exponent >> 3), 2048, -2048)):
+        side = side_of(2, plain=True, base=base)
+        spans.append(Span(range(2 * n, 2 * n + 2), side, [small(2, 3, n)]))
+    return Case(name, Header(6, 3, step_exponent, None, None, 1.0), spans)
+
+
 def make_edges() -> list[Case]:
-    return [dct_uneven(), lane_limits(), klt_weighted(), codebook_weighted(), dct_weighted()]
+    weighted = [klt_weighted(), codebook_weighted(), dct_weighted()]
+    extremes = [extreme("coarsest", 2047), extreme("finest", -2048)]
+    return [dct_uneven(), lane_limits(), *weighted, all_flags(weighted[-1]), *extremes]

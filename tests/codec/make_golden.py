@@ -20,8 +20,8 @@ def main() -> None:
     folder = golden_cases.GOLDEN
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "bad").mkdir(parents=True)
-    cases = make_cases()
-    cases += [*make_one_sided(), *make_edges(), *make_talks({case.name: case for case in cases})]
+    cases = [*make_cases(), *make_edges(), *make_one_sided()]
+    cases += make_talks({case.name: case for case in cases})
     for case in cases:
         case.write()
     index = {case.name: case.facts() for case in cases}

@@ -6,6 +6,7 @@ Those in golden/bad each break one rule, and each raises the one error that its 
 import importlib
 import json
 import re
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -84,12 +85,11 @@ def indices_of(symbols, panels) -> list[np.ndarray]:
 def bodies(data: bytes, facts):
     """Yield the header and the body of each chunk."""
     if facts["framing"] == "session":
-        profile, channels = profile_of(facts), facts["shape"][1]
+        profile, channels, grid = profile_of(facts), facts["shape"][1], facts["grid"]
         digest, own_energy = (digest_of(profile), None) if profile else (None, 1.0)
         for message, tokens in messages(data, facts):
-            agreed = Header(
-                tokens, channels, 0, None, digest, own_energy, adaptive=facts["adaptive"]
-            )
+            agreed = Header(tokens, channels, 0, grid and tuple(grid), digest, own_energy)
+            agreed = replace(agreed, adaptive=facts["adaptive"])
             header, form = read_lead(message, agreed)
             place = 2
             while place < len(message):
