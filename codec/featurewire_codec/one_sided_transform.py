@@ -19,6 +19,8 @@ from .transform import (
     token_spans,
 )
 
+_MOST_KNOWN = 1 << 16  # tokens of a span whose passes are kept
+
 
 class OneSided(Identity):
     """Values are coded as they are, by contexts that `one_sided` makes of what is decoded already.
@@ -61,9 +63,14 @@ class OneSided(Identity):
         return [feature]
 
 
-@functools.lru_cache(maxsize=16)
 def passes_of(geometry: Geometry, span: range) -> list[Pass] | None:
     """List the passes over a span; None when it does not begin and end with rows of the grid."""
+    # 20 bytes a token: what a peer declares must not fill the memory that is kept
+    known = _known_passes if len(span) <= _MOST_KNOWN else _passes_of
+    return known(geometry, span)
+
+
+def _passes_of(geometry: Geometry, span: range) -> list[Pass] | None:
     prefix = geometry.prefix if span.start == 0 else 0
     columns = geometry.grid[1] if geometry.grid else 1
     before, inside = span.start - geometry.prefix, len(span) - prefix
@@ -72,3 +79,6 @@ def passes_of(geometry: Geometry, span: range) -> list[Pass] | None:
     if inside < 0 or inside % columns or (span.start and (before < 0 or before % columns)):
         return None
     return passes(prefix, inside // columns, columns)
+
+
+_known_passes = functools.lru_cache(maxsize=16)(_passes_of)
