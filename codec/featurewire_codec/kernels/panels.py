@@ -14,6 +14,7 @@ _CLASS = GROUP_CLASS.astype(np.int64)
 _RAW = GROUP_RAW_BITS.astype(np.int64)
 _NO_LOW = np.zeros(0, np.int32)
 _LAST = GROUPS - 1
+_BLOCK = 32  # coefficients at a time: the machine's vectors hold them
 
 
 def activity(values: Floats, ladder: Ladder, inverse: Floats, weight: Floats) -> NDArray[np.int64]:
@@ -175,12 +176,14 @@ def _quantise(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     columns = values.shape[1]
     highest = lowest + len(first) - 2
-    limit = np.float32(MAX_INDEX)
-    three = np.float32(3.0)
-    gathered = len(order) > 0
+    none, single, three = np.float32(0.0), np.float32(1.0), np.float32(3.0)
+    # A row in coding order, and a block more: the last block of a group may go beyond the row.
+    line = np.zeros(columns + _BLOCK, np.float32)
+    block = np.empty(_BLOCK, np.uint8)
     for row in range(len(shifts)):
+        for column in range(columns):
+            line[column] = values[row, order[column] if len(order) else column]
         shift = np.int64(shifts[row])
-        line = values[row]
         bottom = min(max(lowest + shift, 0), _LAST)
         top = min(max(highest + shift, 0), _LAST)
         start = np.int64(0)
@@ -190,28 +193,32 @@ def _quantise(  # type: ignore[no-untyped-def]
                 end = _bound(group + 1 - shift - lowest, first, columns)
             own, raw = _CLASS[group], _RAW[group]
             one, two, more = thresholds[own, 0], thresholds[own, 1], thresholds[own, 2]
-            cut = thresholds[own, 3]
-            radius = np.int32(radii[own])
-            at = place[group]
-            out = symbols[at : at + end - start]
-            beyond, unfit = np.int32(0), np.int32(0)
-            for i in range(len(out)):
-                value = (line[order[start + i]] if gathered else line[start + i]) * inverse_step
-                size = abs(value)
-                unfit += np.int32(not size < limit)  # nor is a NaN
-                small = np.int32(size >= one) + np.int32(size >= two) + np.int32(size >= more)
-                large = np.int32(min(size, limit) + cut)
-                index = large if size >= three else small
-                beyond += np.int32(index >= radius)
-                index = min(index, radius)
-                out[i] = np.uint8(radius + (index if value >= 0 else -index))
-            if unfit:
-                return np.int64(-1)
+            cut, radius = thresholds[own, 3], np.int32(radii[own])
+            last = np.float32(radius)
+            at = place[group] - start
+            beyond = False
+            for begin in range(start, end, _BLOCK):
+                source = line[begin : begin + _BLOCK]
+                for i in range(_BLOCK):
+                    value = source[i] * inverse_step
+                    size = abs(value)
+                    small = (single if size >= one else none) + (single if size >= two else none)
+                    small += single if size >= more else none
+                    index = small if size < three else size + cut  # a NaN is not small
+                    fits = index < last
+                    beyond |= not fits
+                    whole = np.int32(index if fits else last)
+                    block[i] = np.uint8(radius + (whole if value >= none else -whole))
+                out = symbols[at + begin : at + min(begin + _BLOCK, end)]
+                for i in range(len(out)):
+                    out[i] = block[i]
             if raw or beyond:
                 half = (np.int64(1) << raw) >> 1
-                for i in range(len(out)):
-                    value = (line[order[start + i]] if gathered else line[start + i]) * inverse_step
+                for i in range(start, end):
+                    value = line[i] * inverse_step
                     size = abs(value)
+                    if not size < np.float32(MAX_INDEX):
+                        return np.int64(-1)
                     full = np.int64(size + cut)
                     if size < three:
                         full = np.int64(np.int64(size >= one) + (size >= two) + (size >= more))
@@ -226,7 +233,7 @@ def _quantise(  # type: ignore[no-untyped-def]
                         excess[escapes] = excess_now
                         escapes += 1
                         full = np.int64(radius if full > 0 else -radius)
-                    out[i] = np.uint8(full + radius)
+                    symbols[at + i] = np.uint8(full + radius)
             place[group] += end - start
             start = end
     return escapes
