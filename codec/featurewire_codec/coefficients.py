@@ -219,9 +219,8 @@ def _bit_lengths(values: NDArray[np.int64]) -> NDArray[np.int32]:
 
 
 def _raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return how many raw low bits each coefficient has; empty when none has any."""
-    used = counts if counts[CLASSES:].any() else np.zeros_like(counts)
-    widths: NDArray[np.uint8] = np.repeat(GROUP_RAW_BITS, used)
+    """Return how many raw low bits each of the coefficients has that have any: the last ones."""
+    widths: NDArray[np.uint8] = np.repeat(GROUP_RAW_BITS[CLASSES:], counts[CLASSES:])
     return widths
 
 

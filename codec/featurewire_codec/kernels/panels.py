@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+from numba import uint64
 from numpy.typing import NDArray
 
 from ..entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, GROUPS, Ladder
@@ -12,7 +13,6 @@ from .compiled import compiled, inlined
 
 _CLASS = GROUP_CLASS.astype(np.int64)
 _RAW = GROUP_RAW_BITS.astype(np.int64)
-_NO_LOW = np.zeros(0, np.int32)
 _LAST = GROUPS - 1
 _BLOCK = 32  # coefficients at a time: the machine's vectors hold them
 
@@ -40,7 +40,7 @@ def quantise(
     total = int(counts.sum())
     place = np.cumsum(counts) - counts
     symbols = np.empty(total, np.uint8)
-    low = np.zeros(total, np.int32) if counts[CLASSES:].any() else _NO_LOW
+    low = np.empty(int(counts[CLASSES:].sum()), np.int32)
     escape_place, excess = np.empty((2, total), np.int64)
     escapes = 0
     for values, ladder, shifts in panels:
@@ -80,16 +80,16 @@ def dequantise(
 ) -> list[Floats]:
     """See `panels.dequantise`."""
     place = np.cumsum(coded.counts) - coded.counts
-    escape = np.zeros(GROUPS, np.int64)
+    escape, escape_ends = np.zeros((2, GROUPS), np.int64)
     if len(coded.excess):
-        _escape_starts(coded.symbols, coded.counts, radii, escape)
+        _escape_places(coded.symbols, coded.counts, radii, escape, escape_ends)
     rebuilt = _rebuilt(radii.tobytes(), centroids.tobytes())
     parts = []
     for ladder, shifts in panels:
         values = np.empty((len(shifts), ladder.columns), np.float32)
         _dequantise(
             coded.symbols, coded.low, coded.excess, ladder.order, ladder.first, ladder.lowest,
-            shifts, np.float32(step), radii, centroids, rebuilt, place, escape, values,
+            shifts, np.float32(step), radii, centroids, rebuilt, place, escape, escape_ends, values,
         )  # fmt: skip
         parts.append(values)
     return parts
@@ -179,6 +179,7 @@ def _quantise(  # type: ignore[no-untyped-def]
     none, single, three = np.float32(0.0), np.float32(1.0), np.float32(3.0)
     # A row in coding order, and a block more: the last block of a group may go beyond the row.
     line = np.zeros(columns + _BLOCK, np.float32)
+    plain = len(symbols) - len(low)  # so many have no low bits: they come first
     block = np.empty(_BLOCK, np.uint8)
     for row in range(len(shifts)):
         for column in range(columns):
@@ -226,7 +227,7 @@ def _quantise(  # type: ignore[no-untyped-def]
                     lifted = full + half
                     full = lifted >> raw
                     if raw:
-                        low[at + i] = lifted - (full << raw)
+                        low[at + i - plain] = lifted - (full << raw)
                     excess_now = abs(full) - radius
                     if excess_now >= 0:
                         escape_place[escapes] = at + i
@@ -239,48 +240,60 @@ def _quantise(  # type: ignore[no-untyped-def]
     return escapes
 
 
-@compiled("int64(uint8[::1], int64[::1], int32[::1])")
-def _count_escapes(symbols, counts, radii):  # type: ignore[no-untyped-def]
+@inlined
+def _edges(symbols, start, end, edge):  # type: ignore[no-untyped-def]
+    """Count a group's symbols at the edges of its alphabet."""
     found = np.int64(0)
-    start = np.int64(0)
-    for group in range(GROUPS):
-        edge = np.uint8(2 * radii[_CLASS[group]])
-        for i in range(start, start + counts[group]):
-            found += np.int64((symbols[i] == 0) | (symbols[i] == edge))
-        start += counts[group]
+    for begin in range(start, end, 128):
+        here = np.uint8(0)  # so narrow that the machine's vectors hold many
+        for i in range(begin, min(begin + 128, end)):
+            symbol = symbols[uint64(i)]
+            here = np.uint8(here + np.uint8((symbol == 0) | (symbol == edge)))
+        found += here
     return found
 
 
-@compiled("void(uint8[::1], int64[::1], int32[::1], int64[::1])")
-def _escape_starts(symbols, counts, radii, escape):  # type: ignore[no-untyped-def]
-    found = np.int64(0)
-    start = np.int64(0)
+@compiled("int64(uint8[::1], int64[::1], int32[::1])")
+def _count_escapes(symbols, counts, radii):  # type: ignore[no-untyped-def]
+    found = start = np.int64(0)
     for group in range(GROUPS):
-        escape[group] = found
-        edge = np.uint8(2 * radii[_CLASS[group]])
-        for i in range(start, start + counts[group]):
-            found += np.int64((symbols[i] == 0) | (symbols[i] == edge))
-        start += counts[group]
+        end = start + counts[group]
+        found += _edges(symbols, start, end, np.uint8(2 * radii[_CLASS[group]]))
+        start = end
+    return found
+
+
+@compiled("void(uint8[::1], int64[::1], int32[::1], int64[::1], int64[::1])")
+def _escape_places(symbols, counts, radii, starts, ends):  # type: ignore[no-untyped-def]
+    """Find which escapes are those of each group."""
+    found = start = np.int64(0)
+    for group in range(GROUPS):
+        end = start + counts[group]
+        starts[group] = found
+        found += _edges(symbols, start, end, np.uint8(2 * radii[_CLASS[group]]))
+        ends[group] = found
+        start = end
 
 
 _DEQUANTISE = (
     "void(uint8[::1], int32[::1], int64[::1], int32[::1], int32[::1], int64, int32[::1], float32,"
-    " int32[::1], int8[:, ::1], float32[:, ::1], int64[::1], int64[::1], float32[:, ::1])"
+    " int32[::1], int8[:, ::1], float32[:, ::1], int64[::1], int64[::1], int64[::1],"
+    " float32[:, ::1])"
 )
 
 
 @compiled(_DEQUANTISE)
 def _dequantise(  # type: ignore[no-untyped-def]
     symbols, low, excess, order, first, lowest, shifts, step, radii, centroids, rebuilt,
-    place, escape, values,
+    place, escape, escape_ends, values,
 ):  # fmt: skip
     columns = values.shape[1]
     highest = lowest + len(first) - 2
     gathered = len(order) > 0
     unit = np.float32(1.0 / 256)
+    plain = len(symbols) - len(low)  # so many have no low bits: they come first
     for row in range(len(shifts)):
         shift = np.int64(shifts[row])
-        line = values[row]
         bottom = min(max(lowest + shift, 0), _LAST)
         top = min(max(highest + shift, 0), _LAST)
         start = np.int64(0)
@@ -289,24 +302,16 @@ def _dequantise(  # type: ignore[no-untyped-def]
             if group < top:
                 end = _bound(group + 1 - shift - lowest, first, columns)
             own, raw = _CLASS[group], _RAW[group]
-            own_values = rebuilt[own]
-            edge = np.uint8(2 * radii[own])
-            at = place[group]
-            coded = symbols[at : at + end - start]
-            edges = np.int32(0)
-            for i in range(len(coded)):
-                symbol = coded[i]
-                edges += np.int32((symbol == 0) | (symbol == edge))
-                value = own_values[symbol] * step
-                if gathered:
-                    line[order[start + i]] = value
-                else:
-                    line[start + i] = value
-            if raw or edges:
+            at = place[group] - start
+            # Unsigned indices: numba would have to look for negative ones.
+            for i in range(start, end):
+                column = np.int64(order[uint64(i)]) if gathered else i
+                values[row, uint64(column)] = rebuilt[own, symbols[uint64(at + i)]] * step
+            if raw or escape[group] < escape_ends[group]:
                 radius = np.int64(radii[own])
                 half = (np.int64(1) << raw) >> 1
-                for i in range(len(coded)):
-                    index = np.int64(coded[i]) - radius
+                for i in range(start, end):
+                    index = np.int64(symbols[at + i]) - radius
                     if abs(index) == radius:
                         extra = excess[escape[group]]
                         escape[group] += 1
@@ -314,13 +319,13 @@ def _dequantise(  # type: ignore[no-untyped-def]
                     elif raw == 0:
                         continue
                     if raw:
-                        index = (index << raw) + low[at + i] - half
+                        index = (index << raw) + low[at + i - plain] - half
                     size = abs(index)
                     value = (
                         np.float32(size) + np.float32(centroids[own, min(size, 3)]) * unit
                     ) * step
                     value = np.float32(0.0) if index == 0 else value
-                    column = order[start + i] if gathered else start + i
-                    line[column] = -value if index < 0 else value
+                    column = np.int64(order[i]) if gathered else i
+                    values[row, column] = -value if index < 0 else value
             place[group] += end - start
             start = end
