@@ -169,7 +169,7 @@ _QUANTISE = (
 )
 
 
-@compiled(_QUANTISE)
+@compiled(_QUANTISE, makes_arrays=True)
 def _quantise(  # type: ignore[no-untyped-def]
     values, order, first, lowest, shifts, inverse_step, thresholds, radii,
     place, symbols, low, escape_place, excess, escapes,
