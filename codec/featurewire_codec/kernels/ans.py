@@ -18,49 +18,50 @@ from .compiled import compiled, high_product, inlined
 
 COARSE_BITS = CODER_BITS - PRECISION_BITS
 _SLOT_BITS = 15  # few slots stay in the cache; most have one symbol
-_GUARD = np.zeros(1, np.uint32)
+_SPARE = 64  # words, for what else is pushed, so that room is made once
+_NO_ROOM = {lanes: np.empty((lanes, 0), np.uint32) for lanes in (1, 2, 4)}
 
 
 class Encoder:
     """See `entropy_coder.Encoder`."""
 
     def __init__(self, lanes: int, check: int, tables: Sequence[Table]) -> None:
-        self._state = np.full(lanes, START + check, np.uint64)
-        self._parts: list[list[Words]] = [[] for _ in range(lanes)]
+        self._state = np.array([START + check] * lanes, np.uint64)
+        self._room, self._used = _NO_ROOM[lanes], np.zeros(lanes, np.int64)
         self._factors = packed_tables(tables).factors
 
     def push(self, symbols: NDArray[np.int32], table: Table) -> None:
         """See `entropy_coder.Encoder.push`."""
-        if len(symbols):
-            room = np.empty(len(symbols), np.uint32)
-            used = _push(symbols, table.frequencies, table.cumulative, self._state, room)
-            if used:
-                self._parts[0].append(room[:used])
+        self._make_room(len(symbols))
+        arrays = table.frequencies, table.cumulative, self._state, self._room, self._used
+        _push(symbols, *arrays)
 
     def push_groups(self, symbols: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
         """See `entropy_coder.Encoder.push_groups`."""
         lanes = len(self._state)
-        room = np.empty((lanes, len(symbols) // lanes + 1), np.uint32)
-        used = np.zeros(lanes, np.int64)
-        _PUSH[lanes](symbols, counts, self._factors, self._state, room, used)
-        for lane in range(lanes):
-            self._parts[lane].append(room[lane, : used[lane]])
+        self._make_room(len(symbols) // lanes + 1)
+        _PUSH[lanes](symbols, counts, self._factors, self._state, self._room, self._used)
 
     def push_each(self, symbols: NDArray[np.uint8], tables: NDArray[np.uint8]) -> None:
         """See `entropy_coder.Encoder.push_each`."""
-        lanes = len(self._state)
-        room = np.empty((lanes, len(symbols) // lanes + 1), np.uint32)
-        used = np.zeros(lanes, np.int64)
-        _push_each(symbols, tables, self._factors, self._state, room, used)
-        for lane in range(lanes):
-            self._parts[lane].append(room[lane, : used[lane]])
+        self._make_room(len(symbols) // len(self._state) + 1)
+        _push_each(symbols, tables, self._factors, self._state, self._room, self._used)
 
     def words(self) -> list[Words]:
         """See `entropy_coder.Encoder.words`."""
-        words = []
-        for state, parts in zip(self._state.view("<u4").reshape(-1, 2), self._parts, strict=True):
-            words.append(np.concatenate([*parts, state if state[1] else state[:1]]))
-        return words
+        self._make_room(2)
+        used = self._used.copy()
+        _put_states(self._state, self._room, used)
+        return [room[:end] for room, end in zip(self._room, used.tolist(), strict=True)]
+
+    def _make_room(self, words: int) -> None:
+        """Make room for so many more words in each lane."""
+        lanes, room = self._room.shape
+        used = max(self._used.tolist())
+        if used + words > room:
+            wider = np.empty((lanes, used + words + _SPARE), np.uint32)
+            wider[:, :used] = self._room[:, :used]
+            self._room = wider
 
 
 class Decoder:
@@ -68,13 +69,12 @@ class Decoder:
 
     def __init__(self, words: Sequence[Words], check: int, tables: Sequence[Table]) -> None:
         """Raises BitstreamError when no encoder ends with these words."""
-        if any(len(lane) and lane[-1] == 0 for lane in words):
+        self._words = np.concatenate(words)
+        self._state = np.empty(len(words), np.uint64)
+        bounds = np.array([0, *accumulate(map(len, words))])
+        self._starts, self._ends = bounds[:-1], bounds[1:].copy()
+        if not _fill(self._words, self._starts, self._ends, self._state):
             raise BitstreamError("the entropy-coded words end in a zero word")
-        self._words = np.concatenate([_GUARD, *words])
-        self._state = np.zeros(len(words), np.uint64)
-        ends = list(accumulate(map(len, words), initial=1))
-        self._starts, self._ends = np.array(ends[:-1], np.int64), np.array(ends[1:], np.int64)
-        _fill(self._words, self._starts, self._ends, self._state)
         self._check = check
         self._tables = packed_tables(tables)
 
@@ -106,10 +106,8 @@ class Decoder:
 
     def finish(self) -> None:
         """See `entropy_coder.Decoder.finish`."""
-        state = START + self._check
-        if any(own != state for own in self._state.tolist()) or (
-            self._ends.tolist() != self._starts.tolist()
-        ):
+        states = [START + self._check] * len(self._state)
+        if self._state.tolist() != states or self._ends.tolist() != self._starts.tolist():
             raise BitstreamError("the entropy-coded words do not end where their symbols do")
 
 
@@ -151,9 +149,9 @@ def _pack_tables(tables: Sequence[Table]) -> Packed:
         starts[number, :size] = table.cumulative[:-1]
         coarse = table.frequencies >> COARSE_BITS
         symbols[number] = np.repeat(np.arange(size, dtype=np.uint8), coarse)
-    # x // f is (x >> 9) // divisor, and that is (x >> 9) * factor >> 64 + shift, where the factor is
-    # 2^(64 + shift) / divisor, rounded up. It is exact: x >> 9 is below divisor * 2^40 (a larger
-    # state has lost a word), the divisor at most 2^(shift + 1), and the shift at most 14.
+    # x // f is (x >> 9) // divisor, and that is (x >> 9) * factor >> 64 + shift: the factor is
+    # 2^(64 + shift) / divisor, rounded up. It is exact: x >> 9 is below divisor * 2^40 (words leave
+    # larger states), the divisor at most 2^(shift + 1), the shift at most 14.
     divisor = np.maximum(frequencies >> np.uint64(9), np.uint64(2))
     shift = (np.frexp((divisor - 1).astype(np.float64))[1] - 1).astype(np.uint64)
     high, rest = np.divmod(np.uint64(1) << (shift + np.uint64(32)), divisor)
@@ -168,20 +166,28 @@ def _pack_tables(tables: Sequence[Table]) -> Packed:
     return Packed(entries, symbols, slots, np.stack(factors, axis=-1))
 
 
-@compiled("int64(int32[::1], uint32[::1], uint32[::1], uint64[::1], uint32[::1])")
-def _push(symbols, frequencies, cumulative, state, room):  # type: ignore[no-untyped-def]
-    x = state[0]
-    used = 0
+@compiled("void(int32[::1], uint32[::1], uint32[::1], uint64[::1], uint32[:, ::1], int64[::1])")
+def _push(symbols, frequencies, cumulative, state, room, used):  # type: ignore[no-untyped-def]
+    x, n = state[0], used[0]
     for i in range(len(symbols) - 1, -1, -1):
         f = uint64(frequencies[symbols[i]])
         if (x >> uint64(40)) >= f:
-            room[used] = uint32(x & uint64(0xFFFFFFFF))
-            used += 1
+            room[0, n] = uint32(x & uint64(0xFFFFFFFF))
+            n += 1
             x = x >> uint64(32)
         q = x // f
         x = (q << uint64(24)) + (x - q * f) + uint64(cumulative[symbols[i]])
-    state[0] = x
-    return used
+    state[0], used[0] = x, n
+
+
+@compiled("void(uint64[::1], uint32[:, ::1], int64[::1])")
+def _put_states(state, room, used):  # type: ignore[no-untyped-def]
+    for lane in range(len(state)):
+        x = state[lane]
+        while x:
+            room[lane, used[lane]] = uint32(x & uint64(0xFFFFFFFF))
+            used[lane] += 1
+            x = x >> uint64(32)
 
 
 _POP_RUN = (
@@ -210,15 +216,19 @@ def _pop(frequencies, cumulative, words, starts, ends, state, symbols):  # type:
     ends[0] = end
 
 
-@compiled("void(uint32[::1], int64[::1], int64[::1], uint64[::1])")
+@compiled("boolean(uint32[::1], int64[::1], int64[::1], uint64[::1])")
 def _fill(words, starts, ends, state):  # type: ignore[no-untyped-def]
+    """Begin each lane with its last words; tell whether none of these is zero."""
     for lane in range(len(state)):
         x, end = uint64(0), ends[lane]
+        if end > starts[lane] and words[end - 1] == 0:
+            return False
         while x < uint64(1 << 32) and end > starts[lane]:
             end -= 1
             x = (x << uint64(32)) | uint64(words[end])
         state[lane] = x
         ends[lane] = end
+    return True
 
 
 @inlined
@@ -244,7 +254,7 @@ _PUSH_GROUPS = (
 
 @compiled(_PUSH_GROUPS)
 def _push_groups_1(symbols, counts, factors, state, room, used):  # type: ignore[no-untyped-def]
-    x, n = state[0], 0
+    x, n = state[0], used[0]
     i = len(symbols) - 1
     for group in range(len(counts) - 1, -1, -1):
         table, stop = uint64(group), i - counts[group]
@@ -257,7 +267,7 @@ def _push_groups_1(symbols, counts, factors, state, room, used):  # type: ignore
 @compiled(_PUSH_GROUPS)
 def _push_groups_2(symbols, counts, factors, state, room, used):  # type: ignore[no-untyped-def]
     x0, x1 = state[0], state[1]
-    n0 = n1 = 0
+    n0, n1 = used[0], used[1]
     i = len(symbols) - 1
     for group in range(len(counts) - 1, -1, -1):
         table, stop = uint64(group), i - counts[group]
@@ -275,7 +285,7 @@ def _push_groups_2(symbols, counts, factors, state, room, used):  # type: ignore
 @compiled(_PUSH_GROUPS)
 def _push_groups_4(symbols, counts, factors, state, room, used):  # type: ignore[no-untyped-def]
     x0, x1, x2, x3 = state[0], state[1], state[2], state[3]
-    n0 = n1 = n2 = n3 = 0
+    n0, n1, n2, n3 = used[0], used[1], used[2], used[3]
     i = len(symbols) - 1
     for group in range(len(counts) - 1, -1, -1):
         table, stop = uint64(group), i - counts[group]

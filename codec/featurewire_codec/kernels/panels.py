@@ -37,11 +37,11 @@ def quantise(
 ) -> Symbols:
     """See `panels.quantise`."""
     counts = counts_of([(ladder, shifts) for _, ladder, shifts in panels])
-    total = int(counts.sum())
-    place = np.cumsum(counts) - counts
-    symbols = np.empty(total, np.uint8)
-    low = np.empty(int(counts[CLASSES:].sum()), np.int32)
-    escape_place, excess = np.empty((2, total), np.int64)
+    total = sum(values.size for values, _, _ in panels)
+    place = np.empty(GROUPS, np.int64)
+    low = np.empty(total - _places(counts, place), np.int32)
+    symbols, escape_place = np.empty(total, np.uint8), np.empty(total, np.int64)
+    excess = np.empty(total, np.int64)
     escapes = 0
     for values, ladder, shifts in panels:
         escapes = _quantise(
@@ -79,7 +79,8 @@ def dequantise(
     centroids: NDArray[np.int8],
 ) -> list[Floats]:
     """See `panels.dequantise`."""
-    place = np.cumsum(coded.counts) - coded.counts
+    place = np.empty(GROUPS, np.int64)
+    _places(coded.counts, place)
     escape, escape_ends = np.zeros((2, GROUPS), np.int64)
     if len(coded.excess):
         _escape_places(coded.symbols, coded.counts, radii, escape, escape_ends)
@@ -161,6 +162,15 @@ def _count(first, lowest, columns, shifts, counts):  # type: ignore[no-untyped-d
                 end = _bound(group + 1 - shift - lowest, first, columns)
             counts[group] += end - start
             start = end
+
+
+@compiled("int64(int64[::1], int64[::1])")
+def _places(counts, place):  # type: ignore[no-untyped-def]
+    """Set where each group begins; tell how many coefficients come before those with raw bits."""
+    place[0] = 0
+    for group in range(1, GROUPS):
+        place[group] = place[group - 1] + counts[group - 1]
+    return place[CLASSES]
 
 
 _QUANTISE = (
