@@ -6,6 +6,7 @@ Composes the entropy model, its tables and the entropy coder; BITSTREAM.md speci
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +45,12 @@ class Offsets:
 
     def panels(self, layout: Layout, shifts: NDArray[np.int32]) -> list[PanelShape]:
         """Return each panel's ladder and shifts; `shifts` int32[rows] are of all rows."""
+        if len(layout.panels) == 1:  # which has all rows
+            return [(self.ladder(layout.panels[0].columns), shifts)]
         return [(self.ladder(panel.columns), shifts[panel.rows]) for panel in layout.panels]
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
+class Side(NamedTuple):
     """What a chunk sends beside its coefficients.
 
     plain, base: see `bitstream.Fields`. index int32[tokens]: the codewords, empty without a
@@ -57,7 +59,7 @@ class Side:
 
     plain: bool
     base: int
-    index: NDArray[np.int32]
+    index: NDArray[np.int32]  # type: ignore[assignment]  # not the method of a tuple
     row_exponents: NDArray[np.int32]
     column_exponents: NDArray[np.int32]
 

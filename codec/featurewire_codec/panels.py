@@ -6,7 +6,7 @@ column by column as the ladder has them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ PanelValues = tuple[Floats, Ladder, NDArray[np.int32]]  # [rows, columns]; ladde
 PanelShape = tuple[Ladder, NDArray[np.int32]]
 
 
-@dataclass(frozen=True, eq=False)
-class Symbols:
+class Symbols(NamedTuple):
     """The indices of a chunk in coding order, as the entropy coder takes them.
 
     symbols: uint8[n], q + R, from 0 to 2R of the class; the edges are escapes.
