@@ -8,7 +8,7 @@ import functools
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,7 @@ _PLAIN, _ROWS, _COLUMNS, WHOLE, _RAW, ADAPTIVE, _RESET = 1, 2, 4, 8, 16, 32, 64
 ROWS_OF_ALL = WHOLE | _ROWS
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What a bitstream says once.
 
     grid: (rows, columns), or None. step_exponent: j of the step 2^(j/32).
@@ -57,8 +56,7 @@ class Header:
     adaptive: bool = False
 
 
-@dataclass(frozen=True)
-class Fields:
+class Fields(NamedTuple):
     """What a chunk says of itself before its coded symbols.
 
     plain: coded without the profile, from level `base`. row_exponents, column_exponents: whether
@@ -76,8 +74,7 @@ class Fields:
     reset: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Chunk:
+class Chunk(NamedTuple):
     """Some tokens' coefficients, coded on their own: uint32 words of each lane."""
 
     fields: Fields
@@ -179,7 +176,7 @@ def check_of(fields: bytes, header_bytes: bytes, updates: int = 0) -> int:
 
 def write_body(chunk: Chunk) -> bytes:
     """Write what follows a chunk's fields: the words of its lanes."""
-    lanes = [words.astype("<u4").tobytes().rstrip(b"\0") for words in chunk.words]
+    lanes = [words.astype("<u4", copy=False).tobytes().rstrip(b"\0") for words in chunk.words]
     return b"".join([*(varint(len(lane)) for lane in lanes[:-1]), *lanes])
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MIN_SNR_DB, MAX_SNR_DB = -30.0, 120.0
 FRAMINGS = ("file", "session")
+_MAX_KNOWN = 256  # settings of this profile: a session asks for the same few again and again
 Grid = tuple[int, int]
 
 
@@ -52,6 +53,7 @@ class FeatureCodec:
         self.profile = profile
         self.framing: Framing = framing
         self._coding: Coding | None = Coding(profile) if profile else None
+        self._known: dict[tuple[float, Effort], Settings] = {}
         load_backend()
 
     def encode(
@@ -164,9 +166,14 @@ class FeatureCodec:
     ) -> Settings:
         if self.profile is None:
             return plain_settings(array, own_energy or 1.0, snr_db, effort)
-        step_exponent = self.profile.step_exponent(snr_db, effort)
-        found = checked_step_exponent(step_exponent, f"an SNR of {snr_db} dB")
-        return Settings(found, effort=effort)
+        known = self._known.get((snr_db, effort))
+        if known is None:
+            step_exponent = self.profile.step_exponent(snr_db, effort)
+            found = checked_step_exponent(step_exponent, f"an SNR of {snr_db} dB")
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            known = self._known[snr_db, effort] = Settings(found, effort=effort)
+        return known
 
     def _largest_error(self, array: Floats, geometry: Geometry, settings: Settings) -> float:
         """Encode and decode at these settings; infinite when they are too fine for an index."""

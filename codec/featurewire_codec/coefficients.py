@@ -6,6 +6,7 @@ Composes the entropy model, its tables and the entropy coder; BITSTREAM.md speci
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from .transform import NO_INDEX, Layout, all_columns
 from .trellis import TrellisSymbols, raw_widths
 
 NO_EXPONENTS = np.zeros(0, np.int32)
-_NO_EXCESS = np.zeros(0, np.int64)
+_NO_WIDTHS = np.zeros(0, np.uint8)
 
 
 class Offsets:
@@ -44,11 +45,12 @@ class Offsets:
 
     def panels(self, layout: Layout, shifts: NDArray[np.int32]) -> list[PanelShape]:
         """Return each panel's ladder and shifts; `shifts` int32[rows] are of all rows."""
+        if len(layout.panels) == 1:  # which has all rows
+            return [(self.ladder(layout.panels[0].columns), shifts)]
         return [(self.ladder(panel.columns), shifts[panel.rows]) for panel in layout.panels]
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
+class Side(NamedTuple):
     """What a chunk sends beside its coefficients.
 
     plain, base: see `bitstream.Fields`. index int32[tokens]: the codewords, empty without a
@@ -57,7 +59,7 @@ class Side:
 
     plain: bool
     base: int
-    index: NDArray[np.int32]
+    index: NDArray[np.int32]  # type: ignore[assignment]  # not the method of a tuple
     row_exponents: NDArray[np.int32]
     column_exponents: NDArray[np.int32]
 
@@ -87,14 +89,14 @@ def encode_symbols(
         own_tables, raw = one_sided_models(), coded.raw
     else:
         own_tables = models.trellis if header.trellis else models.groups
-        lengths = _bit_lengths(coded.excess + 1) if len(coded.excess) else lengths
-        raw = _pack_raw(coded, lengths)
+        widths = coded.widths if isinstance(coded, TrellisSymbols) else _raw_widths(coded.counts)
+        raw, lengths = load_backend().fields.pack_raw(coded.low, widths, coded.excess)
     fields = Fields(
         tokens=tokens,
         plain=side.plain,
         base=side.base,
-        row_exponents=bool(side.row_exponents.any()),
-        column_exponents=bool(side.column_exponents.any()),
+        row_exponents=bool(np.count_nonzero(side.row_exponents)),
+        column_exponents=bool(np.count_nonzero(side.column_exponents)),
         raw=raw,
         adaptive=header.adaptive and not side.plain,
         reset=header.adaptive and not side.plain and updates == 0,
@@ -103,7 +105,8 @@ def encode_symbols(
     lanes = lanes_of(len(tokens) * header.channels)
     check = check_of(fields_bytes, header_bytes, updates if fields.adaptive else 0)
     encoder = load_backend().coder.Encoder(lanes, check, own_tables)
-    encoder.push(lengths - 1, models.escape_lengths)
+    if len(lengths):
+        encoder.push(lengths - 1, models.escape_lengths)
     if isinstance(coded, Symbols):
         encoder.push_groups(coded.symbols, coded.counts)
     else:
@@ -161,11 +164,11 @@ def decode_symbols(
         symbols = decoder.pop_groups(counts)
         escapes = backend.panels.count_escapes(symbols, counts, radii)
         widths = _raw_widths(counts)
-    lengths = decoder.pop(escapes, models.escape_lengths) + np.int32(1)
+    lengths = NO_EXPONENTS
+    if escapes:
+        lengths = decoder.pop(escapes, models.escape_lengths) + np.int32(1)
     decoder.finish()
-    low, excess = NO_EXPONENTS, _NO_EXCESS
-    if escapes or fields.raw or len(widths):
-        low, excess = _unpack_raw(fields.raw, widths, lengths)
+    low, excess = backend.fields.unpack_raw(fields.raw, widths, lengths)
     if header.trellis:
         return TrellisSymbols(symbols, tables, low, widths, excess), side, panels, layout
     return Symbols(symbols, counts, low, excess), side, panels, layout
@@ -213,33 +216,10 @@ def class_models() -> _Models:
     )
 
 
-def _bit_lengths(values: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return the number of bits of integers from 1 to 2^52."""
-    return np.frexp(values.astype(np.float64))[1].astype(np.int32)
-
-
 def _raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return how many raw low bits each coefficient has; empty when none has any."""
-    used = counts if counts[CLASSES:].any() else np.zeros_like(counts)
-    widths: NDArray[np.uint8] = np.repeat(GROUP_RAW_BITS, used)
+    """Return how many raw low bits each of the coefficients has that have any: the last ones."""
+    used = counts[CLASSES:]
+    if not np.count_nonzero(used):
+        return _NO_WIDTHS
+    widths: NDArray[np.uint8] = np.repeat(GROUP_RAW_BITS[CLASSES:], used)
     return widths
-
-
-def _pack_raw(coded: Symbols | TrellisSymbols, lengths: NDArray[np.int32]) -> bytes:
-    """Pack the raw low bits, and of each excess + 1 all bits below its highest."""
-    if not len(coded.low) and not len(lengths):
-        return b""
-    below = coded.excess + 1 - (np.int64(1) << (lengths.astype(np.int64) - 1))
-    values = np.concatenate([coded.low, below])
-    widths = coded.widths if isinstance(coded, TrellisSymbols) else _raw_widths(coded.counts)
-    packed: bytes = load_backend().fields.pack_fields(values, np.concatenate([widths, lengths - 1]))
-    return packed
-
-
-def _unpack_raw(
-    raw: bytes, widths: NDArray[np.uint8], lengths: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    values = load_backend().fields.unpack_fields(raw, np.concatenate([widths, lengths - 1]))
-    below = values[len(widths) :]
-    excess = below + (np.int64(1) << (lengths.astype(np.int64) - 1)) - 1
-    return values[: len(widths)].astype(np.int32), excess

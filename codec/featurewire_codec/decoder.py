@@ -21,6 +21,7 @@ from .bitstream import (
 from .block_dct import BlockDct
 from .coefficients import decode_symbols
 from .errors import BitstreamError, ChunkError, ProfileError
+from .floats import all_finite
 from .one_sided_chunk import decode_walk
 from .one_sided_transform import OneSided
 from .profile import Profile
@@ -235,6 +236,6 @@ class Decoder:
 
 
 def _finite(values: Floats) -> Floats:
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise BitstreamError("the values are beyond float32")
     return values

@@ -156,7 +156,7 @@ def unpack_fields(data: bytes, widths: NDArray[np.integer]) -> NDArray[np.int64]
     Raises:
         BitstreamError: `data` is not exactly as long as the widths say, or its padding is not zero.
     """
-    check_raw_length(data, widths)
+    check_raw_length(data, int(widths.sum(dtype=np.int64)))
     reader, values = FieldReader(data), np.empty(len(widths), np.int64)
     for start in range(0, len(widths), _BLOCK):
         values[start : start + _BLOCK] = reader.take(widths[start : start + _BLOCK])
@@ -190,19 +190,44 @@ class FieldReader:
 
     def finish(self) -> None:
         """Raises BitstreamError when bytes are left over, or the padding is not zero."""
-        check_raw_length(self._data, np.array([self._bit]))
+        check_raw_length(self._data, self._bit)
 
 
-def check_raw_length(data: bytes, widths: NDArray[np.integer]) -> None:
-    """Check that bytes are exactly as many as fields of these widths take, and their padding zero.
+def pack_raw(
+    low: NDArray[np.int32], widths: NDArray[np.uint8], excess: NDArray[np.int64]
+) -> tuple[bytes, NDArray[np.int32]]:
+    """Pack a chunk's raw bits; and tell how many bits each excess + 1 has, from 1 to 32.
+
+    These are the low bits of the given widths, and of each excess + 1 all bits below its highest.
+    """
+    lengths = np.frexp((excess + 1).astype(np.float64))[1].astype(np.int32)
+    below = excess + 1 - (np.int64(1) << (lengths.astype(np.int64) - 1))
+    return pack_fields(np.concatenate([low, below]), np.concatenate([widths, lengths - 1])), lengths
+
+
+def unpack_raw(
+    data: bytes, widths: NDArray[np.uint8], lengths: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Undo `pack_raw`: the low bits int32[len(widths)], and the excesses int64[len(lengths)].
+
+    Raises:
+        BitstreamError: `data` is not exactly as long as these say, or its padding is not zero.
+    """
+    values = unpack_fields(data, np.concatenate([widths, lengths - 1]))
+    below = values[len(widths) :]
+    excess = below + (np.int64(1) << (lengths.astype(np.int64) - 1)) - 1
+    return values[: len(widths)].astype(np.int32), excess
+
+
+def check_raw_length(data: bytes, bits: int) -> None:
+    """Check that bytes are exactly as many as so many bits take, and their padding zero.
 
     Raises:
         BitstreamError: they are not.
     """
-    total = int(widths.sum(dtype=np.int64))
-    if len(data) != (total + 7) // 8:
-        raise BitstreamError(f"{len(data)} bytes of raw bits, {(total + 7) // 8} are due")
-    if total % 8 and data[-1] & (0xFF >> total % 8):
+    if len(data) != (bits + 7) // 8:
+        raise BitstreamError(f"{len(data)} bytes of raw bits, {(bits + 7) // 8} are due")
+    if bits % 8 and data[-1] & (0xFF >> bits % 8):
         raise BitstreamError("the padding after the raw bits is not zero")
 
 

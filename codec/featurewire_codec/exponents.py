@@ -6,6 +6,7 @@ Floats are welcome here: the decoder reads the integers and never repeats the ch
 """
 
 import functools
+from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ _EXPONENTS = np.arange(-_MAX_ROW_EXPONENT, _MAX_ROW_EXPONENT + 1, _ROW_RESOLUTIO
 # weight: a scale off by r costs a Laplacian variable about (ln r)^2 / (2 ln 2) bits.
 _BOUNDS = 2.0 ** ((_EXPONENTS[1:] - _ROW_RESOLUTION / 2) / LEVELS_PER_OCTAVE)
 _SAVED = np.log(2.0) / 2.0 * (_EXPONENTS / LEVELS_PER_OCTAVE) ** 2 / _WEIGHT_UNIT
+_BOUND_LIST, _SAVED_LIST = _BOUNDS.tolist(), _SAVED.tolist()
 
 
 class Expectation(NamedTuple):
@@ -51,14 +53,20 @@ def expectation(ladder: Ladder, base: int, step_exponent: int) -> Expectation:
     return Expectation(inverse, weight, float(weight.sum(dtype=np.float64)))
 
 
-def row_exponents(activity: NDArray[np.int64], total: NDArray[np.float64]) -> NDArray[np.int32]:
+def row_exponents(
+    activity: NDArray[np.int64], total: NDArray[np.float64] | float
+) -> NDArray[np.int32]:
     """Return the exponents int32[rows]; all zero when they would not pay for themselves.
 
     `activity` int64[rows] is `panels.activity` of each row, `total` float64[rows] the sum of the
-    weights that went into it.
+    weights that went into it; a number where it is all rows'.
     """
+    if isinstance(total, float) and len(activity) == 1:  # the same without arrays: sooner
+        only = bisect_left(_BOUND_LIST, int(activity[0]) / (total + 1e-9))
+        pays = _SAVED_LIST[only] * total >= _BITS_A_ROW
+        return _EXPONENTS[only : only + 1] if pays else np.zeros(1, np.int32)
     place = _BOUNDS.searchsorted(activity / (total + 1e-9))
-    if float(_SAVED[place] @ total) < _BITS_A_ROW * len(activity):
+    if float(np.sum(_SAVED[place] * total)) < _BITS_A_ROW * len(activity):
         return np.zeros(len(activity), np.int32)
     return _EXPONENTS[place]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeatureError
+from .floats import all_finite, widen
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,6 @@ ESCAPE_LIMIT = 60.0
 MIN_TOKENS_FOR_CHANNEL_MEANS = 8
 # A constant feature has no variance; its energy is then this fraction of its power (100 dB down).
 ENERGY_FLOOR = 1e-10
-_MANY = 1 << 15
 BOUNDS_OF_MANY = 1 << 22  # values of a calibration that its bounds are taken from
 _BOUNDS_OF_ONE = 1 << 16  # values of one feature that its bounds are taken from
 MIN_ENERGY, MAX_ENERGY = 1e-37, 1e37  # a float32 holds it
@@ -49,21 +49,11 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
         raise FeatureError(f"a feature is [tokens, channels], this one has shape {array.shape}")
     if array.size == 0:
         raise FeatureError(f"a feature has at least one value, this one has shape {array.shape}")
-    floats = _floats(array)
-    if not np.isfinite(floats).all():
+    floats = widen(array)
+    if not all_finite(floats):
         bad = int(floats.size - np.isfinite(floats).sum())
         raise FeatureError(f"a feature is finite in float32, this one has {bad} NaN or infinities")
     return floats
-
-
-def _floats(array: NDArray[Any]) -> NDArray[np.float32]:
-    if array.dtype == np.float16 and array.size >= _MANY:  # torch is several times faster here
-        import torch
-
-        floats: NDArray[np.float32] = torch.from_numpy(np.ascontiguousarray(array)).float().numpy()
-        return floats
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 class Bounds(NamedTuple):

@@ -6,7 +6,7 @@ column by column as the ladder has them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,12 @@ PanelValues = tuple[Floats, Ladder, NDArray[np.int32]]  # [rows, columns]; ladde
 PanelShape = tuple[Ladder, NDArray[np.int32]]
 
 
-@dataclass(frozen=True, eq=False)
-class Symbols:
+class Symbols(NamedTuple):
     """The indices of a chunk in coding order, as the entropy coder takes them.
 
     symbols: uint8[n], q + R, from 0 to 2R of the class; the edges are escapes.
     counts: int64[160], how many of them are in each group.
-    low: int32[n], the raw low bits of each index; empty when no group has any.
+    low: int32[m], the raw low bits of the last m indices: those of groups that have any.
     excess: int64[escapes], how far each escaped magnitude is beyond its R.
     """
 
@@ -109,7 +108,7 @@ def to_symbols(
     return Symbols(
         symbols=(np.clip(coarse, -radius, radius) + radius).astype(np.uint8),
         counts=np.bincount(group, minlength=GROUPS),
-        low=low if raw.any() else low[:0],
+        low=low[raw > 0],
         excess=beyond[beyond >= 0],
     )
 
@@ -167,7 +166,8 @@ def from_symbols(
     escaped = np.abs(coarse) == radius
     coarse[escaped] += np.sign(coarse[escaped]) * coded.excess
     index = np.empty(len(group), np.int64)
-    low = coded.low if len(coded.low) else np.int64(0)
+    low = np.zeros(len(group), np.int64)
+    low[raw > 0] = coded.low
     index[order] = (coarse << raw) + low - ((1 << raw) >> 1)
     parts, start = [], 0
     for ladder, shifts in panels:

@@ -5,8 +5,6 @@ entropy coder's check covers all of these. Left are two bytes before a bitstream
 0-11 are j + 2048, bit 12 midpoint, bit 13 trellis, bits 14-15 the form.
 """
 
-from dataclasses import replace
-
 from .bitstream import ADAPTIVE, ROWS_OF_ALL, WHOLE, Header
 from .cursor import Cursor, CutShort, varint
 from .errors import BitstreamError
@@ -20,7 +18,7 @@ _FLAGS = {BARE: WHOLE, BARE_ROWS: ROWS_OF_ALL}
 
 def header_of_session(header: Header) -> Header:
     """Return the header that both sides derive: E is not sent, so it is 1 where a header has it."""
-    return header if header.profile is not None else replace(header, energy=1.0)
+    return header if header.profile is not None else header._replace(energy=1.0)
 
 
 def write_lead(header: Header, tokens: range, fields: bytes, body: bytes) -> bytes:
@@ -43,8 +41,7 @@ def read_lead(data: bytes, agreed: Header) -> tuple[Header, int]:
     `agreed` has the shape, the grid and the profile.
     """
     lead = int.from_bytes(data[:LEAD_BYTES], "little")
-    header = replace(
-        agreed,
+    header = agreed._replace(
         step_exponent=(lead & 0xFFF) - 2048,
         midpoint=bool(lead & _MIDPOINT),
         trellis=bool(lead & _TRELLIS),

@@ -4,7 +4,7 @@ Ways to code a span are a profile's and the plain one; both choose exponents and
 """
 
 import functools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,8 +83,7 @@ class Coding:
             self.updates, self._table = 0, None
 
 
-@dataclass(frozen=True, eq=False)
-class Quantised:
+class Quantised(NamedTuple):
     """A span's symbols, with what else is sent and the panels' shapes."""
 
     symbols: Symbols | TrellisSymbols
@@ -106,22 +105,36 @@ def quantise_values(
     Raises:
         FeatureError: a coefficient is too many steps from zero.
     """
-    backend = load_backend()
-    panels = backend.panels
-    activity, total = np.empty(layout.rows, np.int64), np.empty(layout.rows, np.float64)
-    for panel, matrix in zip(layout.panels, values, strict=True):
-        ladder = offsets.ladder(panel.columns)
-        expected = expectation(ladder, side.base, step_exponent)
-        activity[panel.rows] = panels.activity(matrix, ladder, expected.inverse, expected.weight)
-        total[panel.rows] = expected.total
-    rows = row_exponents(activity, total) if exponents else np.zeros(layout.rows, np.int32)
-    side = Side(side.plain, side.base, side.index, rows, side.column_exponents)
+    rows = np.zeros(layout.rows, np.int32)
+    if exponents:
+        rows = row_exponents(*_measure(values, layout, offsets, side.base, step_exponent))
+    side = side._replace(row_exponents=rows)
     shapes = offsets.panels(layout, side.shifts(step_exponent))
     inverse_step = 1.0 / step_size(step_exponent)
     inputs = [(matrix, *shape) for matrix, shape in zip(values, shapes, strict=True)]
-    loops = backend.trellis if isinstance(rounding, TrellisCosts) else panels
+    backend = load_backend()
+    loops = backend.trellis if isinstance(rounding, TrellisCosts) else backend.panels
     symbols = loops.quantise(inputs, inverse_step, rounding, class_radii())
     return Quantised(symbols, side, shapes)
+
+
+def _measure(
+    values: list[Floats], layout: Layout, offsets: Offsets, base: int, step_exponent: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | float]:
+    """Return the rows' activity and the sums of their weights, for `row_exponents`."""
+    found = []
+    for panel, matrix in zip(layout.panels, values, strict=True):
+        ladder = offsets.ladder(panel.columns)
+        expected = expectation(ladder, base, step_exponent)
+        inverse, weight = expected.inverse, expected.weight
+        activity = load_backend().panels.activity(matrix, ladder, inverse, weight)
+        found.append((activity, expected.total))
+    if len(found) == 1:  # it has all rows
+        return found[0]
+    activity, total = np.empty(layout.rows, np.int64), np.empty(layout.rows, np.float64)
+    for panel, (own, weights) in zip(layout.panels, found, strict=True):
+        activity[panel.rows], total[panel.rows] = own, weights
+    return activity, total
 
 
 def quantise_plain(feature: Floats, step_exponent: int, rounding: Rounding) -> Quantised:

@@ -15,7 +15,7 @@ Schwarz et al., "Hybrid video coding with trellis-coded quantization", DCC 2019.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ NORMALISED_EVERY = 32  # columns: path costs stay small, so that float32 tells t
 Bytes = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
-class TrellisSymbols:
+class TrellisSymbols(NamedTuple):
     """The indices of a chunk in trellis order, as the entropy coder takes them.
 
     symbols: uint8[n], q + R, from 0 to 2R of the class; the edges are escapes.

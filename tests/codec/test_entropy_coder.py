@@ -68,6 +68,20 @@ def test_both_coders_write_the_same_words_and_read_each_others(lanes, seed):
         decoder.finish()
 
 
+def test_the_products_that_compiled_loops_divide_by_are_exact():
+    """For states next to multiples of a frequency, up to the largest that a symbol is pushed to."""
+    rng = np.random.default_rng(5)
+    counts = {1, 2, 3, 2**13 - 1, 2**13, 2**14 - 1, *rng.integers(1, 2**14, 400).tolist()}
+    tables = [Table(np.array([count, 2**14 - count])) for count in counts]
+    factors = ans.packed_tables(tables).factors[:, 0].tolist()
+    for frequency, start_and_shift, rest, factor in factors:
+        assert rest == 2**24 - frequency
+        for times in (2**40 - 1, 2**39 + 1, *rng.integers(1, 2**40, 20).tolist()):
+            for state in (times * frequency - 1, times * frequency, (times + 1) * frequency - 1):
+                quotient = ((state >> 9) * factor >> 64) >> (start_and_shift & 63)
+                assert quotient == state // frequency
+
+
 @pytest.mark.parametrize("coder", CODERS)
 def test_a_table_of_one_symbol_costs_nothing(coder):
     table = Table(np.array([1 << 24], np.int64))

@@ -37,7 +37,8 @@ def _cost(place, row, bias):  # type: ignore[no-untyped-def]
 
 @compiled(
     f"void({_FLOATS}, {_FLOATS}, float32[::1], {_FLOATS}, float32[::1], int64[::1], int32[::1], "
-    "int32[::1])"
+    "int32[::1])",
+    makes_arrays=True,
 )
 def _find(places, heads, head_bias, table, bias, starts, number, index):  # type: ignore[no-untyped-def]
     lists = len(heads)

@@ -158,7 +158,7 @@ _CONTEXTS = (
 )
 
 
-@compiled(_CONTEXTS)
+@compiled(_CONTEXTS, makes_arrays=True)
 def _contexts(  # type: ignore[no-untyped-def]
     value, error, decoded, start, matrix, gain, mixing, levels, spreads, cells, classes, low_bits,
     base,

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+from numba import uint64
 from numpy.typing import NDArray
 
 from ..entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, GROUPS, Ladder
@@ -12,8 +13,8 @@ from .compiled import compiled, inlined
 
 _CLASS = GROUP_CLASS.astype(np.int64)
 _RAW = GROUP_RAW_BITS.astype(np.int64)
-_NO_LOW = np.zeros(0, np.int32)
 _LAST = GROUPS - 1
+_BLOCK = 32  # coefficients at a time: the machine's vectors hold them
 
 
 def activity(values: Floats, ladder: Ladder, inverse: Floats, weight: Floats) -> NDArray[np.int64]:
@@ -36,11 +37,11 @@ def quantise(
 ) -> Symbols:
     """See `panels.quantise`."""
     counts = counts_of([(ladder, shifts) for _, ladder, shifts in panels])
-    total = int(counts.sum())
-    place = np.cumsum(counts) - counts
-    symbols = np.empty(total, np.uint8)
-    low = np.zeros(total, np.int32) if counts[CLASSES:].any() else _NO_LOW
-    escape_place, excess = np.empty((2, total), np.int64)
+    total = sum(values.size for values, _, _ in panels)
+    place = np.empty(GROUPS, np.int64)
+    low = np.empty(total - _places(counts, place), np.int32)
+    symbols, escape_place = np.empty(total, np.uint8), np.empty(total, np.int64)
+    excess = np.empty(total, np.int64)
     escapes = 0
     for values, ladder, shifts in panels:
         escapes = _quantise(
@@ -78,17 +79,18 @@ def dequantise(
     centroids: NDArray[np.int8],
 ) -> list[Floats]:
     """See `panels.dequantise`."""
-    place = np.cumsum(coded.counts) - coded.counts
-    escape = np.zeros(GROUPS, np.int64)
+    place = np.empty(GROUPS, np.int64)
+    _places(coded.counts, place)
+    escape, escape_ends = np.zeros((2, GROUPS), np.int64)
     if len(coded.excess):
-        _escape_starts(coded.symbols, coded.counts, radii, escape)
+        _escape_places(coded.symbols, coded.counts, radii, escape, escape_ends)
     rebuilt = _rebuilt(radii.tobytes(), centroids.tobytes())
     parts = []
     for ladder, shifts in panels:
         values = np.empty((len(shifts), ladder.columns), np.float32)
         _dequantise(
             coded.symbols, coded.low, coded.excess, ladder.order, ladder.first, ladder.lowest,
-            shifts, np.float32(step), radii, centroids, rebuilt, place, escape, values,
+            shifts, np.float32(step), radii, centroids, rebuilt, place, escape, escape_ends, values,
         )  # fmt: skip
         parts.append(values)
     return parts
@@ -162,25 +164,37 @@ def _count(first, lowest, columns, shifts, counts):  # type: ignore[no-untyped-d
             start = end
 
 
+@compiled("int64(int64[::1], int64[::1])")
+def _places(counts, place):  # type: ignore[no-untyped-def]
+    """Set where each group begins; tell how many coefficients come before those with raw bits."""
+    place[0] = 0
+    for group in range(1, GROUPS):
+        place[group] = place[group - 1] + counts[group - 1]
+    return place[CLASSES]
+
+
 _QUANTISE = (
     "int64(float32[:, ::1], int32[::1], int32[::1], int64, int32[::1], float32, float32[:, ::1],"
     " int32[::1], int64[::1], uint8[::1], int32[::1], int64[::1], int64[::1], int64)"
 )
 
 
-@compiled(_QUANTISE)
+@compiled(_QUANTISE, makes_arrays=True)
 def _quantise(  # type: ignore[no-untyped-def]
     values, order, first, lowest, shifts, inverse_step, thresholds, radii,
     place, symbols, low, escape_place, excess, escapes,
 ):  # fmt: skip
     columns = values.shape[1]
     highest = lowest + len(first) - 2
-    limit = np.float32(MAX_INDEX)
-    three = np.float32(3.0)
-    gathered = len(order) > 0
+    none, single, three = np.float32(0.0), np.float32(1.0), np.float32(3.0)
+    # A row in coding order, and a block more: the last block of a group may go beyond the row.
+    line = np.zeros(columns + _BLOCK, np.float32)
+    plain = len(symbols) - len(low)  # so many have no low bits: they come first
+    block = np.empty(_BLOCK, np.uint8)
     for row in range(len(shifts)):
+        for column in range(columns):
+            line[column] = values[row, order[column] if len(order) else column]
         shift = np.int64(shifts[row])
-        line = values[row]
         bottom = min(max(lowest + shift, 0), _LAST)
         top = min(max(highest + shift, 0), _LAST)
         start = np.int64(0)
@@ -190,28 +204,32 @@ def _quantise(  # type: ignore[no-untyped-def]
                 end = _bound(group + 1 - shift - lowest, first, columns)
             own, raw = _CLASS[group], _RAW[group]
             one, two, more = thresholds[own, 0], thresholds[own, 1], thresholds[own, 2]
-            cut = thresholds[own, 3]
-            radius = np.int32(radii[own])
-            at = place[group]
-            out = symbols[at : at + end - start]
-            beyond, unfit = np.int32(0), np.int32(0)
-            for i in range(len(out)):
-                value = (line[order[start + i]] if gathered else line[start + i]) * inverse_step
-                size = abs(value)
-                unfit += np.int32(not size < limit)  # nor is a NaN
-                small = np.int32(size >= one) + np.int32(size >= two) + np.int32(size >= more)
-                large = np.int32(min(size, limit) + cut)
-                index = large if size >= three else small
-                beyond += np.int32(index >= radius)
-                index = min(index, radius)
-                out[i] = np.uint8(radius + (index if value >= 0 else -index))
-            if unfit:
-                return np.int64(-1)
+            cut, radius = thresholds[own, 3], np.int32(radii[own])
+            last = np.float32(radius)
+            at = place[group] - start
+            beyond = False
+            for begin in range(start, end, _BLOCK):
+                source = line[begin : begin + _BLOCK]
+                for i in range(_BLOCK):
+                    value = source[i] * inverse_step
+                    size = abs(value)
+                    small = (single if size >= one else none) + (single if size >= two else none)
+                    small += single if size >= more else none
+                    index = small if size < three else size + cut  # a NaN is not small
+                    fits = index < last
+                    beyond |= not fits
+                    whole = np.int32(index if fits else last)
+                    block[i] = np.uint8(radius + (whole if value >= none else -whole))
+                out = symbols[at + begin : at + min(begin + _BLOCK, end)]
+                for i in range(len(out)):
+                    out[i] = block[i]
             if raw or beyond:
                 half = (np.int64(1) << raw) >> 1
-                for i in range(len(out)):
-                    value = (line[order[start + i]] if gathered else line[start + i]) * inverse_step
+                for i in range(start, end):
+                    value = line[i] * inverse_step
                     size = abs(value)
+                    if not size < np.float32(MAX_INDEX):
+                        return np.int64(-1)
                     full = np.int64(size + cut)
                     if size < three:
                         full = np.int64(np.int64(size >= one) + (size >= two) + (size >= more))
@@ -219,61 +237,73 @@ def _quantise(  # type: ignore[no-untyped-def]
                     lifted = full + half
                     full = lifted >> raw
                     if raw:
-                        low[at + i] = lifted - (full << raw)
+                        low[at + i - plain] = lifted - (full << raw)
                     excess_now = abs(full) - radius
                     if excess_now >= 0:
                         escape_place[escapes] = at + i
                         excess[escapes] = excess_now
                         escapes += 1
                         full = np.int64(radius if full > 0 else -radius)
-                    out[i] = np.uint8(full + radius)
+                    symbols[at + i] = np.uint8(full + radius)
             place[group] += end - start
             start = end
     return escapes
 
 
-@compiled("int64(uint8[::1], int64[::1], int32[::1])")
-def _count_escapes(symbols, counts, radii):  # type: ignore[no-untyped-def]
+@inlined
+def _edges(symbols, start, end, edge):  # type: ignore[no-untyped-def]
+    """Count a group's symbols at the edges of its alphabet."""
     found = np.int64(0)
-    start = np.int64(0)
-    for group in range(GROUPS):
-        edge = np.uint8(2 * radii[_CLASS[group]])
-        for i in range(start, start + counts[group]):
-            found += np.int64((symbols[i] == 0) | (symbols[i] == edge))
-        start += counts[group]
+    for begin in range(start, end, 128):
+        here = np.uint8(0)  # so narrow that the machine's vectors hold many
+        for i in range(begin, min(begin + 128, end)):
+            symbol = symbols[uint64(i)]
+            here = np.uint8(here + np.uint8((symbol == 0) | (symbol == edge)))
+        found += here
     return found
 
 
-@compiled("void(uint8[::1], int64[::1], int32[::1], int64[::1])")
-def _escape_starts(symbols, counts, radii, escape):  # type: ignore[no-untyped-def]
-    found = np.int64(0)
-    start = np.int64(0)
+@compiled("int64(uint8[::1], int64[::1], int32[::1])")
+def _count_escapes(symbols, counts, radii):  # type: ignore[no-untyped-def]
+    found = start = np.int64(0)
     for group in range(GROUPS):
-        escape[group] = found
-        edge = np.uint8(2 * radii[_CLASS[group]])
-        for i in range(start, start + counts[group]):
-            found += np.int64((symbols[i] == 0) | (symbols[i] == edge))
-        start += counts[group]
+        end = start + counts[group]
+        found += _edges(symbols, start, end, np.uint8(2 * radii[_CLASS[group]]))
+        start = end
+    return found
+
+
+@compiled("void(uint8[::1], int64[::1], int32[::1], int64[::1], int64[::1])")
+def _escape_places(symbols, counts, radii, starts, ends):  # type: ignore[no-untyped-def]
+    """Find which escapes are those of each group."""
+    found = start = np.int64(0)
+    for group in range(GROUPS):
+        end = start + counts[group]
+        starts[group] = found
+        found += _edges(symbols, start, end, np.uint8(2 * radii[_CLASS[group]]))
+        ends[group] = found
+        start = end
 
 
 _DEQUANTISE = (
     "void(uint8[::1], int32[::1], int64[::1], int32[::1], int32[::1], int64, int32[::1], float32,"
-    " int32[::1], int8[:, ::1], float32[:, ::1], int64[::1], int64[::1], float32[:, ::1])"
+    " int32[::1], int8[:, ::1], float32[:, ::1], int64[::1], int64[::1], int64[::1],"
+    " float32[:, ::1])"
 )
 
 
 @compiled(_DEQUANTISE)
 def _dequantise(  # type: ignore[no-untyped-def]
     symbols, low, excess, order, first, lowest, shifts, step, radii, centroids, rebuilt,
-    place, escape, values,
+    place, escape, escape_ends, values,
 ):  # fmt: skip
     columns = values.shape[1]
     highest = lowest + len(first) - 2
     gathered = len(order) > 0
     unit = np.float32(1.0 / 256)
+    plain = len(symbols) - len(low)  # so many have no low bits: they come first
     for row in range(len(shifts)):
         shift = np.int64(shifts[row])
-        line = values[row]
         bottom = min(max(lowest + shift, 0), _LAST)
         top = min(max(highest + shift, 0), _LAST)
         start = np.int64(0)
@@ -282,24 +312,16 @@ def _dequantise(  # type: ignore[no-untyped-def]
             if group < top:
                 end = _bound(group + 1 - shift - lowest, first, columns)
             own, raw = _CLASS[group], _RAW[group]
-            own_values = rebuilt[own]
-            edge = np.uint8(2 * radii[own])
-            at = place[group]
-            coded = symbols[at : at + end - start]
-            edges = np.int32(0)
-            for i in range(len(coded)):
-                symbol = coded[i]
-                edges += np.int32((symbol == 0) | (symbol == edge))
-                value = own_values[symbol] * step
-                if gathered:
-                    line[order[start + i]] = value
-                else:
-                    line[start + i] = value
-            if raw or edges:
+            at = place[group] - start
+            # Unsigned indices: numba would have to look for negative ones.
+            for i in range(start, end):
+                column = np.int64(order[uint64(i)]) if gathered else i
+                values[row, uint64(column)] = rebuilt[own, symbols[uint64(at + i)]] * step
+            if raw or escape[group] < escape_ends[group]:
                 radius = np.int64(radii[own])
                 half = (np.int64(1) << raw) >> 1
-                for i in range(len(coded)):
-                    index = np.int64(coded[i]) - radius
+                for i in range(start, end):
+                    index = np.int64(symbols[at + i]) - radius
                     if abs(index) == radius:
                         extra = excess[escape[group]]
                         escape[group] += 1
@@ -307,13 +329,13 @@ def _dequantise(  # type: ignore[no-untyped-def]
                     elif raw == 0:
                         continue
                     if raw:
-                        index = (index << raw) + low[at + i] - half
+                        index = (index << raw) + low[at + i - plain] - half
                     size = abs(index)
                     value = (
                         np.float32(size) + np.float32(centroids[own, min(size, 3)]) * unit
                     ) * step
                     value = np.float32(0.0) if index == 0 else value
-                    column = order[start + i] if gathered else start + i
-                    line[column] = -value if index < 0 else value
+                    column = np.int64(order[i]) if gathered else i
+                    values[row, column] = -value if index < 0 else value
             place[group] += end - start
             start = end

@@ -108,7 +108,7 @@ def _rebuilt(radii: bytes, centroids: bytes) -> Floats:
     return rebuilt
 
 
-@compiled("int64(uint8[::1], uint8[::1], int32[::1])")
+@compiled("int64(uint8[::1], uint8[::1], int32[::1])", makes_arrays=True)
 def _count_escapes(symbols, tables, radii):  # type: ignore[no-untyped-def]
     edges = np.empty(256, np.uint8)
     for number in range(2 * CLASSES):
@@ -125,7 +125,7 @@ _DEQUANTISE = (
 )
 
 
-@compiled(_DEQUANTISE)
+@compiled(_DEQUANTISE, makes_arrays=True)
 def _dequantise(  # type: ignore[no-untyped-def]
     symbols, tables, low, widths, excess, order, step, radii, centroids, rebuilt, start, escapes,
     values,
@@ -188,7 +188,7 @@ def _prepare_pop(lines, lowest, shifts, radii):  # type: ignore[no-untyped-def]
         lines[row] = np.uint16(2 * _CLASS[group] + marks)
 
 
-@compiled(_POP)
+@compiled(_POP, makes_arrays=True)
 def _pop(  # type: ignore[no-untyped-def]
     first, lowest, shifts, radii, place, symbols, tables, packed, look_up, words, starts, ends,
     lanes,

@@ -147,7 +147,7 @@ _QUANTISE = (
 )
 
 
-@compiled(_QUANTISE)
+@compiled(_QUANTISE, makes_arrays=True)
 def search(  # type: ignore[no-untyped-def]
     values, order, first, lowest, shifts, inverse_step, costs, radii, start, symbols, tables, low,
     escape_place, excess, escapes,
