@@ -6,7 +6,6 @@ Those in golden/bad each break one rule, and each raises the one error that its 
 import importlib
 import json
 import re
-from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -89,7 +88,7 @@ def bodies(data: bytes, facts):
         digest, own_energy = (digest_of(profile), None) if profile else (None, 1.0)
         for message, tokens in messages(data, facts):
             agreed = Header(tokens, channels, 0, grid and tuple(grid), digest, own_energy)
-            agreed = replace(agreed, adaptive=facts["adaptive"])
+            agreed = agreed._replace(adaptive=facts["adaptive"])
             header, form = read_lead(message, agreed)
             place = 2
             while place < len(message):
