@@ -8,6 +8,7 @@ import functools
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ DIGEST_BYTES = 8
 TWO_LANES_FROM, FOUR_LANES_FROM = 1 << 11, 1 << 14  # coefficients in a chunk
 CHECK_MASK = (1 << 24) - 1
 STEP_EXPONENTS = range(-2048, 2048)
+_WORD = np.dtype("<u4")
 _BASES = range(-2048, 2049)
 
 _PROFILE, _GRID, _TRELLIS, _MIDPOINT = 1, 2, 4, 8
@@ -35,7 +37,8 @@ _PLAIN, _ROWS, _COLUMNS, WHOLE, _RAW, ADAPTIVE, _RESET = 1, 2, 4, 8, 16, 32, 64
 ROWS_OF_ALL = WHOLE | _ROWS
 
 
-class Header(NamedTuple):
+@dataclass(frozen=True)
+class Header:
     """What a bitstream says once.
 
     grid: (rows, columns), or None. step_exponent: j of the step 2^(j/32).
@@ -176,7 +179,7 @@ def check_of(fields: bytes, header_bytes: bytes, updates: int = 0) -> int:
 
 def write_body(chunk: Chunk) -> bytes:
     """Write what follows a chunk's fields: the words of its lanes."""
-    lanes = [words.astype("<u4", copy=False).tobytes().rstrip(b"\0") for words in chunk.words]
+    lanes = [words.astype(_WORD, copy=False).tobytes().rstrip(b"\0") for words in chunk.words]
     return b"".join([*(varint(len(lane)) for lane in lanes[:-1]), *lanes])
 
 
@@ -269,4 +272,5 @@ def _words(lane: bytes) -> NDArray[np.uint32]:
     """Read a lane, whose last word has lost its leading zero bytes."""
     if not lane or lane[-1] == 0:
         raise ChunkError("a lane of a chunk is empty or ends in a zero byte")
-    return np.frombuffer(lane + bytes(-len(lane) % 4), "<u4").astype(np.uint32)
+    words = np.frombuffer(lane + bytes(-len(lane) % 4), _WORD)
+    return words.astype(np.uint32, copy=False)

@@ -146,7 +146,7 @@ class FeatureCodec:
         parts = sorted(decoder.feed(data), key=lambda rows: rows.tokens.start)
         decoder.finish()
         whole = parts[0].values if len(parts) == 1 else torch.cat([rows.values for rows in parts])
-        return whole.to(device)
+        return whole if device == "cpu" else whole.to(device)
 
     def decoder(self, shape: tuple[int, int] | None = None, grid: Grid | None = None) -> "Decoder":
         """Return a decoder for one bitstream that arrives in pieces.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .backend import load_backend
 from .bitstream import Chunk, Fields, Header, check_of, lanes_of, write_fields
 from .entropy_coder import CODER_BITS, Table
-from .entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, Ladder, quarter_octave
+from .entropy_model import GROUP_CLASS, Ladder, quarter_octave
 from .errors import BitstreamError
 from .one_sided_chunk import OneSidedSymbols, one_sided_models
 from .panels import PanelShape, Symbols
@@ -23,7 +23,6 @@ from .transform import NO_INDEX, Layout, all_columns
 from .trellis import TrellisSymbols, raw_widths
 
 NO_EXPONENTS = np.zeros(0, np.int32)
-_NO_WIDTHS = np.zeros(0, np.uint8)
 
 
 class Offsets:
@@ -84,13 +83,16 @@ def encode_symbols(
 
     `updates` is how often the session's codewords have been updated.
     """
-    models, lengths = class_models(), NO_EXPONENTS
+    backend, models, lengths = load_backend(), class_models(), NO_EXPONENTS
     if isinstance(coded, OneSidedSymbols):
         own_tables, raw = one_sided_models(), coded.raw
     else:
         own_tables = models.trellis if header.trellis else models.groups
-        widths = coded.widths if isinstance(coded, TrellisSymbols) else _raw_widths(coded.counts)
-        raw, lengths = load_backend().fields.pack_raw(coded.low, widths, coded.excess)
+        if isinstance(coded, TrellisSymbols):
+            widths = coded.widths
+        else:
+            widths = backend.panels.raw_widths(coded.counts)
+        raw, lengths = backend.fields.pack_raw(coded.low, widths, coded.excess)
     fields = Fields(
         tokens=tokens,
         plain=side.plain,
@@ -104,7 +106,7 @@ def encode_symbols(
     fields_bytes = write_fields(fields, header)
     lanes = lanes_of(len(tokens) * header.channels)
     check = check_of(fields_bytes, header_bytes, updates if fields.adaptive else 0)
-    encoder = load_backend().coder.Encoder(lanes, check, own_tables)
+    encoder = backend.coder.Encoder(lanes, check, own_tables)
     if len(lengths):
         encoder.push(lengths - 1, models.escape_lengths)
     if isinstance(coded, Symbols):
@@ -163,7 +165,7 @@ def decode_symbols(
         counts = backend.panels.counts_of(panels)
         symbols = decoder.pop_groups(counts)
         escapes = backend.panels.count_escapes(symbols, counts, radii)
-        widths = _raw_widths(counts)
+        widths = backend.panels.raw_widths(counts)
     lengths = NO_EXPONENTS
     if escapes:
         lengths = decoder.pop(escapes, models.escape_lengths) + np.int32(1)
@@ -214,12 +216,3 @@ def class_models() -> _Models:
         trellis=tuple(Table(table) for table in tables.trellis),
         escape_lengths=Table(tables.escape_lengths),
     )
-
-
-def _raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return how many raw low bits each of the coefficients has that have any: the last ones."""
-    used = counts[CLASSES:]
-    if not np.count_nonzero(used):
-        return _NO_WIDTHS
-    widths: NDArray[np.uint8] = np.repeat(GROUP_RAW_BITS[CLASSES:], used)
-    return widths

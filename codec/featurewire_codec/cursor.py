@@ -23,7 +23,10 @@ class Cursor:
 
     def byte(self) -> int:
         """Take one byte. Raises CutShort."""
-        return self.take(1)[0]
+        if self.place >= len(self.data):
+            raise CutShort
+        self.place += 1
+        return self.data[self.place - 1]
 
     def varint(self, most: int, name: str) -> int:
         """Take an unsigned integer of at most `most`. Raises CutShort, BitstreamError."""

@@ -1,5 +1,6 @@
 """The decoder: pieces of a bitstream in, tokens out as their chunks complete."""
 
+import functools
 from bisect import bisect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -69,11 +70,10 @@ class Decoder:
         self.header: Header | None = None
         self._agreed: Header | None = None
         if shape is not None:
-            check_shape(*shape, grid)
             digest = self._coding.digest if self._coding else None
-            adaptive = bool(self._coding and self._coding.adaptive)
-            own_energy = None if profile else 1.0
-            self._agreed = Header(*shape, 0, grid, digest, own_energy, adaptive=adaptive)
+            self._agreed = _agreed(
+                shape, grid, digest, bool(self._coding and self._coding.adaptive)
+            )
         self._form = FRAMED
         self._header_bytes = b""
         self._buffer = bytearray()
@@ -172,17 +172,16 @@ class Decoder:
     def _decode_body(self, body: bytes, header: Header) -> tuple[range, Floats]:
         chunk, fields = read_body(body, header)
         tokens = chunk.fields.tokens
-        name = f"tokens {tokens.start} to {tokens.stop - 1}"
         place = bisect(self._done, (tokens.start, tokens.stop))
         before, after = self._done[max(place - 1, 0) : place], self._done[place : place + 1]
         if any(stop > tokens.start for _, stop in before) or any(
             start < tokens.stop for start, _ in after
         ):
-            raise ChunkError(f"{name}: some of them have already arrived")
+            raise ChunkError(f"{_name(tokens)}: some of them have already arrived")
         try:
             values = self._decode_values(chunk, fields, header)
         except BitstreamError as error:
-            raise ChunkError(f"{name}: {error}") from error
+            raise ChunkError(f"{_name(tokens)}: {error}") from error
         start, stop = tokens.start, tokens.stop
         first, last = place, place
         if before and before[0][1] == start:
@@ -233,6 +232,19 @@ class Decoder:
         if header.adaptive and not chunk.fields.plain and self._coding is not None:
             self._coding.learn(Quantised(symbols, side, panels), header.step_exponent)
         return values
+
+
+@functools.lru_cache(maxsize=256)
+def _agreed(
+    shape: tuple[int, int], grid: tuple[int, int] | None, digest: bytes | None, adaptive: bool
+) -> Header:
+    """Return what both sides of a session know of a header, its shape being within the limits."""
+    check_shape(*shape, grid)
+    return Header(*shape, 0, grid, digest, None if digest else 1.0, adaptive=adaptive)
+
+
+def _name(tokens: range) -> str:
+    return f"tokens {tokens.start} to {tokens.stop - 1}"
 
 
 def _finite(values: Floats) -> Floats:

@@ -87,7 +87,7 @@ class Encoder:
             self._coders[place % lanes].encode_reverse(symbol, models[table])
 
     def words(self) -> list[Words]:
-        """Return the words of each lane."""
+        """Return the words of each lane, once all is pushed."""
         return [coder.get_compressed() for coder in self._coders]
 
 

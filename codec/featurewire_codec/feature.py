@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeatureError
-from .floats import all_finite, widen
+from .floats import widen
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +49,8 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
         raise FeatureError(f"a feature is [tokens, channels], this one has shape {array.shape}")
     if array.size == 0:
         raise FeatureError(f"a feature has at least one value, this one has shape {array.shape}")
-    floats = widen(array)
-    if not all_finite(floats):
+    floats, finite = widen(array)
+    if not finite:
         bad = int(floats.size - np.isfinite(floats).sum())
         raise FeatureError(f"a feature is finite in float32, this one has {bad} NaN or infinities")
     return floats

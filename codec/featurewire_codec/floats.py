@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from .backend import load_backend
 
 
-def widen(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a contiguous float32 array, of infinities where it has no room for a value."""
+def widen(array: NDArray[Any]) -> tuple[NDArray[np.float32], bool]:
+    """Return a contiguous float32 array, and whether all its values are finite.
+
+    Where it has no room for a value, there is an infinity.
+    """
     loops = _loops()
     if array.dtype == np.float16 and loops is not None:
-        widened: NDArray[np.float32] = loops.widen_halves(np.ascontiguousarray(array))
-        return widened
+        halves: tuple[NDArray[np.float32], bool] = loops.widen_halves(np.ascontiguousarray(array))
+        return halves
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32)
+        wide = np.ascontiguousarray(array, dtype=np.float32)
+    return wide, all_finite(wide)
 
 
 def all_finite(values: NDArray[np.float32]) -> bool:

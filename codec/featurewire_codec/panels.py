@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .entropy_model import GROUP_CLASS, GROUP_RAW_BITS, GROUPS, Ladder
+from .entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, GROUPS, Ladder
 from .errors import FeatureError
 
 MAX_INDEX = 1 << 30
@@ -118,6 +118,12 @@ def counts_of(panels: Sequence[PanelShape]) -> NDArray[np.int64]:
     parts = [np.bincount(la.groups(sh).ravel(), minlength=GROUPS) for la, sh in panels]
     counts: NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
     return counts
+
+
+def raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return how many raw low bits each of the coefficients has that have any: the last ones."""
+    widths: NDArray[np.uint8] = np.repeat(GROUP_RAW_BITS[CLASSES:], counts[CLASSES:])
+    return widths
 
 
 def count_escapes(

@@ -5,6 +5,9 @@ entropy coder's check covers all of these. Left are two bytes before a bitstream
 0-11 are j + 2048, bit 12 midpoint, bit 13 trellis, bits 14-15 the form.
 """
 
+import functools
+from dataclasses import replace
+
 from .bitstream import ADAPTIVE, ROWS_OF_ALL, WHOLE, Header
 from .cursor import Cursor, CutShort, varint
 from .errors import BitstreamError
@@ -13,20 +16,25 @@ LEAD_BYTES = 2
 _MIDPOINT, _TRELLIS = 1 << 12, 1 << 13
 # One chunk, with these flags and no other fields; one with its fields; several, each with a length.
 BARE, BARE_ROWS, FIELDS, FRAMED = range(4)
-_FLAGS = {BARE: WHOLE, BARE_ROWS: ROWS_OF_ALL}
+# The fields of a chunk that a form leaves out, without and with codewords that adapt.
+_LEFT_OUT = [
+    {BARE: bytes([WHOLE | adaptive]), BARE_ROWS: bytes([ROWS_OF_ALL | adaptive])}
+    for adaptive in (0, ADAPTIVE)
+]
 
 
 def header_of_session(header: Header) -> Header:
     """Return the header that both sides derive: E is not sent, so it is 1 where a header has it."""
-    return header if header.profile is not None else header._replace(energy=1.0)
+    return header if header.profile is not None else replace(header, energy=1.0)
 
 
 def write_lead(header: Header, tokens: range, fields: bytes, body: bytes) -> bytes:
     """Write a chunk as it stands in a session, after the two bytes if it is the first."""
-    whole = len(tokens) == header.tokens
     form = FRAMED
-    if whole:
-        form = next((form for form in _FLAGS if _flags(form, header) == fields), FIELDS)
+    if len(tokens) == header.tokens:
+        left_out = _LEFT_OUT[header.adaptive]
+        form = BARE if fields == left_out[BARE] else FIELDS
+        form = BARE_ROWS if fields == left_out[BARE_ROWS] else form
     lead = header.step_exponent + 2048 | form << 14
     lead |= _MIDPOINT * header.midpoint | _TRELLIS * header.trellis
     start = lead.to_bytes(LEAD_BYTES, "little") if tokens.start == 0 else b""
@@ -41,17 +49,18 @@ def read_lead(data: bytes, agreed: Header) -> tuple[Header, int]:
     `agreed` has the shape, the grid and the profile.
     """
     lead = int.from_bytes(data[:LEAD_BYTES], "little")
-    header = agreed._replace(
+    return _header_led(lead, agreed), lead >> 14
+
+
+@functools.lru_cache(maxsize=256)
+def _header_led(lead: int, agreed: Header) -> Header:
+    """Return the header that two bytes begin; a session has the same few again and again."""
+    return replace(
+        agreed,
         step_exponent=(lead & 0xFFF) - 2048,
         midpoint=bool(lead & _MIDPOINT),
         trellis=bool(lead & _TRELLIS),
     )
-    return header, lead >> 14
-
-
-def _flags(form: int, header: Header) -> bytes:
-    """Return the fields of a chunk that a form leaves out."""
-    return bytes([_FLAGS[form] | ADAPTIVE * header.adaptive]) if form in _FLAGS else b""
 
 
 def chunk_body(
@@ -67,7 +76,7 @@ def chunk_body(
     if form != FRAMED:
         if len(data) > most:
             raise BitstreamError(f"a chunk has {len(data)} bytes, at most {most} can be")
-        return _flags(form, header) + bytes(data), len(data)
+        return _LEFT_OUT[header.adaptive].get(form, b"") + data, len(data)
     cursor = Cursor(data, 0)
     try:
         body = cursor.take(cursor.varint(most, "bytes in a chunk"))

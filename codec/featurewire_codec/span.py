@@ -105,10 +105,11 @@ def quantise_values(
     Raises:
         FeatureError: a coefficient is too many steps from zero.
     """
-    rows = np.zeros(layout.rows, np.int32)
     if exponents:
         rows = row_exponents(*_measure(values, layout, offsets, side.base, step_exponent))
-    side = side._replace(row_exponents=rows)
+    else:
+        rows = np.zeros(layout.rows, np.int32)
+    side = Side(side.plain, side.base, side.index, rows, side.column_exponents)
     shapes = offsets.panels(layout, side.shifts(step_exponent))
     inverse_step = 1.0 / step_size(step_exponent)
     inputs = [(matrix, *shape) for matrix, shape in zip(values, shapes, strict=True)]
@@ -170,9 +171,15 @@ def _rebuild(
     loops, centroids = backend.panels, tables.centroids
     if isinstance(symbols, TrellisSymbols):
         loops, centroids = backend.trellis, tables.trellis_centroids
-    centroids = np.zeros_like(centroids) if midpoint else centroids
+    if midpoint:
+        centroids = _no_centroids(centroids.shape)
     parts: list[Floats] = loops.dequantise(symbols, panels, step, tables.radii, centroids)
     return parts
+
+
+@functools.cache
+def _no_centroids(shape: tuple[int, ...]) -> NDArray[np.int8]:
+    return np.zeros(shape, np.int8)
 
 
 def rounding_for(effort: Effort, bit_worth: float | None = BIT_WORTH) -> Rounding:

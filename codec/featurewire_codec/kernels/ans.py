@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..entropy_coder import CODER_BITS, PRECISION_BITS, START, Table, Words
 from ..errors import BitstreamError
+from ..identity_cache import cached_by_identity
 from .compiled import compiled, high_product, inlined
 
 COARSE_BITS = CODER_BITS - PRECISION_BITS
@@ -27,7 +28,7 @@ class Encoder:
 
     def __init__(self, lanes: int, check: int, tables: Sequence[Table]) -> None:
         self._state = np.array([START + check] * lanes, np.uint64)
-        self._room, self._used = _NO_ROOM[lanes], np.zeros(lanes, np.int64)
+        self._room, self._used, self._most = _NO_ROOM[lanes], np.zeros(lanes, np.int64), 0
         self._factors = packed_tables(tables).factors
 
     def push(self, symbols: NDArray[np.int32], table: Table) -> None:
@@ -50,17 +51,17 @@ class Encoder:
     def words(self) -> list[Words]:
         """See `entropy_coder.Encoder.words`."""
         self._make_room(2)
-        used = self._used.copy()
-        _put_states(self._state, self._room, used)
-        return [room[:end] for room, end in zip(self._room, used.tolist(), strict=True)]
+        _put_states(self._state, self._room, self._used)
+        return [room[:used] for room, used in zip(self._room, self._used.tolist(), strict=True)]
 
     def _make_room(self, words: int) -> None:
         """Make room for so many more words in each lane."""
         lanes, room = self._room.shape
-        used = max(self._used.tolist())
-        if used + words > room:
-            wider = np.empty((lanes, used + words + _SPARE), np.uint32)
-            wider[:, :used] = self._room[:, :used]
+        before, self._most = self._most, self._most + words
+        if self._most > room:
+            wider = np.empty((lanes, self._most + _SPARE), np.uint32)
+            if before:
+                wider[:, :before] = self._room[:, :before]
             self._room = wider
 
 
@@ -88,7 +89,7 @@ class Decoder:
 
     def pop_groups(self, counts: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See `entropy_coder.Decoder.pop_groups`."""
-        symbols = np.empty(int(counts.sum()), np.uint8)
+        symbols = np.empty(_sum(counts), np.uint8)
         tables, words = self._tables[:3], (self._words, self._starts, self._ends)
         _POP[len(self._state)](counts, *tables, *words, self._state, symbols)
         return symbols
@@ -126,20 +127,9 @@ class Packed(NamedTuple):
     factors: NDArray[np.uint64]
 
 
-_packed: dict[int, tuple[Sequence[Table], Packed]] = {}
-
-
+@cached_by_identity
 def packed_tables(tables: Sequence[Table]) -> Packed:
-    """Pack tables; those of one sequence once, which is known by its identity."""
-    known = _packed.get(id(tables))
-    if known is None:
-        if len(_packed) >= 16:
-            _packed.clear()
-        known = _packed[id(tables)] = tables, _pack_tables(tables)
-    return known[1]
-
-
-def _pack_tables(tables: Sequence[Table]) -> Packed:
+    """Pack tables."""
     frequencies = np.zeros((len(tables), 256), np.uint64)
     starts = np.zeros_like(frequencies)
     symbols = np.zeros((len(tables), 1 << PRECISION_BITS), np.uint8)
@@ -178,6 +168,14 @@ def _push(symbols, frequencies, cumulative, state, room, used):  # type: ignore[
         q = x // f
         x = (q << uint64(24)) + (x - q * f) + uint64(cumulative[symbols[i]])
     state[0], used[0] = x, n
+
+
+@compiled("int64(int64[::1])")
+def _sum(counts):  # type: ignore[no-untyped-def]
+    total = np.int64(0)
+    for count in counts:
+        total += count
+    return total
 
 
 @compiled("void(uint64[::1], uint32[:, ::1], int64[::1])")

@@ -9,23 +9,25 @@ from .compiled import compiled
 _LARGEST = np.finfo(np.float32).max
 
 
-def widen_halves(halves: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Return the same values as float32; `halves` is contiguous."""
+def widen_halves(halves: NDArray[np.float16]) -> tuple[NDArray[np.float32], bool]:
+    """See `floats.widen`; `halves` is contiguous."""
     wide = np.empty(halves.shape, np.float32)
-    _widen(halves.view(np.uint16).ravel(), wide.ravel())
-    return wide
+    return wide, _widen(halves.view(np.uint16).ravel(), wide.ravel())
 
 
 def all_finite(values: NDArray[np.float32]) -> bool:
     """See `floats.all_finite`."""
-    return bool(_all_finite(values.ravel()))
+    finite: bool = _all_finite(values.ravel())
+    return finite
 
 
-@compiled("void(uint16[::1], float32[::1])")
+@compiled("boolean(uint16[::1], float32[::1])")
 def _widen(halves, wide):  # type: ignore[no-untyped-def]
+    largest = np.uint32(0)
     for i in range(len(halves)):
         half = np.uint32(halves[i])
         size = np.uint32(half & np.uint32(0x7FFF))
+        largest = np.uint32(max(largest, size))
         # Below 2^-14 the exponent is 0 and means 1; at its largest, 31, it means infinity.
         moved = np.uint32((size << np.uint32(13)) + np.uint32((127 - 15) << 23))
         infinite = np.uint32(moved + np.uint32((255 - 31 - 127 + 15) << 23))
@@ -33,6 +35,7 @@ def _widen(halves, wide):  # type: ignore[no-untyped-def]
         value = np.float32(size) * np.float32(2.0**-24)
         value = np.uint32(bits).view(np.float32) if size >= np.uint32(0x400) else value
         wide[uint64(i)] = -value if half >= np.uint32(0x8000) else value
+    return largest < np.uint32(0x7C00)
 
 
 @compiled("boolean(float32[::1])")

@@ -1,6 +1,5 @@
 """`panels`, compiled: the same integers and floats, many times faster."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,12 +7,14 @@ from numba import uint64
 from numpy.typing import NDArray
 
 from ..entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, GROUPS, Ladder
+from ..identity_cache import cached_by_identity
 from ..panels import CENTROID_UNIT, MAX_INDEX, Floats, PanelShape, PanelValues, Symbols, too_large
 from .compiled import compiled, inlined
 
 _CLASS = GROUP_CLASS.astype(np.int64)
 _RAW = GROUP_RAW_BITS.astype(np.int64)
 _LAST = GROUPS - 1
+_NO_ESCAPES = np.zeros(GROUPS, np.int64)
 _BLOCK = 32  # coefficients at a time: the machine's vectors hold them
 
 
@@ -64,6 +65,14 @@ def counts_of(panels: Sequence[PanelShape]) -> NDArray[np.int64]:
     return counts
 
 
+def raw_widths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """See `panels.raw_widths`."""
+    widths = np.empty(_raw_total(counts), np.uint8)
+    if len(widths):
+        _raw_widths(counts, widths)
+    return widths
+
+
 def count_escapes(
     symbols: NDArray[np.uint8], counts: NDArray[np.int64], radii: NDArray[np.int32]
 ) -> int:
@@ -81,10 +90,11 @@ def dequantise(
     """See `panels.dequantise`."""
     place = np.empty(GROUPS, np.int64)
     _places(coded.counts, place)
-    escape, escape_ends = np.zeros((2, GROUPS), np.int64)
+    escape = escape_ends = _NO_ESCAPES
     if len(coded.excess):
+        escape, escape_ends = np.empty((2, GROUPS), np.int64)
         _escape_places(coded.symbols, coded.counts, radii, escape, escape_ends)
-    rebuilt = _rebuilt(radii.tobytes(), centroids.tobytes())
+    rebuilt = _rebuilt(radii, centroids)
     parts = []
     for ladder, shifts in panels:
         values = np.empty((len(shifts), ladder.columns), np.float32)
@@ -96,15 +106,12 @@ def dequantise(
     return parts
 
 
-@functools.lru_cache(maxsize=8)
-def _rebuilt(radii: bytes, centroids: bytes) -> Floats:
+@cached_by_identity
+def _rebuilt(radii: NDArray[np.int32], centroids: NDArray[np.int8]) -> Floats:
     """Return float32[64, 256]: the value in steps of each symbol that is no escape."""
-    radius = np.frombuffer(radii, np.int32)[:, None]
-    index = np.arange(256) - radius
+    index = np.arange(256) - radii[:, None]
     size = np.abs(index)
-    near = np.take_along_axis(
-        np.frombuffer(centroids, np.int8).reshape(-1, 4), np.minimum(size, 3), 1
-    )
+    near = np.take_along_axis(centroids, np.minimum(size, 3), 1)
     rebuilt: Floats = (np.sign(index) * (size + near / CENTROID_UNIT)).astype(np.float32)
     return rebuilt
 
@@ -162,6 +169,23 @@ def _count(first, lowest, columns, shifts, counts):  # type: ignore[no-untyped-d
                 end = _bound(group + 1 - shift - lowest, first, columns)
             counts[group] += end - start
             start = end
+
+
+@compiled("int64(int64[::1])")
+def _raw_total(counts):  # type: ignore[no-untyped-def]
+    total = np.int64(0)
+    for group in range(CLASSES, GROUPS):
+        total += counts[group]
+    return total
+
+
+@compiled("void(int64[::1], uint8[::1])")
+def _raw_widths(counts, widths):  # type: ignore[no-untyped-def]
+    start = np.int64(0)
+    for group in range(CLASSES, GROUPS):
+        for i in range(start, start + counts[group]):
+            widths[i] = np.uint8(_RAW[group])
+        start += counts[group]
 
 
 @compiled("int64(int64[::1], int64[::1])")

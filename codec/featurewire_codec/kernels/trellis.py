@@ -1,6 +1,5 @@
 """`trellis`, compiled: the same integers and floats, many times faster."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +7,7 @@ from numba import uint64
 from numpy.typing import NDArray
 
 from ..entropy_model import CLASSES, GROUP_CLASS, GROUP_RAW_BITS, GROUPS
+from ..identity_cache import cached_by_identity
 from ..panels import CENTROID_UNIT, Floats, PanelShape, PanelValues, too_large
 from ..trellis import (
     NEXT_STATE,
@@ -61,7 +61,7 @@ def dequantise(
     centroids: NDArray[np.int8],
 ) -> list[Floats]:
     """See `trellis.dequantise`."""
-    rebuilt = _rebuilt(radii.tobytes(), centroids.tobytes())
+    rebuilt = _rebuilt(radii, centroids)
     parts, start, escapes = [], 0, 0
     for ladder, shifts in panels:
         values = np.empty((len(shifts), ladder.columns), np.float32)
@@ -96,12 +96,12 @@ def count_escapes(symbols: Bytes, tables: Bytes, radii: NDArray[np.int32]) -> in
     return int(_count_escapes(symbols, tables, radii))
 
 
-@functools.lru_cache(maxsize=8)
-def _rebuilt(radii: bytes, centroids: bytes) -> Floats:
+@cached_by_identity
+def _rebuilt(radii: NDArray[np.int32], centroids: NDArray[np.int8]) -> Floats:
     """Return float32[128, 256]: by table, the value in steps of each symbol that is no escape."""
-    index = np.arange(256) - np.repeat(np.frombuffer(radii, np.int32), 2)[:, None]
+    index = np.arange(256) - np.repeat(radii, 2)[:, None]
     size = np.abs(index)
-    near = np.frombuffer(centroids, np.int8).reshape(len(index), -1)
+    near = centroids.reshape(len(index), -1)
     shift = np.take_along_axis(near, np.minimum(size, 3), 1) / CENTROID_UNIT
     shift -= np.arange(len(index))[:, None] % 2 / 2
     rebuilt: Floats = (np.sign(index) * (size + shift)).astype(np.float32)
