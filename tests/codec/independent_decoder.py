@@ -1,19 +1,14 @@
 """A second decoder, written from BITSTREAM.md alone in plain numpy: [n] names its sections."""
 
 import io
+import itertools
 import zlib
 
 import numpy as np
 
 NEXT = (0, 3, 5, 6, 1, 2, 4, 7), (1, 2, 4, 7, 0, 3, 5, 6)  # [12], by the parity of q
-
-
-class Bad(Exception): ...
-
-
-def need(*conditions):
-    if not all(conditions):
-        raise Bad
+SIDES = ((-1, 1, -1, 1), (-1, 1, 1, -1)), ((-1, 1, 0, 0), (0, 0, -1, 1))  # [14], by that of a pass
+WEIGHTS = "neighbour_weights", "error", "channel_weights", "gains", "refined"
 
 
 def lines(n, B, at):  # [5], [8.2] of tokens in these lines: band, place in it, its size; cosines
@@ -23,20 +18,24 @@ def lines(n, B, at):  # [5], [8.2] of tokens in these lines: band, place in it, 
     return band, u, h, D * (band[:, None] == band)
 
 
-class Reader(io.BytesIO):  # of bytes, or of the symbols of a lane, whose bytes come in reverse
+class Reader(io.BytesIO):  # of bytes, of bits as "0" and "1", or of a lane, which comes in reverse
     x = 0
 
     def take(self, count):
-        need(len(data := self.read(count)) == count)
+        assert len(data := self.read(count)) == count
         return data
 
-    def varint(self, low, high):  # [1]
+    def varint(self, low, high):  # [1], a signed one where low is below 0
         data = self.take(1)
         while data[-1] > 127:
             data += self.take(1)
         v = sum((byte & 127) << 7 * i for i, byte in enumerate(data))
-        need(len(data) < 10, data[-1] or len(data) == 1, low <= v <= high)
+        v = v >> 1 ^ -(v & 1) if low < 0 else v
+        assert len(data) < 10 and (data[-1] or len(data) == 1) and low <= v <= high
         return v
+
+    def fields(self, widths):  # [8]
+        return np.array([int(b"0" + self.take(width), 2) for width in widths], int)
 
     def symbols(self, f, count=1):  # [7]
         out, sums = [], [0, *np.cumsum(f * ((1 << 24) // f.sum())).tolist()]
@@ -48,30 +47,46 @@ class Reader(io.BytesIO):  # of bytes, or of the symbols of a lane, whose bytes 
         return np.array(out, int)
 
 
-class Book:  # [13] codewords that adapt: integers, in floats that hold them exactly
-    def __init__(self, t):
-        self.t, n = t, t["counts"]
-        self.q, self.free, self.updates = np.frexp(t["spreads"].min())[1] - 10, len(n), 0
-        scales = np.minimum(np.rint(t["scales"] / 2.0**self.q * 65536), 2.0**40)[t["group"]]
-        codes = ((t["codewords"] * scales + 32768) // 65536).clip(-(2**28), 2**28)
-        self.places = [*zip(codes, t["group"], n.clip(max=32), n * 32768 // n.sum() + 1)]
-
-    def update(self, words, j, r):
-        a = np.minimum(abs(r), 2.0**32) * np.rint(2 ** (14 + j % 32 / 32))
-        r = np.sign(r) * np.floor(a * 2.0 ** ((j >> 5) - self.q - 14) + 0.5).clip(max=2**28)
-        W, K = 2**22 // np.maximum(self.t["spreads"] // 2.0**self.q, 1), len(self.t["counts"])
-        before, far = [self.places[p] for p in words], np.floor(0.7 * r.shape[1] * 4096)
-        for p, r, (token, g, *_) in zip(words, r, before):
-            (code, own, age, count), token = self.places[p], token + r
-            age, distance = min(age + 1, 32), (abs(r) * W[g] // 65536).clip(max=2**14) ** 2
-            code = code + ((token - code) * (65536 // age) + 32768) // 65536
-            new = code, own, age, count + 64
-            if distance.sum() > far:
-                p, self.free, new = self.free, K + (self.free + 1 - K) % 4096, (token, g, 1, 64)
-            self.places[p : p + 1] = [(new[0].clip(-(2**28), 2**28), *new[1:])]
-        if sum(count for *_, count in self.places) > 1 << 18:
-            self.places = [(*rest, count + 1 >> 1) for *rest, count in self.places]
-        self.updates += 1
+def one_sided(t, j, cell, width, turn, bits):  # [14] all indices, and their centroids
+    o, R, L = 8 * (t["offsets"][t["order"]] - 48) - j, t["tables.radii"], 1 << 24
+    models = np.split(t["tables.classes"], np.cumsum(R + 1)[:-1])
+    mean = np.minimum(t["octave"][o % 32] << (o >> 5).clip(-20, 20) + 20 >> 32, L)
+    k, d = np.full((2, len(cell) + 1, len(o)), -1)  # the last row is a missing neighbour's
+    place = np.pad(np.flatnonzero(cell >= 0).reshape(-1, width), 9, constant_values=-1)
+    y, x = divmod((cell - max(cell[0], 0)).clip(0), width)
+    h = np.gcd(np.gcd(y, x), 8)
+    passes = np.where(cell < 0, 0, 7 - 2 * np.log2(h) - (y & x & h % 8 > 0))
+    for i, kind in enumerate((0, 0, 1, 2, 3, 4, 5, 6)):  # none of kind 0 has neighbours decoded
+        at, (dy, dx) = np.flatnonzero(passes == i), (8 >> i // 2) * np.array(SIDES[i % 2]) + 9
+        w, e, weights, gains, r = (t[name][kind] for name in WEIGHTS)
+        near = k[place[y[at] + dy[:, None], x[at] + dx[:, None]]]
+        seen, near = near >= 0, 16 * near.clip(max=1 << 20)
+        average = np.where(seen.any(0), (near * seen).sum(0) * (65536 // seen.sum(0)) >> 16, mean)
+        near = np.where(seen, near, average)
+        (first, second), (a, b) = near[::2] + near[1::2] >> 1, abs(near[::2] - near[1::2])
+        smooth = np.select((a > 2 * b, b > 2 * a), (second, first), average) + average >> 1
+        value = sum(a * b for a, b in zip(w.T, (first, second, smooth, mean))) >> 10
+        value, spread = value.clip(-L, L), abs(near - average).sum(0) >> 2
+        hints = spread, abs(first - second), value.clip(0), 16, mean
+        error, missed = sum(a * b for a, b in zip(e, hints)) >> 10, 0 * value
+        for f, end in zip(t["bounds"], t["bounds"][1:]):
+            own = error[:, f:end] * gains[f:end] >> 8
+            v = (value[:, f:end] + (missed[:, :f] @ weights[f:end, :f].T >> 12)).clip(0, L)
+            ratio = (abs(missed).sum(1) + 16) * 256 // (error[:, :f].sum(1) + 16)
+            lively = own * ratio.clip(max=2048)[:, None] >> 8
+            u = r[0] * own + r[1] * lively + r[2] * v + r[3] * 16 >> 10
+            s = np.frexp(u // 96)[1].clip(max=24)
+            v, u, base = v >> s, u >> s, ((v >> s + 4) - 48).clip(0)
+            c = t["classes"][np.digitize(v, t["value_bounds"]), np.digitize(u, t["error_bounds"])]
+            q = np.array([next(turn).symbols(models[i])[0] for i in c.flat], int).reshape(c.shape)
+            sign = (q == R[c]) - 1 * ((q == 0) & (base > 0))
+            low, widths = bits.fields(s.flat), bits.fields([5] * np.count_nonzero(sign))
+            q[sign != 0] += sign[sign != 0] * ((1 << widths) + bits.fields(widths) - 1)
+            k[at, f:end] = new = (base + q << s) + low.reshape(s.shape)
+            assert ((new >= 0) & (new <= 1 << 30)).all()
+            d[at, f:end] = t["tables.centroids"][c, new.clip(max=3)]
+            missed[:, f:end] = 16 * new.clip(max=1 << 20) - value[:, f:end]
+    return k[:-1, np.argsort(t["order"])], d[:-1, np.argsort(t["order"])]
 
 
 @np.errstate(all="ignore")
@@ -82,43 +97,40 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
     if shape:  # [3]
         n = int.from_bytes(Reader(data).take(2), "little")
         form, j, flags = n >> 14, (n & 4095) - 2048, (n >> 11 & 4) + (n >> 9 & 8)
-        flags, numbers = flags + bool(t) + 2 * bool(grid), (*shape, 2 * j ^ j >> 12, *grid)
-        parts = [(v >> s, s) for v in numbers for s in range(0, 63, 7) if v >> s or s == 0]
-        numbers = bytes(v & 127 | (v > 127) << 7 for v, s in parts)
-        data = b"FW\2%c" % flags + numbers + digest + data[2:]
+        flags, n = flags + bool(t) + 2 * bool(grid), (*shape, 2 * j ^ j >> 12, *grid)
+        n = [v >> s for v in n for s in (0, 7, 14, 21) if s == 0 or v >> s]
+        n = bytes(v & 127 | (v > 127) << 7 for v in n)
+        data = b"FW\2%c" % flags + n + digest + data[2:]
     r = Reader(data)
     magic, flags = r.take(3), r.take(1)[0]  # [2.1]
-    T, C, j = r.varint(1, 1 << 24), r.varint(1, 1 << 16), r.varint(0, 4095)
-    height, width = (r.varint(1, T), r.varint(1, T)) if flags & 2 else (0, 0)
-    named, trellis, midpoint, j = flags & 1, flags >> 2 & 1, flags >> 3, j >> 1 ^ -(j & 1)
-    who, prefix = r.take(8 if named else 4), T - height * width
-    need(magic == b"FW\2", flags < 16, T * C <= 1 << 28, prefix >= 0)
-    energy = named or 0 < np.frombuffer(who, "<f4")[0] < np.inf
-    need(energy, not named or who == digest and C == config["channels"])
+    T, C, j = r.varint(1, 1 << 24), r.varint(1, 1 << 16), r.varint(-2048, 2047)
+    height, width = (r.varint(1, T), r.varint(1, T)) if flags & 2 else (0, 1)
+    named, trellis, midpoint, prefix = flags & 1, flags >> 2 & 1, flags >> 3, T - height * width
+    who, channels = r.take(8 if named else 4), config.get("channels") if named else C
+    assert magic == b"FW\2" and flags < 16 and T * C <= 1 << 28 and prefix >= 0 and C == channels
+    assert who == digest if named else 0 < np.frombuffer(who, "<f4") < np.inf
     head, bound = data[: r.tell()], (1 << 18) + 10 * min(T * C, 1 << 22)
-    while r.tell() < len(data):  # [2.2], [3]
-        at, flags = r.tell(), [8 + 2 * form + 32 * bool(book)] if form < 2 else []
+    while (at := r.tell()) < len(data):  # [2.2], [3]
         body = r.read() if form < 3 else r.take(r.varint(0, bound))
         crc = zlib.crc32(data[at : r.tell()], zlib.crc32(head)).to_bytes(4, "little")
-        need(len(body) <= bound, form < 4 or r.take(4) == crc)
-        b = Reader(bytes(flags) + body)  # [4]
-        flags = b.take(1)[0]
-        plain, rows, columns, whole, raw, adapts, reset, new = (flags >> i & 1 for i in range(8))
+        assert len(body) <= bound and (form < 4 or r.take(4) == crc)
+        b = Reader(bytes([8 + 2 * form + 32 * bool(book)] * (form < 2)) + body)  # [4]
+        new, reset, adapts, raw, whole, columns, rows, plain = map(int, f"{b.take(1)[0]:08b}")
         first, tokens = (0, T) if whole else (b.varint(0, T - 1), b.varint(1, T))
-        base, mode = (b.varint(0, 4096), None) if plain else (0, config.get("mode"))
-        base, raw = base >> 1 ^ -(base & 1), b.take(b.varint(0, bound)) if raw else b""
+        base, mode = (b.varint(-2048, 2048), None) if plain else (0, config.get("mode"))
+        bits = Reader("".join(f"{v:08b}" for v in b.take(raw and b.varint(0, bound))).encode())
         n, part = tokens * C, range(first, first + tokens)
-        need(not new, reset <= adapts == (book is not None and not plain), columns <= plain)
-        need(plain or named, part.stop <= T, n <= 1 << 22 and not arrived.keys() & part)
+        assert not new and reset <= adapts == (book is not None and not plain) and columns <= plain
+        assert (plain or named) and part.stop <= T and n <= 1 << 22 and not arrived.keys() & part
         if reset:
-            book.__init__(t)
-        updates = book.updates.to_bytes(8, "little") if adapts and book.updates else b""
-        check = zlib.crc32(head + b.getvalue()[: b.tell()] + updates) & 0xFFFFFF
+            book.reset()
+        check = zlib.crc32(head + b.getvalue()[: b.tell()] + (book.checked() if adapts else b""))
         lengths = [b.varint(1, bound) for _ in range((n >= 1 << 11) + 2 * (n >= 1 << 14))]
         lanes = [*map(b.take, lengths), b.read()]
-        need(*(lane and lane[-1] for lane in lanes))
+        assert all(lane and lane[-1] for lane in lanes)
         lanes = [Reader((lane + bytes(-len(lane) % 4))[::-1]) for lane in lanes]
         words, f, row, x = np.zeros(0, int), np.zeros(tokens, int), np.arange(tokens), 0.0
+        panel, inner, cell, turn = f, f >= 0, np.array(part) - prefix, itertools.cycle(lanes)
         if mode == "codebook":  # [7.1]
             own, codes, counts = t["group"], t["codewords"] * t["scales"][t["group"]], t["counts"]
             if adapts:
@@ -126,25 +138,26 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
             table = 1 + counts.astype(object) * ((1 << 24) - len(counts)) // int(counts.sum())
             table[0] += (1 << 24) - table.sum()
             words = lanes[0].symbols(table, tokens)
-            f, x = own[words].astype(int), np.float32(codes[words] * (2.0**book.q if adapts else 1))
-        panel, inner = f, f >= 0
+            panel = f = own[words].astype(int)
+            x = np.float32(codes[words] * (2.0**book.q if adapts else 1))
         if mode == "dct":  # [5] what a block has at (u, v) is kept with the token that is there
-            need(height)
-            cell, B = np.array(part) - prefix, config["block"]
-            inner, (y, z) = cell >= 0, divmod(cell.clip(0), width)
+            assert height
+            B, inner, (y, z) = config["block"], cell >= 0, divmod(cell.clip(0), width)
             (band, u, h, V), (strip, v, w, H) = lines(height, B, y), lines(width, B, z)
-            need(first == 0 or cell[0] > 0, u[0] == z[0] == 0)
-            need(cell[-1] >= 0, u[-1] + 1 == h[-1], z[-1] + 1 == width)
+            assert (first == 0 or cell[0] > 0) and u[0] == z[0] == 0
+            assert cell[-1] >= 0 and u[-1] + 1 == h[-1] and z[-1] + 1 == width
             panel = np.where(inner, -17 * h - w, -999)  # the larger first
-            row = panel * 2**30 + band * width + strip + cell.clip(max=0)
-            row = np.unique(row, return_inverse=True)[1]
+            row = np.unique_inverse(panel * 2**30 + band * width + strip + cell.clip(max=0))[1]
             f = np.where(inner, u * B // h * B + v * B // w, B * B)
-        n = max(row) + 1
-        rows = lanes[0].symbols(tables["row_exponents"], n) - 31 if rows else np.zeros(n, int)
+        if mode == "one-sided":  # [5] no panels
+            assert not rows and (first == 0 or not height or cell[0] >= 0 == cell[0] % width)
+            assert not height or cell[-1] >= -1 and not (cell[-1] + 1) % width
+            f, row, panel = f[:0], row[:0], panel[:0]
+        rows = lanes[0].symbols(tables["row_exponents"], len({*row}) * rows) - 31
         columns = lanes[0].symbols(tables["column_exponents"], C * columns) - 31
         column, y, p = (f[:, None] * C + np.arange(C)).ravel(), row.repeat(C), panel.repeat(C)
         offset = (t["offsets"] if mode else np.resize(columns, C))[column]
-        group = (offset + rows[y] + base - (j >> 3)).clip(0, 159)  # [5.1]
+        group = (offset + np.resize(rows, len(row))[y] + base - (j >> 3)).clip(0, 159)  # [5.1]
         by = (y, column, offset, p) if trellis else (column, offset, y, p, group)  # [12], [5.2]
         order, kind, wide = np.lexsort(by), ("classes", "trellis")[trellis], 1 + trellis
         s, radii, state = np.maximum(group - 60 >> 2, 0)[order], tables["radii"], 0 * row
@@ -152,22 +165,23 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
         models = np.split(tables[kind], np.cumsum(np.repeat(2 * radii + 1, wide))[:-1])
         for i, (c, y, fine) in enumerate(zip(own, y[order], trellis & (s == 0))):  # [6], [12]
             Q[i] = state[y] & fine
-            q[i] = lanes[i % len(lanes)].symbols(models[wide * c + Q[i]])[0] - radii[c]
+            q[i] = next(turn).symbols(models[wide * c + Q[i]])[0] - radii[c]
             state[y] = NEXT[q[i] & 1][state[y]]
-        edges = np.flatnonzero(abs(q) == radii[own])
+        edges, low = np.flatnonzero(abs(q) == radii[own]), bits.fields(s)
         widths = lanes[0].symbols(tables["escape_lengths"], len(edges))
-        need(*(lane.x == 1 << 24 | check and not lane.read() for lane in lanes))
-        ends, bits = np.cumsum([0, *s, *widths]), "".join(f"{byte:08b}" for byte in raw)
-        need(len(raw) == -(-ends[-1] // 8), "1" not in bits[ends[-1] :])  # [8]
-        low = np.array([int("0" + bits[a:b], 2) for a, b in zip(ends, ends[1:])])
-        q[edges] += np.sign(q[edges]) * ((1 << widths) + low[len(s) :] - 1)
-        k = (q << s) + low[: len(s)] - (1 << s >> 1)
-        d = tables["trellis_" * trellis + "centroids"].reshape(64, wide, 4)
-        d = d[own, Q, abs(k).clip(max=3)]
-        k, d, Q = (a[np.argsort(order)].reshape(tokens, C) for a in (k, d, Q))
-        a = k.astype(np.float32)  # [8.1]
-        residual = np.sign(a) * (abs(a) + (d / 256 - Q / 2).astype(np.float32))
-        x = x + (np.sign(a) * (abs(a) - Q / 2) if midpoint else residual) * 2 ** (j / 32)
+        q[edges] += np.sign(q[edges]) * ((1 << widths) + bits.fields(widths) - 1)
+        k = (q << s) + low - (1 << s >> 1)
+        d = tables["trellis_" * trellis + "centroids"].reshape(-1, 4)
+        d = d[wide * own + Q, abs(k).clip(max=3)]
+        k, d, Q, sign = (a[np.argsort(order)].reshape(-1, C) for a in (k, d, Q, np.sign(k)))
+        if mode == "one-sided":
+            k, d = one_sided(t | tables["one_sided"], j, cell, width, turn, bits)
+            Q, sign, mode = 0, 1, None
+        assert all(lane.x == 1 << 24 | check & 0xFFFFFF and not lane.read() for lane in lanes)
+        assert len(rest := bits.read()) < 8 and b"1" not in rest
+        a = abs(k).astype(np.float32)  # [8.1]
+        residual = sign * (a + (d / 256 - Q / 2).astype(np.float32))
+        x = x + (sign * (a - Q / 2) if midpoint else residual) * 2 ** (j / 32)
         if mode:  # [8.2]
             M = t.get("matrices", t.get("matrix", np.eye(C))).reshape(-1, C, C)
             M = t.get("weight_inverse", np.eye(C)).T @ M
@@ -176,10 +190,10 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
                 x[inner] = (V * H)[inner][:, inner].T @ x[inner]
                 x[~inner] += t["prefix_mean"] - t["mean"]
             x = x + t["mean"]
-        need(np.isfinite(x := x.astype(np.float32)).all())
+        assert np.isfinite(x := x.astype(np.float32)).all()
         arrived.update(zip(part, x))
         if adapts:
             book.update(words, j, residual)
         chunks.append((words, rows, columns, k, panel, row, f))
-    need(len(arrived) == T)
+    assert len(arrived) == T
     return chunks, np.stack([arrived[i] for i in range(T)])
