@@ -87,8 +87,15 @@ def bodies(data: bytes, facts):
         profile, channels, grid = profile_of(facts), facts["shape"][1], facts["grid"]
         digest, own_energy = (digest_of(profile), None) if profile else (None, 1.0)
         for message, tokens in messages(data, facts):
-            agreed = Header(tokens, channels, 0, grid and tuple(grid), digest, own_energy)
-            agreed = agreed._replace(adaptive=facts["adaptive"])
+            agreed = Header(
+                tokens,
+                channels,
+                0,
+                grid and tuple(grid),
+                digest,
+                own_energy,
+                adaptive=facts["adaptive"],
+            )
             header, form = read_lead(message, agreed)
             place = 2
             while place < len(message):
