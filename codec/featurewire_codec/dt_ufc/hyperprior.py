@@ -141,21 +141,31 @@ class Hyperprior(nn.Module):
 
     def scales(self, hyper_latents: Tensor) -> Tensor:
         """The scale of every latent, from rounded hyper-latents."""
-        logarithm: Tensor = self.hyper_synthesis(hyper_latents)
-        return logarithm.clamp(math.log(MIN_SCALE), math.log(MAX_SCALE)).exp()
+        return _scales(self.hyper_synthesis(hyper_latents))
 
     def decoded(self, latents: Tensor) -> Tensor:
         """The plane that rounded latents stand for."""
         plane: Tensor = self.synthesis(latents) + 0.5
         return plane
 
-    def forward(self, plane: Tensor) -> Pass:
-        """Pass with uniform noise for rounding in training, and with rounding otherwise."""
-        latents, hyper_latents = self.latents(plane)
-        latents, hyper_latents = self._rounded(latents), self._rounded(hyper_latents)
-        probability = gaussian_probability(latents, self.scales(hyper_latents))
+    def forward(self, plane: Tensor, bfloat16: bool = False) -> Pass:
+        """Pass with uniform noise for rounding in training, and with rounding otherwise.
+
+        bfloat16: the convolutions' numbers. Noise, probabilities and what comes out stay float32.
+        """
+        convolutions = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
+        with convolutions:
+            latents, hyper_latents = self.latents(plane)
+        latents, hyper_latents = (
+            self._rounded(latents.float()),
+            self._rounded(hyper_latents.float()),
+        )
+        with convolutions:
+            logarithm = self.hyper_synthesis(hyper_latents)
+            decoded = self.decoded(latents)
+        probability = gaussian_probability(latents, _scales(logarithm.float()))
         bits = -probability.log2().sum() - self.density(hyper_latents).log2().sum()
-        return Pass(self.decoded(latents), bits)
+        return Pass(decoded.float(), bits)
 
     def _rounded(self, numbers: Tensor) -> Tensor:
         if self.training:
@@ -170,6 +180,10 @@ def gaussian_probability(numbers: Tensor, scales: Tensor) -> Tensor:
     upper = torch.erfc((size - 0.5) / scales * root)
     lower = torch.erfc((size + 0.5) / scales * root)
     return (0.5 * (upper - lower)).clamp(min=_LEAST_PROBABILITY)
+
+
+def _scales(logarithm: Tensor) -> Tensor:
+    return logarithm.clamp(math.log(MIN_SCALE), math.log(MAX_SCALE)).exp()
 
 
 def _halving(inputs: int, outputs: int) -> nn.Conv2d:

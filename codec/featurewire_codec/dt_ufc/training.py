@@ -32,7 +32,7 @@ CONSTANT_PART = 0.7
 LARGEST_GRADIENT = 1.0
 FLAT_EPOCHS = 10
 LAMBDAS = (0.02, 0.005, 0.001)
-EPOCHS = (52, 20, 20)
+EPOCHS = (64, 24, 24)
 LOG = "training.csv"
 
 
@@ -58,8 +58,12 @@ def train(
     lambda_: float,
     epochs: range,
     seed: int = 0,
+    bfloat16: bool = False,
 ) -> Iterator[Epoch]:
-    """Train in place; yields after every epoch of `epochs`, the first of which may be above 0."""
+    """Train in place; yields after every epoch of `epochs`, the first of which may be above 0.
+
+    bfloat16: of the convolutions in training; the held-out samples are always coded in float32.
+    """
     rng = np.random.default_rng([seed, epochs.start, round(lambda_ * 1e6)])
     torch.manual_seed(seed + epochs.start)
     optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
@@ -73,7 +77,7 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             plane = to_plane(random_crops(sources, CROP, BATCH, rng))
-            bits, error = _pass(network, plane)
+            bits, error = _pass(network, plane, bfloat16)
             loss = lambda_ * error + bits
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -119,9 +123,11 @@ def flatness(losses: Sequence[float]) -> float:
     return float(abs(slope) * (last.size - 1) / last.mean())
 
 
-def _pass(network: Hyperprior, plane: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _pass(
+    network: Hyperprior, plane: torch.Tensor, bfloat16: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Bits a pixel, and the MSE on a scale of 255."""
-    passed = network(plane)
+    passed = network(plane, bfloat16)
     error = 255**2 * torch.nn.functional.mse_loss(passed.decoded, plane)
     return passed.bits / plane.numel(), error
 
@@ -143,6 +149,11 @@ def main(arguments: list[str] | None = None) -> None:
         help="normalise linearly instead of by k-means: a task-specific codec",
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="convolve in bfloat16: twice as fast where the CPU has it, to the same loss",
+    )
     options = parser.parse_args(arguments)
     if len(options.epochs) != len(options.lambdas):
         parser.error("give as many --epochs as --lambdas")
@@ -158,7 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
         if path.exists():  # trained before, or in part: go on from there
             network, metadata = load_network(path)
             done = int(metadata["epochs"])
-        for line in train(network, sources, options.name, lambda_, range(done, epochs)):
+        run = range(done, epochs)
+        for line in train(network, sources, options.name, lambda_, run, bfloat16=options.bfloat16):
             metadata = {
                 "lambda": f"{lambda_:g}",
                 "epochs": str(line.epoch + 1),

@@ -48,3 +48,13 @@ def test_training_adds_noise_and_inference_rounds():
     assert not torch.equal(network(plane).decoded, network(plane).decoded)
     network.eval()
     assert torch.equal(network(plane).decoded, network(plane).decoded)
+
+
+def test_a_pass_in_bfloat16_is_float32s_to_within_its_rounding():
+    torch.manual_seed(0)
+    network, plane = Hyperprior(8, 12, 4).eval(), torch.rand(1, 1, 128, 128)
+    exact, rounded = network(plane), network(plane, bfloat16=True)
+    assert rounded.decoded.dtype == rounded.bits.dtype == torch.float32
+    assert not torch.equal(rounded.decoded, exact.decoded)
+    torch.testing.assert_close(rounded.decoded, exact.decoded, atol=0.01, rtol=0)
+    torch.testing.assert_close(rounded.bits, exact.bits, atol=0, rtol=0.01)

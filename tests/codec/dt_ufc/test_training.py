@@ -67,6 +67,20 @@ def test_the_loss_falls_and_a_run_goes_on_where_it_ended(features, tmp_path, mon
     assert loaded.lambdas == (0.001, 0.01)
 
 
+def test_convolutions_in_bfloat16_train_to_float32s_loss(features, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "Hyperprior", lambda: Hyperprior(8, 12, 4))
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    losses = []
+    for options in ([], ["--bfloat16"]):
+        out = tmp_path / f"out{len(options)}"
+        command = [str(features), "--out", str(out), "--lambdas", "0.01", "--epochs", "5"]
+        training.main([*command, *options])
+        with (out / training.LOG).open(newline="") as file:
+            losses.append([float(line["held_out_loss"]) for line in csv.DictReader(file)])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
 def test_flatness_is_the_change_over_ten_epochs():
     assert training.flatness([2.0] * 30) == pytest.approx(0.0, abs=1e-12)
     assert training.flatness([100 - n for n in range(10)]) == pytest.approx(9 / 95.5)
