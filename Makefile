@@ -48,15 +48,15 @@ DTUFC := out/dt-ufc
 SHIPPED := codec/featurewire_codec/dt_ufc/weights
 BFLOAT16 := $(if $(shell grep -m1 -o avx512_bf16 /proc/cpuinfo 2>/dev/null),--bfloat16)
 train_dtufc = $(BIN)/python -m featurewire_codec.dt_ufc.training --out $(DTUFC)/$(1) --name $(1) $(BFLOAT16)
-# A task's features are few, and so are the steps of its epochs: a sixth of the hybrid's.
-train_task = $(call train_dtufc,$(1)) $(DTUFC)/features/$(2).npy --linear --epochs 140 30 30
+# A task's features are few, and its epochs short: a quarter of the hybrid's.
+train_task = $(call train_dtufc,$(1)) $(DTUFC)/features/$(2).npy --linear --lambdas 0.02 --epochs $(3)
 ship_task = mkdir -p $(SHIPPED)/$(1) && cp $(DTUFC)/$(1)/* $(SHIPPED)/$(1)/
 
-train-dtufc: $(READY)  ## train the DT-UFC networks (75 minutes of one core); LATENTS=FILE.npz:ARRAY adds latents
+train-dtufc: $(READY)  ## train the DT-UFC networks (an hour and a half of one core); LATENTS=FILE.npz:ARRAY adds latents
 	$(BIN)/python -m featurewire_bench.dtufc_features --out $(DTUFC)/features $(if $(LATENTS),--latents $(LATENTS))
 	$(call train_dtufc,hybrid) $(DTUFC)/features
-	$(call train_task,text,minilm-layers.3)
-	$(if $(LATENTS),$(call train_task,latents,latents))
+	$(call train_task,text,minilm-layers.3,100)
+	$(if $(LATENTS),$(call train_task,latents,latents,100))
 	cp $(DTUFC)/hybrid/* $(SHIPPED)/
 	$(call ship_task,text)
 	$(if $(LATENTS),$(call ship_task,latents))

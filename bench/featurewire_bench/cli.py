@@ -153,7 +153,10 @@ def codecs(
     ] = None,
     networks: Annotated[
         Path | None,
-        typer.Option(help="Folder of DT-UFC networks for single sources, in folders of that name."),
+        typer.Option(
+            help="Folders text, latents, cnn, bundled of DT-UFC networks trained for that alone."
+            " [default: the shipped ones, for text and latents]"
+        ),
     ] = None,
     snr_db: Annotated[list[float] | None, typer.Option(help="[default: 0 to 30, by 5]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples and settings.")] = False,

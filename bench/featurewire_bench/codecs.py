@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from featurewire_codec.dt_ufc.weights import FOLDER
 
 from featurewire_bench.baselines import BASELINES, Method
 from featurewire_bench.conditions import conditions
@@ -30,7 +31,8 @@ class CodecsConfig:
     texts: folders, a kind of text each, to calibrate on before the two kinds that every Python
     carries; in domain is the first kind. test_text: a folder of another kind; else the language
     reference. latents: a file, see `latents_source`. tokens: to calibrate text on, at most.
-    networks: a folder of folders, named as groups, with DT-UFC networks trained for each alone.
+    networks: a folder of folders of DT-UFC networks trained for one task: `text`, or named as the
+    group; by default those that ship, for text and latents.
     """
 
     sources: Sequence[str] | None = None
@@ -72,7 +74,7 @@ def step_count(config: CodecsConfig) -> int:
     sizes = {"text-in-domain": len(config.layers), "text-across": len(config.layers)}
     sizes["bundled"] = BUNDLED_TASKS
     sources = sum(sizes.get(group, 1) for group in config.groups)
-    own = sum(sizes.get(group, 1) for group in config.groups if _own_networks(group, config))
+    own = sum(sizes.get(group, 1) for group in config.groups if task_networks(group, config))
     return sources * (1 + len(ours()) + len(_baselines("", config))) + own
 
 
@@ -112,16 +114,18 @@ def document(config: CodecsConfig, results: Sequence[Measured]) -> dict[str, Any
     }
 
 
+def task_networks(group: str, config: CodecsConfig) -> Path | None:
+    """The folder of DT-UFC networks that were trained for a group's task alone, if there is one."""
+    task = "text" if group in _TEXTS else group
+    folder = (config.networks or FOLDER) / task
+    return folder if task and folder.is_dir() else None
+
+
 def _baselines(group: str, config: CodecsConfig) -> list[Method]:
     from featurewire_bench.baselines.dt_ufc import dt_ufc_methods
 
-    methods = [*BASELINES, *dt_ufc_methods(_own_networks(group, config))]
+    methods = [*BASELINES, *dt_ufc_methods(task_networks(group, config))]
     return [method for method in methods if method.is_available]
-
-
-def _own_networks(group: str, config: CodecsConfig) -> Path | None:
-    folder = config.networks / group if config.networks and group else None
-    return folder if folder and folder.is_dir() else None
 
 
 def _sources(group: str, config: CodecsConfig) -> Iterator[Source]:

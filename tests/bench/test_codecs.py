@@ -8,9 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from featurewire_bench import cli
-from featurewire_bench.baselines import ANCHOR
+from featurewire_bench.baselines import ANCHOR, DT_UFC_NAMES
 from featurewire_bench.bundled import demo_workloads
-from featurewire_bench.codecs import BUNDLED_TASKS, CodecsConfig, run_codecs, step_count
+from featurewire_bench.codecs import (
+    BUNDLED_TASKS,
+    GROUPS,
+    CodecsConfig,
+    run_codecs,
+    step_count,
+    task_networks,
+)
 from featurewire_bench.codecs_report import (
     BEGIN,
     END,
@@ -69,9 +76,25 @@ def test_the_progress_bar_ends_when_the_run_does(tmp_path: Path) -> None:
     np.savez(tmp_path / "latents.npz", a=rng.normal(size=(5, 64, 4)), b=rng.normal(size=(1, 64, 4)))
     config = CodecsConfig(["latents"], latents=tmp_path / "latents.npz", snrs_db=(10.0, 20.0))
     told = list[str]()
-    assert len(list(run_codecs(config, told.append))) == 1
+    (result,) = run_codecs(config, told.append)
     assert len(told) == step_count(config)
     assert len([w for w in demo_workloads(1) if isinstance(w, Inference)]) == BUNDLED_TASKS
+    assert {point.codec for point in result.points} >= set(DT_UFC_NAMES)
+
+
+def test_text_and_latents_have_dt_ufc_networks_of_their_own() -> None:
+    folders = [task_networks(group, CodecsConfig()) for group in GROUPS]
+    names = [folder.name if folder else None for folder in folders]
+    assert names == ["text", "text", "text", "latents", None, None]
+    for folder in folders:
+        assert not folder or list(folder.glob("*.safetensors"))
+
+
+def test_a_folder_of_ones_own_replaces_the_shipped_task_specific_networks(tmp_path: Path) -> None:
+    (tmp_path / "cnn").mkdir()
+    config = CodecsConfig(networks=tmp_path)
+    assert task_networks("cnn", config) == tmp_path / "cnn"
+    assert task_networks("latents", config) is None
 
 
 def test_an_unknown_source_is_one_sentence(

@@ -132,6 +132,16 @@ def test_the_published_method_runs_beside_our_own(featurewire):
     assert sent["featurewire"] < sent["dt-ufc"]
 
 
+def test_the_published_method_sends_less_where_less_quality_is_asked_for(featurewire):
+    passage, sent = describe("tiny-llama3").path / "samples" / "passage.txt", []
+    for snr_db in (-20, 1, 10):
+        options = ("--codec", "dt-ufc", "--snr-db", snr_db, "--json")
+        status, out, err = featurewire("infer", "tiny-llama3", passage, *options)
+        assert status == 0, err
+        sent.append(json.loads(out)["stats"]["sent_bytes"])
+    assert sent == sorted(set(sent))
+
+
 @pytest.mark.parametrize(("task", "kind"), [("segmentation", "classes"), ("depth", "values")])
 def test_infer_gives_a_map_of_the_pictures_own_size(featurewire, picture, tmp_path, task, kind):
     target = tmp_path / "map.npy"

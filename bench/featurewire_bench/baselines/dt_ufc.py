@@ -1,7 +1,8 @@
 """The published DT-UFC method as a baseline, clean-room; see `featurewire_codec.dt_ufc`.
 
 Its quality knob has one place for each trained network. Centres are learned from a part's own
-calibration samples; the networks are the hybrid ones that ship, or others of a folder.
+calibration samples; the networks are the hybrid ones that ship, and those of a folder for one
+task.
 """
 
 from collections.abc import Callable, Sequence

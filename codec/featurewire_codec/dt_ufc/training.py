@@ -4,8 +4,8 @@
 
 The loss is lambda * 255^2 * MSE + bits a pixel, on index planes scaled to [0, 1) (DT-UFC, arXiv
 2506.16495), by Adam. An epoch is as many pixels as the training pictures have. The first lambda
-starts from nothing, each next one from the one before. The learning rate is constant for 70 % of
-the epochs and then falls geometrically to a hundredth, so that the log tells a loss that is flat
+starts from nothing, each next one from the one before. The learning rate is constant for 75 % of
+the epochs and then falls geometrically to a tenth, so that the log tells a loss that is flat
 from a rate that is low. Numbers come from one thread and a fixed seed.
 """
 
@@ -25,14 +25,14 @@ from .kmeans import CENTRES
 from .weights import load_network, save_network
 
 CROP = 256
-BATCH = 2
+BATCH = 1
 LEARNING_RATE = 1e-3
-LEAST_LEARNING_RATE = 1e-5
-CONSTANT_PART = 0.7
+LEAST_LEARNING_RATE = 1e-4  # the paper's
+CONSTANT_PART = 0.75
 LARGEST_GRADIENT = 1.0
 FLAT_EPOCHS = 10
 LAMBDAS = (0.02, 0.005, 0.001)
-EPOCHS = (64, 24, 24)
+EPOCHS = (90, 20, 20)
 LOG = "training.csv"
 
 

@@ -88,11 +88,15 @@ def test_the_choice_among_measured_snrs():
 
 
 def test_without_a_profile_the_knob_measures_the_feature(latents):
-    codec = DtUfcCodec()
-    low, high = (codec.encode(latents, asked, grid=(24, 24)) for asked in (-30.0, 99.0))
-    assert read_header(low)[0].quality == 0
-    assert read_header(high)[0].quality == len(load_networks().coders) - 1
-    assert snr_db(latents, codec.decode(high)) > 6
+    codec, asked, sizes = DtUfcCodec(), -30.0, []
+    for network in range(len(load_networks().coders)):
+        data = codec.encode(latents, asked, grid=(24, 24))
+        assert read_header(data)[0].quality == network
+        sizes.append(len(data))
+        asked = snr_db(latents, codec.decode(data)) + 0.05  # a little more than it reaches
+    assert sizes == sorted(set(sizes))
+    assert codec.encode(latents, 99, grid=(24, 24)) == data  # the best there is
+    assert asked > 6
 
 
 def test_the_two_forms_decode_alike_and_the_published_one_is_worse(latents):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from synthetic_features import make_grid
 
-SHIPPED = sorted(weights.FOLDER.glob("*.safetensors"))
+SHIPPED = sorted(weights.FOLDER.rglob("*.safetensors"))  # the hybrid ones, and one a task
 
 
 @pytest.fixture
@@ -87,9 +87,9 @@ def test_flatness_is_the_change_over_ten_epochs():
     assert training.flatness([1.0] * 9) == float("inf")
 
 
-def test_the_rate_is_constant_and_then_falls_to_a_hundredth():
-    assert training.learning_rate(0.0) == training.learning_rate(0.69) == 1e-3
-    assert training.learning_rate(1.0) == pytest.approx(1e-5)
+def test_the_rate_is_constant_and_then_falls_to_a_tenth():
+    assert training.learning_rate(0.0) == training.learning_rate(0.74) == 1e-3
+    assert training.learning_rate(1.0) == pytest.approx(1e-4)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -97,18 +97,26 @@ def test_shipped_weights_are_float16_tensors_with_their_training_log(path):
     with safe_open(path, framework="pt") as file:  # a format that holds tensors and nothing else
         metadata = file.metadata()
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
-    with (weights.FOLDER / training.LOG).open(newline="") as log:
-        lines = [
-            line
+    with (path.parent / training.LOG).open(newline="") as log:
+        epochs = [
+            int(line["epoch"])
             for line in csv.DictReader(log)
-            if line["network"] == "hybrid" and float(line["lambda_"]) == float(metadata["lambda"])
+            if f"{line['network']}-{float(line['lambda_']):g}" == path.stem
         ]
-    assert len(lines) == int(metadata["epochs"])
+    assert epochs == list(range(int(metadata["epochs"])))
 
 
 def test_the_shipped_weights_are_small():
     assert SHIPPED
-    assert sum(path.stat().st_size for path in SHIPPED) < 6_000_000
+    assert sum(path.stat().st_size for path in SHIPPED) < 10_000_000
+
+
+def test_the_default_networks_are_the_hybrid_ones_at_three_rates():
+    assert weights.load_networks().lambdas == (0.001, 0.005, 0.02)
+    for task in ("text", "latents"):
+        own = weights.load_networks(weights.FOLDER / task)
+        assert own.lambdas == (0.02,)
+        assert own.digest != weights.load_networks().digest
 
 
 def damaged(path, change):
