@@ -84,8 +84,46 @@ def one_sided_session() -> Case:
     return Case("one_sided_session", header, spans, profile, "one_sided_alone", "session")
 
 
+def one_sided_far() -> Case:
+    """A chunk of all of the grid, and one of the tokens before it; numbers as far as they go."""
+    grid, before = (19, 15), 3
+    tokens = before + grid[0] * grid[1]
+    weights = weights_of([6, 4, 7, 1, 5, 2, 0, 3], (0, 1, 4, 5, 8), 11)
+    weights.value[1:, 5], weights.value[1:, 7] = [-4096, 0, 0, 16], [0, 4096, 0, 0]
+    weights.gain[:] = [300, 40, 512, 200, 150, 1, 250, 4096]
+    offsets = np.array([130, 56, 1024, 125, 40, -100, 30, 48])
+    profile = profile_of("one_sided_far", OneSided(weights), offsets)
+    noise = numbers(tokens * 8, 64, 16).reshape(-1, 8).astype(np.int64)
+    y, x = np.divmod(np.arange(tokens) - before, grid[1])
+    indices = noise // 20  # small ones, and
+    indices[:, 1] = (5 * (x // 5) * (y // 4)).clip(0)  # edges
+    indices[:, 7] = (x // 4 + y // 4).clip(0) // 2  # even ones
+    indices[:, 6] = np.where(noise[:, 6] < 8, 90, 0)  # rare ones
+    indices[:, 2] = noise[:, 2] // 48 << 19  # nothing, or large ones
+    indices[:, [0, 3, 5]] = (1 << 17 << noise[:, [0, 3, 5]] % 6) + (noise[:, [1, 4, 2]] << 9)
+    indices[before + 31, 0] = (1 << 30) - 64  # the largest float32 that is encoded
+    spans = [
+        Span(part, NO_SIDE, [indices[part.start : part.stop]])
+        for part in (range(before, tokens), range(before))
+    ]
+    header = Header(tokens, 8, -64, grid, digest_of(profile), None)
+    return Case("one_sided_far", header, spans, profile, "one_sided_far")
+
+
+def one_sided_flat(session: Case) -> Case:
+    """No grid, and two chunks."""
+    assert session.profile is not None
+    indices = small(7, 3, 9).clip(0)
+    spans = [
+        Span(part, NO_SIDE, [indices[part.start : part.stop]]) for part in (range(4, 7), range(4))
+    ]
+    header = Header(7, 3, 20, None, digest_of(session.profile), None)
+    return Case("one_sided_flat", header, spans, session.profile, session.profile_name)
+
+
 def make_one_sided() -> list[Case]:
-    return [one_sided_grid(), one_sided_session()]
+    session = one_sided_session()
+    return [one_sided_grid(), session, one_sided_far(), one_sided_flat(session)]
 
 
 def one_channel() -> Profile:
@@ -135,11 +173,19 @@ def make_bad_one_sided(cases: dict[str, Case]) -> list[Bad]:
         return Bad(f"one_sided_{name}", data, "ChunkError", message, "one_sided_single")
 
     rows = header(110, 5, flags=1, grid=(12, 9), tail=digest_of(grid))
-    cut = frame(bytes([0, 2, 10]) + b"\x01", rows)
+    cuts = {"rows": (2, 10), "rows_begun": (12, 98), "prefix": (0, 1), "prefix_begun": (1, 10)}
     return [
         coded("below_zero", -1, "out of range"),
-        coded("beyond", (1 << 30) + 64, "out of range"),
+        coded("beyond", (1 << 30) + 1, "out of range"),
         coded("exponents", 4000, "exponents in a one-sided chunk", flags=10),
         coded("raw_bits_left", 4000, "bytes of raw bits", more=b"\0"),
-        Bad("one_sided_rows", rows + cut, "ChunkError", "rows of the grid", "one_sided"),
+    ] + [
+        Bad(
+            f"one_sided_{name}",
+            rows + frame(bytes([0, *cut, 1]), rows),
+            "ChunkError",
+            "rows of the grid",
+            "one_sided",
+        )
+        for name, cut in cuts.items()
     ]

@@ -75,7 +75,7 @@ def one_sided(t, j, cell, width, turn, bits):  # [14] all indices, and their cen
             ratio = (abs(missed).sum(1) + 16) * 256 // (error[:, :f].sum(1) + 16)
             lively = own * ratio.clip(max=2048)[:, None] >> 8
             u = r[0] * own + r[1] * lively + r[2] * v + r[3] * 16 >> 10
-            s = np.frexp(u // 96)[1].clip(max=24)
+            s = np.frexp(u // 96)[1]
             v, u, base = v >> s, u >> s, ((v >> s + 4) - 48).clip(0)
             c = t["classes"][np.digitize(v, t["value_bounds"]), np.digitize(u, t["error_bounds"])]
             q = np.array([next(turn).symbols(models[i])[0] for i in c.flat], int).reshape(c.shape)
