@@ -20,7 +20,7 @@ from .one_sided_chunk import OneSidedSymbols, one_sided_models
 from .panels import PanelShape, Symbols
 from .tables import MAX_EXPONENT, load_tables, to_frequencies
 from .transform import NO_INDEX, Layout, all_columns
-from .trellis import TrellisSymbols, raw_widths
+from .trellis import TrellisSymbols
 
 NO_EXPONENTS = np.zeros(0, np.int32)
 
@@ -160,7 +160,7 @@ def decode_symbols(
     if header.trellis:
         symbols, tables = backend.trellis.pop(decoder, panels, radii)
         escapes = backend.trellis.count_escapes(symbols, tables, radii)
-        widths = raw_widths(panels)
+        widths = backend.trellis.raw_widths(panels)
     else:
         counts = backend.panels.counts_of(panels)
         symbols = decoder.pop_groups(counts)

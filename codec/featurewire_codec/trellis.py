@@ -237,15 +237,20 @@ def to_indices(coded: TrellisSymbols, radii: NDArray[np.int32]) -> NDArray[np.in
 
 def raw_widths(panels: Sequence[PanelShape]) -> Bytes:
     """Return how many raw low bits each coefficient has, in trellis order; empty when none has."""
-    if not any(
-        ladder.lowest + len(ladder.first) - 2 + int(shifts.max(initial=0)) >= CLASSES
-        for ladder, shifts in panels
-        if len(shifts)
-    ):
+    if not has_raw(panels):
         return np.zeros(0, np.uint8)
     parts = [GROUP_RAW_BITS[ladder.groups(shifts)].T.ravel() for ladder, shifts in panels]
     widths: Bytes = np.concatenate(parts)
     return widths
+
+
+def has_raw(panels: Sequence[PanelShape]) -> bool:
+    """Tell whether a coefficient has raw low bits."""
+    return any(
+        ladder.lowest + len(ladder.first) - 2 + int(shifts.max(initial=0)) >= CLASSES
+        for ladder, shifts in panels
+        if len(shifts)
+    )
 
 
 def pop(

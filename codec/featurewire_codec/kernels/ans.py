@@ -102,7 +102,7 @@ class Decoder:
 
     def pop_with(self, pop: Any, *arguments: Any) -> None:
         """Run a compiled loop that pops: on the tables, the words and the lanes' states."""
-        tables, words = self._tables[:2], (self._words, self._starts, self._ends)
+        tables, words = self._tables[:3], (self._words, self._starts, self._ends)
         pop(*arguments, *tables, *words, self._state)
 
     def finish(self) -> None:
@@ -315,11 +315,29 @@ def _push_groups_4(symbols, counts, factors, state, room, used):  # type: ignore
 )
 def _push_each(symbols, tables, factors, state, room, used):  # type: ignore[no-untyped-def]
     mask = len(state) - 1  # there are 1, 2 or 4 lanes
-    for i in range(len(symbols) - 1, -1, -1):
-        lane = i & mask
+    i = len(symbols) - 1
+    while i >= 0 and not (i & 3 == 3 and mask == 3):
+        lane, at = i & mask, uint64(i)
         state[lane], used[lane] = pushed(
-            state[lane], used[lane], factors, tables[i], symbols[i], room, lane
+            state[lane], used[lane], factors, tables[at], symbols[at], room, lane
         )
+        i -= 1
+    if i < 0:
+        return
+    x0, x1, x2, x3 = state[0], state[1], state[2], state[3]
+    n0, n1, n2, n3 = used[0], used[1], used[2], used[3]
+    while i >= 0:
+        at = uint64(i)
+        x3, n3 = pushed(x3, n3, factors, tables[at], symbols[at], room, 3)
+        at = uint64(i - 1)
+        x2, n2 = pushed(x2, n2, factors, tables[at], symbols[at], room, 2)
+        at = uint64(i - 2)
+        x1, n1 = pushed(x1, n1, factors, tables[at], symbols[at], room, 1)
+        at = uint64(i - 3)
+        x0, n0 = pushed(x0, n0, factors, tables[at], symbols[at], room, 0)
+        i -= 4
+    state[0], state[1], state[2], state[3] = x0, x1, x2, x3
+    used[0], used[1], used[2], used[3] = n0, n1, n2, n3
 
 
 @inlined
@@ -342,7 +360,7 @@ def _popped(x, end, start, words, packed, look_up, table):  # type: ignore[no-un
 
 
 @inlined
-def _popped_soon(x, end, start, words, packed, look_up, slots, table):  # type: ignore[no-untyped-def]
+def popped_soon(x, end, start, words, packed, look_up, slots, table):  # type: ignore[no-untyped-def]
     """Do the same with one load after the other for few symbols only: a lane waits for each."""
     low = x & uint64(0xFFFFFF)
     entry = slots[table, low >> uint64(_SLOT_BITS)]
@@ -369,7 +387,7 @@ def _pop_groups_1(  # type: ignore[no-untyped-def]
     for group in range(len(counts)):
         table = uint64(group)
         for _ in range(counts[group]):
-            x, end, symbols[i] = _popped_soon(x, end, start, words, packed, look_up, slots, table)
+            x, end, symbols[i] = popped_soon(x, end, start, words, packed, look_up, slots, table)
             i += uint64(1)
     state[0], ends[0] = x, end
 
@@ -387,10 +405,10 @@ def _pop_groups_2(  # type: ignore[no-untyped-def]
         stop += uint64(counts[group])
         while i < stop:
             if i & uint64(1) == 0:
-                x0, e0, symbols[i] = _popped_soon(x0, e0, s0, words, packed, look_up, slots, table)
+                x0, e0, symbols[i] = popped_soon(x0, e0, s0, words, packed, look_up, slots, table)
                 i += uint64(1)
             if i < stop:
-                x1, e1, symbols[i] = _popped_soon(x1, e1, s1, words, packed, look_up, slots, table)
+                x1, e1, symbols[i] = popped_soon(x1, e1, s1, words, packed, look_up, slots, table)
                 i += uint64(1)
     state[0], state[1] = x0, x1
     ends[0], ends[1] = e0, e1
@@ -440,15 +458,15 @@ _POP = {1: _pop_groups_1, 2: _pop_groups_2, 4: _pop_groups_4}
 
 
 @compiled(
-    "void(uint8[::1], int64, uint8[::1], uint64[:, ::1], uint8[:, ::1], uint32[::1], int64[::1],"
-    " int64[::1], uint64[::1])"
+    "void(uint8[::1], int64, uint8[::1], uint64[:, ::1], uint8[:, ::1], uint64[:, ::1],"
+    " uint32[::1], int64[::1], int64[::1], uint64[::1])"
 )
 def _pop_each(  # type: ignore[no-untyped-def]
-    tables, place, symbols, packed, look_up, words, starts, ends, state
+    tables, place, symbols, packed, look_up, slots, words, starts, ends, state
 ):
     mask = len(state) - 1  # there are 1, 2 or 4 lanes
     for i in range(len(tables)):
         lane, own = (place + i) & mask, tables[i]
-        state[lane], ends[lane], symbols[i] = _popped(
-            state[lane], ends[lane], starts[lane], words, packed, look_up, own
+        state[lane], ends[lane], symbols[i] = popped_soon(
+            state[lane], ends[lane], starts[lane], words, packed, look_up, slots, own
         )

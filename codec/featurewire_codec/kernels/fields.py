@@ -1,11 +1,13 @@
 """Raw bits as in `entropy_coder`, compiled: the same bytes, many times faster."""
 
 import numpy as np
+from numba import uint64
 from numpy.typing import NDArray
 
 from ..entropy_coder import check_raw_length
 from .compiled import compiled, inlined
 
+_BLOCK = 64
 _NO_LOW, _NO_EXCESS = np.zeros(0, np.int32), np.zeros(0, np.int64)
 
 
@@ -44,9 +46,18 @@ def unpack_raw(
         check_raw_length(data, 0)
         return _NO_LOW, _NO_EXCESS
     check_raw_length(data, _count(widths, lengths))
-    low, excess = np.empty(len(widths), np.int32), np.empty(len(lengths), np.int64)
+    low, excess = np.zeros(len(widths), np.int32), np.empty(len(lengths), np.int64)
     _unpack_raw(np.frombuffer(data, np.uint8), widths, lengths, low, excess)
     return low, excess
+
+
+@inlined
+def _any(widths, begin, end):  # type: ignore[no-untyped-def]
+    """Tell whether one of a block has a width: of a trellis, few have."""
+    widest = np.uint8(0)
+    for i in range(begin, end):
+        widest = np.uint8(widest | widths[uint64(i)])
+    return widest > 0
 
 
 @inlined
@@ -120,9 +131,11 @@ def _count(widths, lengths):  # type: ignore[no-untyped-def]
 @compiled("void(int32[::1], uint8[::1], int64[::1], int32[::1], uint8[::1])")
 def _pack_raw(low, widths, excess, lengths, room):  # type: ignore[no-untyped-def]
     held = bits = place = np.int64(0)
-    for i in range(len(low)):
-        if widths[i]:
-            held, bits, place = _put(np.int64(low[i]), np.int64(widths[i]), held, bits, place, room)
+    for begin in range(0, len(low), _BLOCK):
+        end = min(begin + _BLOCK, len(low))
+        for i in range(begin, end if _any(widths, begin, end) else begin):
+            width = np.int64(widths[i])
+            held, bits, place = _put(np.int64(low[i]), width, held, bits, place, room)
     for i in range(len(excess)):
         width = np.int64(lengths[i]) - 1
         below = excess[i] + 1 - (np.int64(1) << width)
@@ -134,11 +147,11 @@ def _pack_raw(low, widths, excess, lengths, room):  # type: ignore[no-untyped-de
 @compiled(f"void({_OCTETS}, uint8[::1], int32[::1], int32[::1], int64[::1])")
 def _unpack_raw(octets, widths, lengths, low, excess):  # type: ignore[no-untyped-def]
     held = bits = place = np.int64(0)
-    for i in range(len(low)):
-        value = np.int64(0)
-        if widths[i]:
+    for begin in range(0, len(low), _BLOCK):
+        end = min(begin + _BLOCK, len(low))
+        for i in range(begin, end if _any(widths, begin, end) else begin):
             value, held, bits, place = _take(np.int64(widths[i]), held, bits, place, octets)
-        low[i] = np.int32(value)
+            low[i] = np.int32(value)
     for i in range(len(excess)):
         width = np.int64(lengths[i]) - 1
         below, held, bits, place = _take(width, held, bits, place, octets)
