@@ -280,9 +280,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, help="stop after so long, whatever the count")
     options = parser.parse_args()
     share = -(-options.count // options.processes)
-    tasks = [(share, options.seed + n, None, n == 0) for n in range(options.processes)]
+    tasks = [(share, options.seed + n, options.seconds, n == 0) for n in range(options.processes)]
     if options.processes == 1:
         parts = [run(*tasks[0])]
     else:
