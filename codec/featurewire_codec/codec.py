@@ -146,7 +146,9 @@ class FeatureCodec:
         decoder = self.decoder(shape, grid)
         parts = sorted(decoder.feed(data), key=lambda rows: rows.tokens.start)
         decoder.finish()
-        whole = parts[0].values if len(parts) == 1 else torch.cat([rows.values for rows in parts])
+        whole = parts[0].values
+        if len(parts) > 1:  # by numpy: torch would wait for threads on cores that may be busy
+            whole = torch.from_numpy(np.concatenate([rows.values.numpy() for rows in parts]))
         return whole if device == "cpu" else whole.to(device)
 
     def decoder(self, shape: tuple[int, int] | None = None, grid: Grid | None = None) -> "Decoder":
