@@ -8,6 +8,7 @@ from featurewire_codec.entropy_coder import START, Table, pack_fields, unpack_fi
 from featurewire_codec.entropy_model import GROUP_CLASS
 from featurewire_codec.errors import BitstreamError
 from featurewire_codec.kernels import ans
+from featurewire_codec.kernels import fields as compiled_fields
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,3 +164,29 @@ def test_bit_fields_of_another_length_or_padding_are_refused():
     with pytest.raises(BitstreamError, match="padding"):
         unpack_fields(b"\x01", widths)
     assert unpack_fields(b"\xfe", widths).tolist() == [7, 15]
+
+
+def some_raw_bits(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return low bits, most of width 0, their widths, and excesses of any size."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(0, 400)) * (seed % 3 > 0)
+    widths = (rng.integers(1, 25, count) * (rng.random(count) < 0.1)).astype(np.uint8)
+    low = (rng.integers(0, 1 << 24, count) & ((1 << widths.astype(np.int64)) - 1)).astype(np.int32)
+    excess = np.floor(2.0 ** rng.uniform(0, 32, int(rng.integers(0, 9)))).astype(np.int64) - 1
+    return low, widths, excess
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_raw_bits_are_packed_alike_and_come_back(seed):
+    low, widths, excess = some_raw_bits(seed)
+    data, lengths = entropy_coder.pack_raw(low, widths, excess)
+    assert lengths.tolist() == [(value + 1).bit_length() for value in excess.tolist()]
+    ours, own_lengths = compiled_fields.pack_raw(low, widths, excess)
+    assert ours == data
+    np.testing.assert_array_equal(own_lengths, lengths)
+    for fields in (entropy_coder, compiled_fields):
+        back = fields.unpack_raw(data, widths, lengths)
+        np.testing.assert_array_equal(back[0], low)
+        np.testing.assert_array_equal(back[1], excess)
+        with pytest.raises(BitstreamError, match="bytes of raw bits"):
+            fields.unpack_raw(data + b"\0", widths, lengths)

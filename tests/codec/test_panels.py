@@ -51,6 +51,7 @@ def test_compiled_loops_make_the_same_symbols_and_values(spread, size, bit_worth
     if size == 30.0:
         assert len(one.excess)
     np.testing.assert_array_equal(compiled.counts_of(shapes), reference.counts_of(shapes))
+    np.testing.assert_array_equal(*(loops.raw_widths(one.counts) for loops in LOOPS))
     escapes = [loops.count_escapes(one.symbols, one.counts, RADII) for loops in LOOPS]
     assert escapes == [len(one.excess)] * 2
     parts = [loops.dequantise(one, shapes, 0.8, RADII, tables.centroids) for loops in LOOPS]

@@ -69,6 +69,7 @@ def test_the_compiled_search_finds_the_same_paths(panels):
     fast, plain = quantised(panels), quantised(panels, plain_trellis)
     for name in ("symbols", "tables", "low", "widths", "excess"):
         np.testing.assert_array_equal(getattr(fast, name), getattr(plain, name), name)
+    np.testing.assert_array_equal(fast_trellis.raw_widths(shapes(panels)), fast.widths)
     centroids = load_tables().trellis_centroids
     rebuilt = [
         loops.dequantise(fast, shapes(panels), STEP, RADII, centroids)
