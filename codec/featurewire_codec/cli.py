@@ -222,7 +222,6 @@ def train(
 
     Example: featurewire-codec train bert.3.npy bert.5.npy vae.npy --out tables.safetensors
     """
-
     from . import train_command
 
     sources = _read_all(files, None, None)

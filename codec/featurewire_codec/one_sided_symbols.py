@@ -7,11 +7,10 @@ from numpy.typing import NDArray
 
 from .errors import BitstreamError
 from .one_sided import Contexts
+from .panels import CENTROID_UNIT, MAX_INDEX
 from .tables import CENTROIDS
 
-MAX_INDEX = 1 << 30
 LENGTH_BITS = 5  # of an escape: how many bits its excess has below the highest
-CENTROID_UNIT = 256
 Floats = NDArray[np.float32]
 
 

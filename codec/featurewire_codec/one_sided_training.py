@@ -36,7 +36,7 @@ from .one_sided import (
 )
 from .one_sided_cells import merge_cells
 from .one_sided_fit import Floats, Grid, Quantised, fit_channel_weights, quantise_sample
-from .one_sided_symbols import CENTROID_UNIT, quantise
+from .one_sided_symbols import quantise
 from .one_sided_tables import (
     ALPHABET,
     ERRORS,
@@ -48,6 +48,7 @@ from .one_sided_tables import (
     index_bits,
 )
 from .one_sided_weights import ChannelWeights
+from .panels import CENTROID_UNIT
 from .quantiser import nearest_step_exponent, rounding_thresholds, step_size
 from .tables import CENTROIDS, CLASSES
 

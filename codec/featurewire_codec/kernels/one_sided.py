@@ -20,9 +20,10 @@ from ..one_sided import (
     Prediction,
     level_tables,
 )
-from ..one_sided_symbols import CENTROID_UNIT, MAX_INDEX, Floats, Symbols, out_of_range
+from ..one_sided_symbols import Floats, Symbols, out_of_range
 from ..one_sided_tables import Parameters
 from ..one_sided_weights import ChannelWeights
+from ..panels import CENTROID_UNIT, MAX_INDEX
 from .compiled import compiled
 
 _HIGHEST = (HIGH + 1) * UNIT - 1
