@@ -55,8 +55,8 @@ ship_task = mkdir -p $(SHIPPED)/$(1) && cp $(DTUFC)/$(1)/* $(SHIPPED)/$(1)/
 train-dtufc: $(READY)  ## train the DT-UFC networks (an hour and a half of one core); LATENTS=FILE.npz:ARRAY adds latents
 	$(BIN)/python -m featurewire_bench.dtufc_features --out $(DTUFC)/features $(if $(LATENTS),--latents $(LATENTS))
 	$(call train_dtufc,hybrid) $(DTUFC)/features
-	$(call train_task,text,minilm-layers.3,100)
-	$(if $(LATENTS),$(call train_task,latents,latents,100))
+	$(call train_task,text,minilm-layers.3,200)
+	$(if $(LATENTS),$(call train_task,latents,latents,110))
 	cp $(DTUFC)/hybrid/* $(SHIPPED)/
 	$(call ship_task,text)
 	$(if $(LATENTS),$(call ship_task,latents))

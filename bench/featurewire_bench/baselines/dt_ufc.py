@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from featurewire_codec.dt_ufc import DtUfcCodec, DtUfcProfile
 from featurewire_codec.dt_ufc.kmeans import Form
+from featurewire_codec.dt_ufc.quality import choose
 
 from featurewire_bench.sources import Array, Grid, Part
 
@@ -64,7 +65,8 @@ def _method(
         return DtUfc(DtUfcCodec(profile(part), form, networks), snr_db, part.test_grid)
 
     def settings(part: Part) -> Sequence[float]:
-        return profile(part).snrs_db
+        reached = profile(part).snrs_db  # a network is never chosen where a cheaper one is better
+        return [snr for network, snr in enumerate(reached) if choose(reached, snr) == network]
 
     return Method(name, fit, settings=settings)
 

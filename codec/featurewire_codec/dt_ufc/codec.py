@@ -122,7 +122,7 @@ class DtUfcCodec:
     def _chunks(
         self, array: NDArray[np.float32], snr_db: float, grid: tuple[int, int] | None
     ) -> Iterator[bytes]:
-        from .quality import choose, choose_for
+        from .quality import choose, snrs_of
 
         digest = own = None
         if self.profile is not None:
@@ -131,7 +131,8 @@ class DtUfcCodec:
             quality = choose(self.profile.snrs_db, snr_db)
         else:
             own = centres = read_centres(write_centres(fit_centres(array)))  # as the decoder's
-            quality = choose_for(array, grid, centres, self.form, self._networks, snr_db)
+            reached = snrs_of(array, grid, centres, self.form, self._networks)
+            quality = choose(reached, snr_db)
         tokens, channels = array.shape
         header = Header(tokens, channels, grid, quality, self._networks.digest, digest, own)
         lead = header_bytes = write_header(header)

@@ -4,7 +4,8 @@ A network has one lambda and so one quality for each feature: the knob has as ma
 are networks. All of them saturate: a network has 0.75 numbers for each pixel.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,31 +22,29 @@ SAMPLES = 16
 Array = NDArray[np.float32]
 
 
-def choose(snrs_db: Sequence[float], snr_db: float) -> int:
-    """Return the network whose SNR is nearest to the asked one from above, else the best one."""
-    enough = [index for index, reached in enumerate(snrs_db) if reached >= snr_db]
-    if enough:
-        return min(enough, key=lambda index: snrs_db[index])
-    return int(np.argmax(snrs_db))
+def choose(snrs_db: Iterable[float], snr_db: float) -> int:
+    """Return the first network that reaches the SNR, else the best one.
+
+    Networks come by rising lambda and so by rising rate. Their SNRs need not rise with it: networks
+    minimise the error of indices, not of values. SNRs after the first that is enough are not read.
+    """
+    best, most = 0, -math.inf
+    for network, reached in enumerate(snrs_db):
+        if reached >= snr_db:
+            return network
+        if reached > most:
+            best, most = network, reached
+    return best
 
 
-def choose_for(
-    array: Array,
-    grid: tuple[int, int] | None,
-    centres: Array,
-    form: Form,
-    networks: Networks,
-    snr_db: float,
-) -> int:
-    """Choose by measuring an excerpt of the feature: from the best network down while they do."""
+def snrs_of(
+    array: Array, grid: tuple[int, int] | None, centres: Array, form: Form, networks: Networks
+) -> Iterator[float]:
+    """Measure one network after the other on an excerpt of the feature: E over the MSE, in dB."""
     scale, part, part_grid = energy(array), *excerpt(array, grid)
-    chosen = len(networks.coders) - 1
-    for quality in range(chosen, -1, -1):
-        error = squared_error(part, part_grid, centres, form, networks.coders[quality])
-        if decibels(scale, error / part.size) < snr_db:
-            break
-        chosen = quality
-    return chosen
+    for coder in networks.coders:
+        error = squared_error(part, part_grid, centres, form, coder)
+        yield decibels(scale, error / part.size)
 
 
 def measure_snrs(

@@ -69,7 +69,7 @@ def test_the_grid_is_worth_something_on_smooth_latents():
     assert snr_db(latents, codec.decode(on_grid)) > snr_db(latents, codec.decode(as_tokens))
 
 
-def test_the_knob_takes_the_network_nearest_from_above_else_the_best(latent_profile, latents):
+def test_the_knob_takes_the_cheapest_network_that_is_enough_else_the_best(latent_profile, latents):
     codec = DtUfcCodec(latent_profile)
     reached = latent_profile.snrs_db
     taken = {
@@ -81,10 +81,10 @@ def test_the_knob_takes_the_network_nearest_from_above_else_the_best(latent_prof
     assert [taken[asked] for asked in reached] == list(range(len(reached)))
 
 
-def test_the_choice_among_measured_snrs():
+def test_the_first_network_that_is_enough_is_chosen_whatever_dearer_ones_reach():
     snrs_db = (3.0, 6.0, 5.5)
     asked = (-30.0, 3.0, 3.1, 5.5, 5.8, 6.0, 6.1, 99.0)
-    assert [quality.choose(snrs_db, snr) for snr in asked] == [0, 0, 2, 2, 1, 1, 1, 1]
+    assert [quality.choose(snrs_db, snr) for snr in asked] == [0, 0, 1, 1, 1, 1, 1, 1]
 
 
 def test_without_a_profile_the_knob_measures_the_feature(latents):

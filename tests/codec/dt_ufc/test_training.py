@@ -87,9 +87,12 @@ def test_flatness_is_the_change_over_ten_epochs():
     assert training.flatness([1.0] * 9) == float("inf")
 
 
-def test_the_rate_is_constant_and_then_falls_to_a_tenth():
-    assert training.learning_rate(0.0) == training.learning_rate(0.74) == 1e-3
-    assert training.learning_rate(1.0) == pytest.approx(1e-4)
+def test_the_rate_is_constant_then_falls_and_is_a_tenth_for_the_last_ten_epochs():
+    assert training.learning_rate(0, 50) == training.learning_rate(30, 50) == 1e-3
+    assert training.learning_rate(35, 50) == pytest.approx(1e-3 / 10**0.5)
+    assert training.learning_rate(40, 50) == pytest.approx(1e-4)
+    assert training.learning_rate(49.9, 50) == pytest.approx(1e-4)
+    assert training.learning_rate(0, 1) == 1e-3  # of few epochs only a third
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
