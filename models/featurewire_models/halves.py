@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,17 @@ class Tail(Half):
     @abstractmethod
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:
         """What the unsplit class returns for the batch. Raises InputError."""
+
+    def steps(self, features: Sequence[Features], caches: Sequence[Cache]) -> list[Tensor]:
+        """The next tokens of several sequences: the logits ``[vocabulary]`` of each one's last.
+
+        Families that can do it run one forward pass for all; its sums differ from those of single
+        passes in the last bits. Raises InputError.
+        """
+        return [
+            self(feature, cache=cache).logits[0, -1]
+            for feature, cache in zip(features, caches, strict=True)
+        ]
 
     def differentiable(self, features: Features) -> Any:
         """The same with gradients towards features that ask for them, where there are any.
