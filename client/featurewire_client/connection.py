@@ -1,4 +1,4 @@
-"""A channel to the first server that answers: addresses in, a channel and its catalogue out."""
+"""A channel to a server that answers: an address in, a channel and its catalogue out."""
 
 from dataclasses import dataclass
 
@@ -68,28 +68,31 @@ class Connection:
             )
 
 
-async def connect(addresses: str, timeout_s: float) -> Connection:
-    """Connects to the first address of "host:port,host:port" that answers.
+async def connect(address: str, timeout_s: float) -> Connection:
+    """Connects to "host:port".
 
     Raises:
-        AddressError: a part of `addresses` is not HOST:PORT.
-        ConnectionFailedError: none answers within `timeout_s` seconds each.
+        ConnectionFailedError: no server answers there within `timeout_s` seconds.
     """
-    failures = []
-    for address in _parse(addresses):
-        channel = grpc.aio.insecure_channel(address, limits.CHANNEL_OPTIONS)
-        stub = rpc.SplitInferenceServiceStub(channel)
-        try:
-            catalogue = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            await channel.close()
-            failures.append(str(client_error(error, address)))
-            continue
-        return Connection(address, channel, stub, catalogue)
-    raise ConnectionFailedError("; ".join(failures))
+    channel = grpc.aio.insecure_channel(address, limits.CHANNEL_OPTIONS)
+    stub = rpc.SplitInferenceServiceStub(channel)
+    try:
+        catalogue = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        await channel.close()
+        raise ConnectionFailedError(str(client_error(error, address))) from error
+    except BaseException:
+        await channel.close()
+        raise
+    return Connection(address, channel, stub, catalogue)
 
 
-def _parse(addresses: str) -> list[str]:
+def parse_addresses(addresses: str) -> list[str]:
+    """The parts of "host:port,host:port".
+
+    Raises:
+        AddressError: a part is not HOST:PORT.
+    """
     parts = [part.strip() for part in addresses.split(",")]
     for part in parts:
         host, _, port = part.rpartition(":")

@@ -1,56 +1,199 @@
-"""The edge's own work: inputs in, coded features out; torch and the codec off the event loop."""
+"""The edge's own work: inputs in, coded features out, the head and the codec each on a thread.
 
+They never run on the event loop's thread, and go on side by side: while one span of a prompt is
+being coded, the head runs on the next one.
+"""
+
+import asyncio
 import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
 from featurewire_models import Features, Head
 
-from featurewire_client.session import CodedSample
+Result = TypeVar("Result")
+
+SPAN_TOKENS = 64  # of a prompt, coded and run through the tail together
+_WAITING = 2
+_LONG_FEATURES = 1 << 18
+
+
+@dataclass
+class Seconds:
+    """What one request's stages took so far, and the feature points they made."""
+
+    head: float = 0.0
+    encode: float = 0.0
+    points: int = 0
 
 
 @dataclass(frozen=True)
-class CodedFeatures:
-    """A head's features and their bitstreams, with the seconds that each took."""
+class Span:
+    """Coded tokens of a generation: their tensor's name and channels, and the chunks."""
 
-    features: Features
-    samples: list[CodedSample]
-    head_s: float
-    encode_s: float
-
-    @property
-    def points(self) -> int:
-        return sum(tensor.numel() for tensor in self.features.tensors.values())
+    name: str
+    channels: int
+    chunks: list[pb.Chunk]
 
 
-def encode(coder: Coder, features: Features, snr_db: float) -> list[CodedSample]:
-    """Every sample of every tensor, one bitstream each."""
-    return [
-        CodedSample(
-            index,
-            number,
-            list(coder.encode(name, sample, features.grids.get(name), snr_db)),
-        )
-        for index, (name, tensor) in enumerate(features.tensors.items())
-        for number, sample in enumerate(tensor)
-    ]
+class Edge:
+    """A head and a coder, and the threads that they run on; qualities are SNRs in dB."""
+
+    def __init__(self, head: Head, coder: Coder) -> None:
+        self.head = head
+        self._coder = coder
+        self._torch = ThreadPoolExecutor(1, thread_name_prefix="head")
+        self._codec = ThreadPoolExecutor(1, thread_name_prefix="encode")
+
+    async def features(self, inputs: Mapping[str, torch.Tensor], seconds: Seconds) -> Features:
+        """The head's features of one batch.
+
+        Raises:
+            ModelError: the head cannot run on the inputs.
+        """
+        return await _on(self._torch, lambda: _run(self.head, inputs, None, seconds))
+
+    async def chunks(
+        self, features: Features, snr_db: float, seconds: Seconds
+    ) -> AsyncIterator[pb.Chunk]:
+        """The chunks of one feature as they are coded, the next ones while one is used.
+
+        Raises:
+            CodecError: the features cannot be coded.
+        """
+        waiting: asyncio.Queue[pb.Chunk | None] = asyncio.Queue(_WAITING)
+
+        async def encode() -> None:
+            chunks = _chunks(self._coder, features, snr_db)
+            while (chunk := await _on(self._codec, lambda: _timed(chunks, seconds))) is not None:
+                await waiting.put(chunk)
+            await waiting.put(None)
+
+        async for chunk in _drain(waiting, encode()):
+            yield chunk
+
+    async def spans(
+        self, ids: torch.Tensor, cache: Any, snr_db: float, seconds: Seconds
+    ) -> AsyncIterator[Span]:
+        """The bitstreams of a prompt `[1, tokens]`, span by span.
+
+        Raises:
+            ModelError, CodecError: as above.
+        """
+        features: asyncio.Queue[Features | None] = asyncio.Queue(1)
+        coded: asyncio.Queue[Span | None] = asyncio.Queue(_WAITING)
+
+        async def run() -> None:
+            for start in range(0, ids.shape[1], SPAN_TOKENS):
+                inputs = {"input_ids": ids[:, start : start + SPAN_TOKENS]}
+                await features.put(
+                    await _on(self._torch, lambda: _run(self.head, inputs, cache, seconds))  # noqa: B023
+                )
+            await features.put(None)
+
+        async def encode() -> None:
+            while (feature := await features.get()) is not None:
+                await coded.put(
+                    await _on(self._codec, lambda: _span(self._coder, feature, snr_db, seconds))
+                )
+            await coded.put(None)
+
+        async for span in _drain(coded, run(), encode()):
+            yield span
+
+    async def step(self, token: int, cache: Any, snr_db: float, seconds: Seconds) -> Span:
+        """The bitstream of one more token of a generation.
+
+        Raises:
+            ModelError, CodecError: as above.
+        """
+
+        def work() -> Span:
+            inputs = {"input_ids": torch.tensor([[token]])}
+            feature = _run(self.head, inputs, cache, seconds)
+            return _span(self._coder, feature, snr_db, seconds)
+
+        return await _on(self._torch, work)
+
+    def close(self) -> None:
+        self._torch.shutdown(wait=False, cancel_futures=True)
+        self._codec.shutdown(wait=False, cancel_futures=True)
 
 
-def run(
-    head: Head, coder: Coder, inputs: dict[str, torch.Tensor], snr_db: float, cache: Any = None
-) -> CodedFeatures:
-    """Runs the head and encodes its features.
+async def _on(thread: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(thread, work)
 
-    Raises:
-        ModelError: the head cannot run on the inputs.
-        CodecError: the features cannot be coded.
-    """
+
+async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncIterator[Result]:
+    """What tasks put on the queue, until None; their errors are raised here."""
+    tasks = [asyncio.create_task(one) for one in work]
+    stages = asyncio.gather(*tasks)
+    try:
+        while True:
+            item = asyncio.ensure_future(queue.get())
+            await asyncio.wait((item, stages), return_when=asyncio.FIRST_COMPLETED)
+            if not item.done() and not stages.done():
+                continue
+            if not item.done():
+                item.cancel()
+                await stages  # raises what ended it early
+            value = await item
+            if value is None:
+                return
+            yield value
+    finally:
+        for task in tasks:
+            task.cancel()
+        stages.cancel()
+
+
+def _run(head: Head, inputs: Mapping[str, torch.Tensor], cache: Any, seconds: Seconds) -> Features:
     started = time.perf_counter()
     with torch.inference_mode():
         features = head(inputs, cache=cache) if cache is not None else head(inputs)
-        ran = time.perf_counter()
-        samples = encode(coder, features, snr_db)
-    ended = time.perf_counter()
-    return CodedFeatures(features, samples, ran - started, ended - ran)
+    seconds.head += time.perf_counter() - started
+    seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
+    return features
+
+
+def _chunks(coder: Coder, features: Features, snr_db: float) -> Iterator[pb.Chunk]:
+    """Every sample of every tensor, one bitstream each; the last chunk says that it is.
+
+    A small feature's last chunk is held back until it is known to be the last. One of many chunks
+    ends with an empty one instead: none of them waits for the next to be coded.
+    """
+    is_long = sum(tensor.numel() for tensor in features.tensors.values()) > _LONG_FEATURES
+    held = pb.Chunk()
+    for index, (name, tensor) in enumerate(features.tensors.items()):
+        for number, sample in enumerate(tensor):
+            for piece in coder.encode(name, sample, features.grids.get(name), snr_db):
+                if held.payload:
+                    yield held
+                held = pb.Chunk(tensor=index, sample=number, payload=piece)
+                if is_long:
+                    yield held
+                    held = pb.Chunk(tensor=index, sample=number)
+    held.last = True
+    yield held
+
+
+def _timed(chunks: Iterator[pb.Chunk], seconds: Seconds) -> pb.Chunk | None:
+    started = time.perf_counter()
+    chunk = next(chunks, None)
+    seconds.encode += time.perf_counter() - started
+    return chunk
+
+
+def _span(coder: Coder, feature: Features, snr_db: float, seconds: Seconds) -> Span:
+    """One bitstream of a generation."""
+    started = time.perf_counter()
+    ((name, tensor),) = feature.tensors.items()
+    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, tensor[0], None, snr_db)]
+    chunks[-1].tokens = tensor.shape[1]
+    seconds.encode += time.perf_counter() - started
+    return Span(name, tensor.shape[2], chunks)

@@ -58,16 +58,25 @@ class Tail(Half):
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:
         """What the unsplit class returns for the batch. Raises InputError."""
 
+    def step(self, feature: Features, cache: Cache) -> Tensor:
+        """The next tokens of one sequence: the logits ``[vocabulary]`` of the last of them.
+
+        Raises InputError.
+        """
+        logits: Tensor = self(feature, cache=cache).logits[0, -1]
+        return logits
+
     def steps(self, features: Sequence[Features], caches: Sequence[Cache]) -> list[Tensor]:
-        """The next tokens of several sequences: the logits ``[vocabulary]`` of each one's last.
+        """The same for several sequences.
 
         Families that can do it run one forward pass for all; its sums differ from those of single
-        passes in the last bits. Raises InputError.
+        passes in the last bits.
         """
-        return [
-            self(feature, cache=cache).logits[0, -1]
-            for feature, cache in zip(features, caches, strict=True)
-        ]
+        return [self.step(*one) for one in zip(features, caches, strict=True)]
+
+    def cache_bytes(self, tokens: int) -> int:
+        """What a cache of so many tokens takes; TaskError in families that are not causal."""
+        raise TaskError(f"{self.info.name} is a {self.info.family} model and has no cache.")
 
     def differentiable(self, features: Features) -> Any:
         """The same with gradients towards features that ask for them, where there are any.

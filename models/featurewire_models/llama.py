@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -91,13 +91,28 @@ class LlamaTail(Tail):
         """An empty cache of the tail's own blocks."""
         return Cache(DynamicCache(config=self.language_model.config))
 
+    def step(self, feature: Features, cache: Cache) -> Tensor:
+        """As of every causal tail, without the logits of the tokens before the last."""
+        last = {"logits_to_keep": torch.tensor(1)}
+        logits: Tensor = self(replace(feature, uncoded=last), cache=cache).logits[0, -1]
+        return logits
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Keys and values of the tail's own blocks, a sliding window taken for the whole."""
+        config, weight = self.language_model.config, self.language_model.lm_head.weight
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        return int(2 * config.num_hidden_layers * heads * width * weight.itemsize * tokens)
+
     def steps(self, features: Sequence[Features], caches: Sequence[Cache]) -> list[Any]:
         """A token of each of several sequences in one forward pass, where the blocks allow it."""
         if len(caches) < 2 or not all(is_whole(cache.states) for cache in caches):
             return super().steps(features, caches)
         width = self.language_model.config.hidden_size
         rows = [require(feature, "hidden", width) for feature in features]
-        if any(row.shape[:2] != (1, 1) for row in rows) or any(f.uncoded for f in features):
+        if any(row.shape[:2] != (1, 1) for row in rows):
             return super().steps(features, caches)
         parameter = self.language_model.lm_head.weight
         lengths = [cache.length for cache in caches]

@@ -16,7 +16,7 @@ from transformers import Cache as States
 from transformers.cache_utils import DynamicLayer
 
 
-class _RaggedLayer(DynamicLayer):
+class _RaggedLayer(DynamicLayer):  # type: ignore[misc]
     """One block's keys and values of every sequence, each kept by the sequence's own cache."""
 
     def __init__(self, members: Sequence[Any]) -> None:
@@ -60,6 +60,4 @@ def is_whole(states: States) -> bool:
 
 
 def _padded(tensors: Sequence[Tensor], longest: int) -> Tensor:
-    return torch.cat(
-        [functional.pad(one, (0, 0, longest - one.shape[-2], 0)) for one in tensors]
-    )
+    return torch.cat([functional.pad(one, (0, 0, longest - one.shape[-2], 0)) for one in tensors])

@@ -19,6 +19,10 @@ class ServerConfig:
         max_sessions: sessions open at once; one more is refused with a time to retry after.
         threads: CPU threads of one tail's operators; 0: torch's own choice.
         workers: tails that run at once.
+        max_batch: steps of generations that may share one pass of a tail; 1: none do, and a
+            session's tokens do not depend on its company's last bits.
+        cache_mb: mebibytes that the caches of all generations may take together.
+        idle_s: seconds without a message after which a session is ended.
         grace_s: seconds that requests may go on for after SIGTERM.
     """
 
@@ -32,4 +36,7 @@ class ServerConfig:
     max_sessions: int = 64
     threads: int = 0
     workers: int = 1
+    max_batch: int = 16
+    cache_mb: int = 4096
+    idle_s: float = 600.0
     grace_s: float = 10.0

@@ -1,6 +1,7 @@
 """The gRPC service: calls in, sessions driven, failures turned into statuses."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,6 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.coder import Coder
-from featurewire.wire.metrics import WireMetrics
 from featurewire.wire.profiles import PROFILE_FILES
 from featurewire.wire.status import Refusal, trailers
 from featurewire_codec import CodecError
@@ -19,7 +19,8 @@ from featurewire_models import ModelError
 
 from featurewire_server.config import ServerConfig
 from featurewire_server.handshake import Terms, agree
-from featurewire_server.session import Session, Workers, out_of_order
+from featurewire_server.refusals import out_of_order
+from featurewire_server.session import Session, Shared
 from featurewire_server.tails import Tails
 
 log = logging.getLogger("featurewire.server")
@@ -41,17 +42,35 @@ def as_refusal(error: Exception) -> Refusal | None:
     return None
 
 
+class _Stream:
+    """Where a session's answers go; its tasks write one after the other, as gRPC needs it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._turn = asyncio.Lock()
+        self.peer = context.peer()
+
+    async def write(self, message: pb.InferResponse) -> None:
+        async with self._turn:
+            await self._context.write(message)
+
+
+def _first(error: Exception) -> Exception:
+    """The error that ended a group of tasks: one of ours before one of gRPC's."""
+    while isinstance(error, ExceptionGroup):
+        error = min(error.exceptions, key=lambda one: as_refusal(one) is None)
+    return error
+
+
 class SplitInferenceService(rpc.SplitInferenceServiceServicer):
     """Serves every model of `tails`; one Session a stream."""
 
-    def __init__(
-        self, tails: Tails, workers: Workers, metrics: WireMetrics, config: ServerConfig
-    ) -> None:
+    def __init__(self, tails: Tails, shared: Shared, config: ServerConfig) -> None:
         self._tails = tails
-        self._workers = workers
-        self._metrics = metrics
+        self._shared = shared
+        self._metrics = shared.metrics
         self._config = config
-        self._open = 0
+        self._streams: set[_Stream] = set()
 
     async def ListModels(  # noqa: N802 (the name that the .proto gives)
         self, request: pb.ListModelsRequest, context: Context
@@ -77,41 +96,82 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
 
     async def Infer(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.InferRequest], context: Context
-    ) -> AsyncIterator[pb.InferResponse]:
-        if self._open >= self._config.max_sessions:
-            message = f"{self._open} sessions are open; {self._config.max_sessions} are allowed"
-            full = Refusal("SERVER_FULL", message, retry_s=_RETRY_S)
-            await self._abort(context, full)
-        session: Session | None = None
-        self._open += 1
+    ) -> None:
+        if len(self._streams) >= self._config.max_sessions:
+            message = (
+                f"{len(self._streams)} sessions are open; {self._config.max_sessions} are allowed"
+            )
+            await self._abort(context, Refusal("SERVER_FULL", message, retry_s=_RETRY_S))
+        stream = _Stream(context)
+        self._streams.add(stream)
         self._metrics.sessions.inc()
         try:
-            async for request in request_iterator:
-                if session is None:
-                    terms = self._agree(request)
-                    # off the loop, and before the reply: no request waits for what a codec loads
-                    coder = await asyncio.to_thread(Coder, terms.codec, terms.profiles.profiles)
-                    session = Session(terms, coder, self._workers, self._metrics, context.peer())
-                    yield pb.InferResponse(handshake=terms.reply())
-                    continue
-                async for response in session.receive(request):
-                    yield response
+            await self._converse(request_iterator, stream)
         except Exception as error:
-            refusal = as_refusal(error)
+            first = _first(error)
+            refusal = as_refusal(first)
             if refusal is None:
-                log.exception("error peer=%s", context.peer())
+                log.error("error peer=%s", context.peer(), exc_info=first)
                 self._metrics.errors.labels("INTERNAL").inc()
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed; see its log")
             await self._abort(context, refusal)
         finally:
-            if session is not None:
-                session.end_request()
-            self._open -= 1
+            self._streams.discard(stream)
             self._metrics.sessions.dec()
+
+    async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: "_Stream") -> None:
+        """Handshake, then messages in and answers out, each in a task of its own."""
+        incoming = aiter(requests)
+        first = await self._next(incoming)
+        if first is None:
+            return
+        terms = self._agree(first)
+        # off the loop, and before the reply: no request waits for what a codec loads
+        coder = await asyncio.to_thread(Coder, terms.codec, terms.profiles.profiles)
+        session = Session(terms, coder, self._shared, stream.peer)
+        await stream.write(pb.InferResponse(handshake=terms.reply()))
+
+        async def read() -> None:
+            while (message := await self._next(incoming)) is not None:
+                if (ack := await session.receive(message)) is not None:
+                    await stream.write(ack)
+            await session.end()
+
+        async def answer() -> None:
+            async for response in session.answers():
+                await stream.write(response)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for part in (read(), session.decode(), answer()):
+                    tasks.create_task(part)
+        finally:
+            session.close()
+
+    async def _next(self, incoming: AsyncIterator[pb.InferRequest]) -> pb.InferRequest | None:
+        """The next message, None at the end.
+
+        Raises:
+            Refusal: none came for too long.
+        """
+        try:
+            async with asyncio.timeout(self._config.idle_s):
+                return await anext(incoming, None)
+        except TimeoutError:
+            message = f"the session was idle for {self._config.idle_s:g} s, as long as is allowed"
+            raise Refusal("SESSION_IDLE", message) from None
+
+    async def go_away(self) -> None:
+        """Tells every session that the server is about to stop."""
+        message = pb.InferResponse(go_away=pb.GoAway(grace_ms=int(1000 * self._config.grace_s)))
+        for stream in list(self._streams):
+            with contextlib.suppress(Exception):  # the client is gone already
+                await stream.write(message)
 
     def _agree(self, first: pb.InferRequest) -> Terms:
         if not first.HasField("handshake"):
-            raise out_of_order(first.WhichOneof("message"), "handshake")
+            kind = first.WhichOneof("message") or "nameless"
+            raise out_of_order(f"a {kind} message", "a handshake")
         return agree(first.handshake, self._tails, self._config.dtype)
 
     def _profile_file(self, request: pb.GetProfileRequest) -> Path:

@@ -18,10 +18,10 @@ def models(server: Address, as_json: Json = False) -> None:
 
     Example: featurewire models --server localhost:50051
     """
-    from featurewire_client.connection import connect
+    from featurewire_client.route import Route
 
     async def listing() -> list[dict[str, Any]]:
-        connection = await connect(server, timeout_s=10)
+        connection = await Route(server).connect(timeout_s=10)
         served = connection.catalogue.models
         await connection.channel.close()
         return [
@@ -78,8 +78,8 @@ def plan(
 
     from featurewire_client import plan as planning
     from featurewire_client.client import SplitClient
-    from featurewire_client.connection import connect
     from featurewire_client.raw_input import read_input, sample_input
+    from featurewire_client.route import Route
 
     chosen = describe(model).check_task(task)
     raw = sample_input(chosen) if input is None else read_input(input, chosen)
@@ -90,7 +90,7 @@ def plan(
         return SplitClient(server, model, split=split, task=chosen, snr_db=snr_db)
 
     async def measure() -> list[planning.SplitCost]:
-        connection = await connect(server, timeout_s=10)
+        connection = await Route(server).connect(timeout_s=10)
         splits = list(connection.model(describe(model).name).splits)
         await connection.channel.close()
         with steps(len(splits)) as begin:
