@@ -74,6 +74,10 @@ class Encoder:
         features = CHUNK_FEATURES
         if self._header.adaptive:
             features = min(features, ADAPTING_TOKENS * self._geometry.channels)
+            assert self._coding is not None
+            if self._coding.unfinished:  # the other end has not heard what that one has taught
+                self._coding.reset()
+            self._coding.unfinished = True
         spans = transform.spans(self._geometry, features)
         lead = self._header_bytes
         for span in spans:
@@ -85,6 +89,8 @@ class Encoder:
             else:
                 yield write_lead(self._header, span, fields, body)
             lead = b""
+        if self._coding is not None:
+            self._coding.unfinished = False
 
     def _encode_span(self, feature: Floats, span: range) -> tuple[bytes, bytes]:
         """Code a span the better of the open ways: its fields, and what follows them."""
