@@ -52,7 +52,7 @@ train_dtufc = $(BIN)/python -m featurewire_codec.dt_ufc.training --out $(DTUFC)/
 train_task = $(call train_dtufc,$(1)) $(DTUFC)/features/$(2).npy --linear --lambdas 0.02 --epochs $(3)
 ship_task = mkdir -p $(SHIPPED)/$(1) && cp $(DTUFC)/$(1)/* $(SHIPPED)/$(1)/
 
-train-dtufc: $(READY)  ## train the DT-UFC networks (an hour and a half of one core); LATENTS=FILE.npz:ARRAY adds latents
+train-dtufc: $(READY)  ## train the DT-UFC networks (two hours of one core); LATENTS=FILE.npz:ARRAY adds latents
 	$(BIN)/python -m featurewire_bench.dtufc_features --out $(DTUFC)/features $(if $(LATENTS),--latents $(LATENTS))
 	$(call train_dtufc,hybrid) $(DTUFC)/features
 	$(call train_task,text,minilm-layers.3,200)

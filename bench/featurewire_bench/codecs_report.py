@@ -67,6 +67,8 @@ def report(conditions: dict[str, Any], notes: Sequence[str], results: Sequence[M
         overview(results),
         "### Against the yardsticks",
         yardsticks(results),
+        "### What is reached of what is asked",
+        reached(results),
         *([] if not rivals else ["### Against DT-UFC, at each of its own points", rivals]),
         *(detail(measured) for measured in results),
     ]
@@ -107,23 +109,51 @@ def yardsticks(results: Sequence[Measured]) -> str:
     return _table(header, rows)
 
 
-def against_dt_ufc(results: Sequence[Measured]) -> str:
-    """Our bits at its SNR and our SNR at its bits, for each point of its; empty without any."""
+def reached(results: Sequence[Measured]) -> str:
+    """The SNR that the knob gives less the one asked for, in dB, its sources' mean."""
     rows = []
+    for name, group in _groups(results).items():
+        for codec in (OURS, TRELLIS):
+            row = [name, codec]
+            for asked in SHOWN_DB:
+                points = [p for m in group for p in m.points if (p.codec, p.asked_snr_db) ==
+                          (codec, asked)]  # fmt: skip
+                row.append(f"{mean(p.snr_db for p in points) - asked:+.2f}" if points else "-")
+            rows.append(row)
+    return _table(["source", "codec", *(f"{snr_db:g} dB" for snr_db in SHOWN_DB)], rows)
+
+
+def against_dt_ufc(results: Sequence[Measured]) -> str:
+    """Our bits at its SNR and our SNR at its bits, for each point of its; empty without any.
+
+    Then the means over all points of each of its forms; and the Gaussian figure's bits at its SNR,
+    below which no transform and scalar quantiser of one covariance gets.
+    """
+    rows, changes = [], dict[str, list[list[float | None]]]()
     for measured in results:
         for point in measured.points:
             if point.codec not in DT_UFC_NAMES:
                 continue
             row = [measured.title, point.codec, f"{point.bpfp:.2f}", f"{point.snr_db:.1f}"]
+            change: list[float | None] = []
             for codec in (OURS, TRELLIS):
                 line = codec_curve(measured, codec)
                 bits, snr_db = bits_at(line, point.snr_db), snr_at(line, point.bpfp)
-                row.append("-" if bits is None else _percent(bits, point.bpfp))
-                row.append("-" if snr_db is None else f"{snr_db - point.snr_db:+.1f}")
-            rows.append(row)
+                change.append(None if bits is None else 100 * (bits / point.bpfp - 1))
+                change.append(None if snr_db is None else snr_db - point.snr_db)
+            figure = bits_at(curve(pair for pair in measured.gaussian if pair[1] > 0), point.snr_db)
+            change.append(None if figure is None else 100 * (figure / point.bpfp - 1))
+            changes.setdefault(point.codec, []).append(change)
+            rows.append([*row, *_changes(change)])
+    for method, many in changes.items():
+        columns = zip(*many, strict=True)
+        known = [[value for value in column if value is not None] for column in columns]
+        means = [mean(column) if column else None for column in known]
+        rows.append(["mean of all points", method, "", "", *_changes(means)])
     header = ["source", "method", "its bits", "its SNR, dB"]
     for codec in (OURS, TRELLIS):
         header += [f"{codec}: bits at its SNR", "dB at its bits"]
+    header.append("Gaussian figure: bits at its SNR")
     return _table(header, rows) if rows else ""
 
 
@@ -185,6 +215,14 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     line: Callable[[Sequence[str]], str] = lambda cells: "| " + " | ".join(cells) + " |"  # noqa: E731
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join([line(header), line(rule), *(line(row) for row in rows)])
+
+
+def _changes(values: Sequence[float | None]) -> list[str]:
+    """Percents and decibels by turns."""
+    return [
+        "-" if value is None else f"{value:+.1f}" + ("" if place % 2 else " %")
+        for place, value in enumerate(values)
+    ]
 
 
 def _bits(value: float | None) -> str:

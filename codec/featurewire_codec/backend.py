@@ -8,6 +8,8 @@ import os
 from types import ModuleType
 from typing import NamedTuple
 
+from .errors import FeatureError
+
 VARIABLE = "FEATUREWIRE_KERNELS"
 
 
@@ -28,8 +30,15 @@ class Backend(NamedTuple):
 
 @functools.cache
 def load_backend() -> Backend:
-    """Import the loops; compiled ones are ready when this returns."""
-    if os.environ.get(VARIABLE, "on") != "off":
+    """Import the loops; compiled ones are ready when this returns.
+
+    Raises:
+        FeatureError: the variable has another value than on or off.
+    """
+    wanted = os.environ.get(VARIABLE, "on")
+    if wanted not in ("on", "off"):
+        raise FeatureError(f"{VARIABLE} is {wanted!r}, on or off is allowed")
+    if wanted == "on":
         try:
             from .kernels import ans, fields, one_sided, panels, trellis
         except ImportError:  # numba has no wheel for every machine

@@ -30,6 +30,7 @@ NARROW = 1.3  # times the bits of fitted samples: held-out ones that take more w
 _MAX_MEASURED_FEATURES = 1 << 20
 _MAX_SEARCHED_FEATURES = 1 << 18
 _MIN_ROWS_HELD_OUT = 64
+MIN_ENERGY_FITTED, MAX_ENERGY_FITTED = 1e-30, 1e30
 _RATE_POINTS = range(-18, 4)  # half-octaves of the step, around the one for an SNR of 0 dB
 
 
@@ -40,6 +41,8 @@ def calibrate(
     task_error: TaskError | None = None,
 ) -> Profile:
     """Learn a profile; see `Profile.calibrate`."""
+    if task_error is not None and metric is None:
+        raise FeatureError("task_error judges the modes that a metric weights: give both")
     arrays = [as_array(sample) for sample in samples]
     _check(arrays, grid)
     tokens, channels = sum(len(array) for array in arrays), arrays[0].shape[1]
@@ -53,6 +56,11 @@ def calibrate(
             stacklevel=3,
         )
     scale = pooled_energy(arrays, giant_bounds(arrays, BOUNDS_OF_MANY))
+    if not MIN_ENERGY_FITTED <= scale <= MAX_ENERGY_FITTED:  # covariances are float32 as well
+        raise FeatureError(
+            f"the samples have an energy of {scale:.3g}, a profile is fitted to "
+            f"{MIN_ENERGY_FITTED:g} to {MAX_ENERGY_FITTED:g}: scale them"
+        )
     fitted, held_out = split_samples(arrays, grid)
     measured = _subset(held_out)
     best: tuple[float, str, Profile] | None = None

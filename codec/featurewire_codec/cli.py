@@ -48,6 +48,8 @@ def calibrate(
     """
     from .profile import Profile
 
+    if out.exists() and not out.is_dir():
+        raise FeatureError(f"--out is {out}, a file: a profile is a folder")
     sources = _read_all(files, None, _parse_grid(grid))
     grids = {source.grid for source in sources}
     if len(grids) > 1:
@@ -62,7 +64,8 @@ def calibrate(
     if as_json:
         print(json.dumps({"profile": str(out), "digest": profile.digest} | profile.report))
         return
-    print(f"{out}: {profile.channels} channels, digest {profile.digest[:16]}")
+    kept = profile.report["kept"]
+    print(f"{out}: {kept}, {profile.channels} channels, digest {profile.digest[:16]}")
     columns = [f"BPFP at {snr_db} dB" for snr_db in next(iter(rates.values()))]
     rows = [[mode, *(f"{rate:.3f}" for rate in by_snr.values())] for mode, by_snr in rates.items()]
     print_table(["mode", *columns], rows)
@@ -76,6 +79,12 @@ def encode(
     snr_db: Annotated[float, typer.Option("--snr-db", help="Quality in dB.")] = 25.0,
     grid: Grid = None,
     effort: EffortName = "fast",
+    max_error: Annotated[
+        float | None, typer.Option(help="Bound the error of every value, instead of an SNR.")
+    ] = None,
+    target_bits: Annotated[
+        int | None, typer.Option(help="Size in bits to come close to from below, instead.")
+    ] = None,
     name: Name = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +99,14 @@ def encode(
     if len(arrays) != 1:
         raise FeatureError(f"{file} holds {len(arrays)} features, one can be encoded (--name)")
     codec = FeatureCodec(_load_profile(profile))
-    data = codec.encode(arrays[0], snr_db, sources[0].grid, effort=_parse_effort(effort))
+    data = codec.encode(
+        arrays[0],
+        snr_db,
+        sources[0].grid,
+        effort=_parse_effort(effort),
+        max_error=max_error,
+        target_bits=target_bits,
+    )
     out.write_bytes(data)
     bpfp = 8 * len(data) / arrays[0].size
     if as_json:
@@ -110,8 +126,9 @@ def decode(
     Example: featurewire-codec decode feature.fw --out feature.npy --profile profiles/layers.4
     """
     from .codec import FeatureCodec
-    from .files import write_feature
+    from .files import check_suffix, write_feature
 
+    check_suffix(out)
     feature = FeatureCodec(_load_profile(profile)).decode(file.read_bytes()).numpy()
     write_feature(out, feature)
     print(f"{out}: {feature.shape[0]} tokens x {feature.shape[1]} channels, float32")

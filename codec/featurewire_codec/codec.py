@@ -6,6 +6,7 @@
 """
 
 import functools
+import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from .bitstream import MAX_CHANNELS, MAX_CHUNK_FEATURES, MAX_FEATURES, MAX_TOKEN
 from .block_dct import BlockDct
 from .decoder import Decoder
 from .encoder import Encoder, Framing, Settings
-from .errors import BitstreamError, FeatureError, ProfileError
-from .feature import Feature, as_array, energy
+from .errors import BitstreamError, CodecError, FeatureError, ProfileError
+from .feature import Feature, as_array, check_size, energy
 from .profile import Profile
 from .quantiser import EFFORTS, Effort, checked_step_exponent
 from .rate_control import bounded_settings, plain_settings, sized_settings
@@ -47,7 +48,11 @@ class FeatureCodec:
 
         Raises:
             FeatureError: another framing.
+            ProfileError: what is given is no profile.
         """
+        if not isinstance(profile, Profile | None):
+            kind = type(profile).__name__
+            raise ProfileError(f"a profile is needed, this is a {kind}: see from_pretrained")
         if framing not in FRAMINGS:
             raise FeatureError(f"framing is {framing!r}, {' or '.join(FRAMINGS)} is allowed")
         self.profile = profile
@@ -74,10 +79,12 @@ class FeatureCodec:
 
         The effort "trellis" searches for the cheapest indices: some 5 % fewer bits at the same SNR.
         Without a matrix to multiply by, encoding takes about three times as long and decoding 2.5
-        times. A profile of the mode "one-sided" has no trellis: it codes alike with either effort.
+        times. A profile of the mode "one-sided" has no trellis: both efforts, where it was
+        calibrated with both, code alike.
 
-        `max_error` or `target_bits`, instead: a bound on the error of every value; a size that the
-        bitstream comes within 2 % of and never exceeds. They encode some ten times to find out.
+        `max_error` or `target_bits`, instead: a bound on the error of every value as float32; a
+        size that the bitstream never exceeds and comes within 2 % of, unless it is below some
+        hundred bytes or the values are few distinct numbers. They encode ten times or more.
 
         Raises:
             FeatureError: not a finite float feature, or of a shape, grid or quality out of range.
@@ -100,8 +107,9 @@ class FeatureCodec:
         target_bits: int | None = None,
     ) -> Iterator[bytes]:
         """Encode like `encode`, chunk by chunk; the header is at the start of the first."""
+        check_size(feature, MAX_FEATURES)
         array = as_array(feature)
-        geometry = Geometry.of(array, grid)
+        geometry = Geometry.of(array, _pair("grid", grid, FeatureError))
         self._check(geometry, snr_db)
         own_energy = None if self.profile else energy(array)
         if effort not in EFFORTS:
@@ -119,8 +127,8 @@ class FeatureCodec:
         else:
             settings = self._settings(array, own_energy, snr_db, effort)
         if target_bits is not None:
-            if target_bits < 1 or max_error is not None:
-                raise FeatureError("target_bits is at least 1, and not asked for beside max_error")
+            if max_error is not None:
+                raise FeatureError("target_bits is not asked for beside max_error")
             size = functools.cache(functools.partial(self._size, array, geometry))
             settings = sized_settings(settings, target_bits, size)
         return Encoder(self._coding, geometry, settings, self.framing).chunks(array)
@@ -162,6 +170,7 @@ class FeatureCodec:
                 f"the framing is {self.framing!r} and the shape {shape}: a session's bitstream is "
                 "decoded with the shape that was agreed on, a file's without"
             )
+        shape, grid = (_pair(*part, BitstreamError) for part in (("shape", shape), ("grid", grid)))
         return Decoder(self.profile, self._coding, shape, grid)
 
     def _settings(
@@ -221,3 +230,16 @@ class FeatureCodec:
             band = geometry.prefix + self.profile.transform.block * grid[1]
             if band * channels > MAX_CHUNK_FEATURES:
                 raise FeatureError(f"one band of the grid has over {MAX_CHUNK_FEATURES} values")
+
+
+def _pair(
+    name: str, given: tuple[int, int] | None, error: type[CodecError]
+) -> tuple[int, int] | None:
+    """Return two whole numbers, given as any sequence."""
+    if given is None:
+        return None
+    try:
+        first, second = map(operator.index, given)
+    except (TypeError, ValueError):
+        raise error(f"{name} is {given!r}, two whole numbers are allowed") from None
+    return first, second

@@ -33,6 +33,8 @@ from .transform import Floats, Geometry, Index, Layout, Transform, plain_transfo
 if TYPE_CHECKING:
     import torch
 
+_NAMED = 4  # ranges of lost tokens, in a message
+
 
 class Rows(NamedTuple):
     """Decoded tokens: which ones, and their values torch.float32[len(tokens), channels]."""
@@ -45,7 +47,9 @@ class Decoder:
     """Decodes one bitstream that arrives in pieces of any size, yielding tokens as they complete.
 
     Chunks may arrive in any order after the header. A damaged chunk raises a ChunkError; feeding
-    on (also with `b""`) goes on behind it. Any other BitstreamError ends the bitstream.
+    on (also with `b""`) goes on behind it, and `missing` names the tokens that are lost. Any other
+    BitstreamError ends the bitstream, and so does damage to a chunk's length: where the next chunk
+    begins is lost with it.
 
     A session's bitstream of one chunk says nowhere where it ends: feed it whole.
     """
@@ -100,11 +104,24 @@ class Decoder:
             raise BitstreamError(
                 f"the bitstream ends in its header, after {len(self._buffer)} bytes"
             )
-        seen = sum(stop - start for start, stop in self._done)
-        if seen < self.header.tokens:
-            raise BitstreamError(f"{self.header.tokens - seen} of {self.header.tokens} tokens miss")
+        if lost := self.missing:
+            count = sum(map(len, lost))
+            raise BitstreamError(f"{count} of {self.header.tokens} tokens miss: {self._lost()}")
         if self._buffer:
             raise BitstreamError(f"{len(self._buffer)} bytes follow the last chunk")
+
+    @property
+    def missing(self) -> list[range]:
+        """The tokens that have not arrived, in order; none before the header has."""
+        if self.header is None:
+            return []
+        ends = [0, *(end for part in self._done for end in part), self.header.tokens]
+        return [range(*pair) for pair in _pairs(ends) if pair[0] < pair[1]]
+
+    def _lost(self) -> str:
+        lost = self.missing
+        more = f" and {len(lost) - _NAMED} more ranges" if len(lost) > _NAMED else ""
+        return ", ".join(_name(tokens) for tokens in lost[:_NAMED]) + more
 
     def _drain(self) -> Iterator[Rows]:
         import torch
@@ -150,7 +167,10 @@ class Decoder:
             return None
         data = bytes(self._buffer[:whole])
         del self._buffer[:whole]
-        return unframe_chunk(data, self._header_bytes)
+        try:
+            return unframe_chunk(data, self._header_bytes)
+        except ChunkError as error:
+            raise ChunkError(f"{error}; so far {self._lost()} miss") from error
 
     def _check_profile(self, header: Header) -> None:
         if header.profile is None:
@@ -241,6 +261,10 @@ def _agreed(
     """Return what both sides of a session know of a header, its shape being within the limits."""
     check_shape(*shape, grid)
     return Header(*shape, 0, grid, digest, None if digest else 1.0, adaptive=adaptive)
+
+
+def _pairs(ends: list[int]) -> Iterator[tuple[int, int]]:
+    return zip(ends[::2], ends[1::2], strict=True)
 
 
 def _name(tokens: range) -> str:

@@ -1,6 +1,7 @@
 """The encoder: a feature and the settings of one bitstream in, its chunks out."""
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -15,14 +16,14 @@ from .one_sided_transform import OneSided
 from .panels import Symbols
 from .quantiser import BIT_WORTH, Effort, step_size
 from .session_framing import header_of_session, write_lead
-from .span import Coding, Quantised, quantise_plain, quantise_values, rounding_for
+from .span import Coding, Quantised, quantise_plain, quantise_values, rebuild, rounding_for
 from .transform import NO_INDEX, Floats, Geometry, Transform, plain_transform
 from .trellis import TrellisSymbols
 
 CHUNK_FEATURES = 1 << 18  # about 64 KiB at 2 bits a feature
 ADAPTING_TOKENS = 64  # in a chunk, when codewords adapt after each
 Framing = Literal["file", "session"]
-# By a rough count of bits: beyond this ratio, the dearer way to code a chunk is not even tried.
+# By a rough count of bits: beyond this ratio, the profile's way to code a chunk is not even tried.
 _SURELY_CHEAPER = 1.25
 # A chunk's fields, what follows them, and what codewords may learn from.
 Way = tuple[bytes, bytes, Quantised | None]
@@ -73,6 +74,10 @@ class Encoder:
         features = CHUNK_FEATURES
         if self._header.adaptive:
             features = min(features, ADAPTING_TOKENS * self._geometry.channels)
+            assert self._coding is not None
+            if self._coding.unfinished:  # the other end has not heard what that one has taught
+                self._coding.reset()
+            self._coding.unfinished = True
         spans = transform.spans(self._geometry, features)
         lead = self._header_bytes
         for span in spans:
@@ -84,59 +89,86 @@ class Encoder:
             else:
                 yield write_lead(self._header, span, fields, body)
             lead = b""
+        if self._coding is not None:
+            self._coding.unfinished = False
 
     def _encode_span(self, feature: Floats, span: range) -> tuple[bytes, bytes]:
-        """Code a span the cheapest of the open ways: its fields, and what follows them."""
-        settings, rounding = self._settings, self._rounding
-        ways: list[Way] = []
-        plain = True
-        if self._coding is not None and not settings.plain:
+        """Code a span the better of the open ways: its fields, and what follows them."""
+        own = None
+        if self._coding is not None and not self._settings.plain:
             transform = self._coding.transform
             if isinstance(transform, OneSided):
-                ways += self._one_sided_way(feature, span, transform)
+                own = self._one_sided_way(feature, span, transform)
             else:
-                own, plain = self._transformed_way(feature, span, transform)
-                ways += own
-        if plain:
-            ways.append(self._way(span, quantise_plain(feature, settings.step_exponent, rounding)))
-        fields, body, kept = min(ways, key=lambda way: len(way[0]) + len(way[1]))
+                own = self._transformed_way(feature, span, transform)
+        way = own
+        if own is None or _size(own) > self._least_plain_bytes(feature):
+            coded = quantise_plain(feature, self._settings.step_exponent, self._rounding)
+            plain = self._way(span, coded)
+            way = plain if own is None or self._is_better(plain, own, feature, span) else own
+        assert way is not None
+        fields, body, kept = way
         if self._coding is not None and kept is not None and not kept.side.plain:
-            self._coding.learn(kept, settings.step_exponent)
+            self._coding.learn(kept, self._settings.step_exponent)
         return fields, body
 
-    def _transformed_way(
-        self, feature: Floats, span: range, transform: Transform
-    ) -> tuple[list[Way], bool]:
-        """Code with the transform, unless plain coding is surely cheaper.
+    def _least_plain_bytes(self, feature: Floats) -> float:
+        """A size at which the profile's way is surely better: plain coding takes far more.
 
-        Also tells whether that may be: it is to be tried then.
+        From a rough count of bits; the numbers are of features of many kinds, 5 to 30 dB.
         """
+        rough = self._rough_bits(feature) / feature.size
+        least = min(1.7 * rough, rough + 1.4) if rough > 0.4 else 0.0
+        return feature.size * least / 8
+
+    def _rough_bits(self, values: Floats) -> float:
+        scale = 1.0 / step_size(self._settings.step_exponent)
+        return float(load_backend().panels.rough_bits(values.ravel(), scale)) / 2.0**23
+
+    def _is_better(self, plain: Way, own: Way, feature: Floats, span: range) -> bool:
+        """Whether plain coding takes fewer bits at the same error.
+
+        A bit for every feature point is worth 6 dB. Of a one-sided way only the bits are compared.
+        """
+        saved = 8 * (_size(own) - _size(plain))
+        if self._coding is None or own[2] is None or plain[2] is None:
+            return saved > 0
+        step_exponent, midpoint = self._settings.step_exponent, self._settings.midpoint
+        (as_plain,) = rebuild(plain[2].symbols, plain[2].panels, step_exponent, midpoint)
+        values = rebuild(own[2].symbols, own[2].panels, step_exponent, midpoint)
+        index, transform = own[2].side.index, self._coding.transform
+        as_own = transform.inverse(values, self._geometry, span, index)
+        errors = [
+            max(float(np.sum((decoded - feature) ** 2, dtype=np.float64)), 1e-300)
+            for decoded in (as_plain, as_own)
+        ]
+        return saved > 0.5 * feature.size * math.log2(errors[0] / errors[1])
+
+    def _transformed_way(self, feature: Floats, span: range, transform: Transform) -> Way | None:
+        """Code with the transform, unless plain coding is surely cheaper."""
         assert self._coding is not None
-        settings = self._settings
-        rough, scale = load_backend().panels.rough_bits, 1.0 / step_size(settings.step_exponent)
         index = transform.search(feature)
         values = transform.forward(feature, self._geometry, span, index)
-        own = sum(rough(part.ravel(), scale) for part in values)
-        other = rough(feature.ravel(), scale)
-        if own >= _SURELY_CHEAPER * other:
-            return [], True
+        rough = sum(self._rough_bits(part) for part in values)
+        if rough >= _SURELY_CHEAPER * self._rough_bits(feature):
+            return None
         layout = transform.layout(self._geometry, span, index)
         assert layout is not None  # the span is one of the transform's own
         side = Side(False, 0, index, NO_INDEX, NO_INDEX)
-        offsets, step_exponent = self._coding.offsets, settings.step_exponent
+        offsets, step_exponent = self._coding.offsets, self._settings.step_exponent
         coded = quantise_values(values, layout, offsets, side, step_exponent, self._rounding)
-        return [self._way(span, coded)], other < _SURELY_CHEAPER * own
+        return self._way(span, coded)
 
-    def _one_sided_way(self, feature: Floats, span: range, transform: OneSided) -> list[Way]:
+    def _one_sided_way(self, feature: Floats, span: range, transform: OneSided) -> Way | None:
         """Code by contexts, unless something is below zero."""
         assert self._coding is not None
         settings, offsets = self._settings, self._coding.offsets.offsets
         if not transform.holds(feature, step_size(settings.step_exponent)):
-            return []
+            return None
         walked = transform.walk(self._geometry, span, offsets, settings.step_exponent)
         assert walked is not None  # likewise
         symbols, _ = quantise_walk(feature, walked, one_sided_thresholds(settings.bit_worth))
-        return [(*self._write(span, symbols, NO_SIDE), None)]
+        return (*self._write(span, symbols, NO_SIDE), None)
 
     def _way(self, span: range, coded: Quantised) -> Way:
         return (*self._write(span, coded.symbols, coded.side), coded)
@@ -150,6 +182,10 @@ class Encoder:
         header, header_bytes = self._header, self._header_bytes
         chunk, fields = encode_symbols(span, symbols, side, table, header, header_bytes, updates)
         return fields, write_body(chunk)
+
+
+def _size(way: Way) -> int:
+    return len(way[0]) + len(way[1])
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 Also the energy E of a feature, the zero of the SNR scale: `target MSE = E * 10^(-snr_db/10)`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -40,7 +41,13 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
     if not isinstance(feature, np.ndarray):  # a torch tensor, known without importing torch
         if not feature.dtype.is_floating_point:
             raise FeatureError(f"a feature has a float type, this one is {feature.dtype}")
-        array: NDArray[Any] = feature.detach().to("cpu").float().numpy()
+        try:
+            array: NDArray[Any] = feature.detach().to("cpu").float().numpy()
+        except (NotImplementedError, TypeError) as error:
+            kind = f"{feature.layout} tensor on {feature.device}"
+            raise FeatureError(
+                f"a feature's values can be read, not so those of a {kind}"
+            ) from error
     else:
         array = feature
         if array.dtype.kind != "f":
@@ -54,6 +61,21 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
         bad = int(floats.size - np.isfinite(floats).sum())
         raise FeatureError(f"a feature is finite in float32, this one has {bad} NaN or infinities")
     return floats
+
+
+def check_size(feature: "Feature", most: int) -> None:
+    """Refuse a feature of more than `most` values before anything is converted.
+
+    Raises:
+        FeatureError: it has more, or is no array.
+    """
+    shape = getattr(feature, "shape", None)
+    if shape is None:
+        kind = type(feature).__name__
+        raise FeatureError(f"a feature is a numpy array or a torch tensor, this one is a {kind}")
+    size = math.prod(shape)
+    if size > most:
+        raise FeatureError(f"a feature of shape {tuple(shape)} is beyond {most} values")
 
 
 class Bounds(NamedTuple):

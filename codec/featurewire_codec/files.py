@@ -57,13 +57,18 @@ def write_feature(path: Path, feature: NDArray[np.float32]) -> None:
     Raises:
         FeatureError: another ending.
     """
+    check_suffix(path)
     if path.suffix == ".npy":
         np.save(path, feature)
-    elif path.suffix == ".safetensors":
+    else:
         from safetensors.numpy import save_file
 
         save_file({"feature": feature}, path)
-    else:
+
+
+def check_suffix(path: Path) -> None:
+    """Raise FeatureError unless it is a feature file's name."""
+    if path.suffix not in (".npy", ".safetensors"):
         raise FeatureError(f"{path} ends in neither .npy nor .safetensors")
 
 
@@ -73,8 +78,7 @@ def _read_arrays(path: Path, name: str | None) -> "dict[str, NDArray[Any] | torc
             if name:
                 raise FeatureError(f"{path} has no named tensors, {name!r} was asked for")
             return {"": np.load(path, allow_pickle=False)}
-        if path.suffix != ".safetensors":
-            raise FeatureError(f"{path} ends in neither .npy nor .safetensors")
+        check_suffix(path)
         from safetensors import safe_open  # torch reads bfloat16, which numpy lacks
 
         with safe_open(path, framework="pt") as file:

@@ -22,6 +22,7 @@ from .errors import ProfileError
 from .feature import Feature
 from .one_sided_transform import OneSided
 from .one_sided_weights import WEIGHT_KINDS, weight_shapes, weight_tensors, weights_of
+from .profile_files import CONFIG, TENSORS, damaged, read_profile_files
 from .quantiser import MAX_STEP_EXPONENT, MIN_STEP_EXPONENT, Effort
 from .task_weight import TaskWeight
 from .transform import ChannelKlt, Identity, Transform
@@ -42,7 +43,6 @@ _KINDS: dict[str, type] = {
     "counts": np.int64,
 }
 _OFFSET_LIMIT = 1024
-_CONFIG, _TENSORS = "config.json", "profile.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Profile:
 
         Raises:
             FeatureError: no samples, or samples that are no features of one width; a metric that is
-                none for this width.
+                none for this width; a `task_error` without one.
         Warns:
             CalibrationWarning: fewer than 8 tokens a channel; or held-out samples that cost much
                 more than those fitted on.
@@ -134,8 +134,8 @@ class Profile:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = self._settings() | {"digest": self.digest, "report": self.report}
-        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(self._tensors(), folder / _TENSORS)
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(self._tensors(), folder / TENSORS)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Profile":
@@ -144,21 +144,12 @@ class Profile:
         Raises:
             ProfileError: a file is missing or damaged, or its content has another digest.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = Path(folder)
+        config, tensors = read_profile_files(folder, MAX_PROFILE_BYTES)
         try:
-            if (folder / _TENSORS).stat().st_size > MAX_PROFILE_BYTES:
-                raise ProfileError(f"{folder / _TENSORS} has over {MAX_PROFILE_BYTES} bytes")
-            config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-            tensors = load_file(folder / _TENSORS)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ProfileError(f"{folder} holds no profile: {error}") from error
-        try:
-            profile = _build(dict(config), tensors)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ProfileError(f"{folder} holds a damaged profile: {error!r}") from error
+            profile = _build(config, tensors)
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+            raise damaged(folder, error) from error
         if profile.digest != config.get("digest"):
             raise ProfileError(
                 f"{folder} has the digest {profile.digest[:16]}, its config says "
@@ -264,6 +255,8 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
         raise ValueError("the rate control of the trellis has not one SNR for each step")
     if not (steps.min() >= MIN_STEP_EXPONENT and steps.max() <= MAX_STEP_EXPONENT):
         raise ValueError("a step of the rate control is out of range")
+    if not (np.diff(steps) < 0).all():
+        raise ValueError("the steps of the rate control do not fall")
     if not all(np.isfinite(curve).all() and (np.diff(curve) > 0).all() for curve in curves):
         raise ValueError("the SNRs of the rate control are not finite and rising")
     energy = float(config["energy"])
@@ -281,5 +274,7 @@ def _build_codebook(tensors: dict[str, NDArray[Any]], weight: TaskWeight | None)
         raise ValueError("the codewords' counts are out of range")
     if not tensors["spreads"].min() > 0:
         raise ValueError("a spread is not above zero")
+    if not tensors["scales"].min() >= 0:
+        raise ValueError("a scale is below zero")
     names = "mean", "matrices", "spreads", "codewords", "scales", "group", "counts"
     return TokenCodebook(**{name: tensors[name] for name in names}, weight=weight)

@@ -27,6 +27,9 @@ from .transform import Floats
 _SEARCH_FEATURES = 1 << 16
 _FINEST_OCTAVES = 26  # a step is at least 2^-26 of the middle magnitude
 _NEAR_TARGET = 0.985  # of the bits asked for: near enough to stop at
+_FINER = (0, 1, 2, 3, 5, 8)  # than the first step that is too fine, with bits worth more
+_MOST_WORTH = 16 * BIT_WORTH
+_HALVINGS = 7
 _BOUND_MARGIN = 1 - 2.0**-12  # float rounding on another machine stays within the bound
 
 
@@ -83,11 +86,14 @@ def sized_settings(
 
     `size` codes the feature at given settings and returns the bits, infinitely many when they are
     too fine for an index. First the step, then, as a step changes the size by some per cent, what a
-    bit is worth.
+    bit is worth: less at that step, more at finer ones. Below some hundred bytes, and where values
+    are few distinct numbers, sizes have larger gaps than that.
 
     Raises:
-        FeatureError: not even the coarsest step makes so few bits.
+        FeatureError: no number of bits above zero, or not even the coarsest step makes so few.
     """
+    if not 1 <= target_bits < float("inf"):
+        raise FeatureError(f"target_bits is {target_bits}, at least 1 and finite is allowed")
     low, high = settings.step_exponent, settings.step_exponent
     pace = STEPS_PER_OCTAVE
     while size(replace(settings, step_exponent=high)) > target_bits:
@@ -105,16 +111,31 @@ def sized_settings(
         between = (low + high) // 2
         fits = size(replace(settings, step_exponent=between)) <= target_bits
         low, high = (low, between) if fits else (between, high)
-    best = replace(settings, step_exponent=high)
-    dear, cheap = 0.0, BIT_WORTH
-    for _ in range(6):
-        if size(best) >= _NEAR_TARGET * target_bits:
-            break
-        tried = replace(best, bit_worth=(dear + cheap) / 2)
-        if size(tried) <= target_bits:
-            best, cheap = tried, (dear + cheap) / 2
-        else:
-            dear = (dear + cheap) / 2
+    best = _fine_tuned(replace(settings, step_exponent=high), low, target_bits, size)
+    if size(best) >= _NEAR_TARGET * target_bits or settings.plain:
+        return best
+    # What a profile adds to every token, such as a codeword's index, can leave a gap below it.
+    plain = sized_settings(replace(settings, plain=True), target_bits, size)
+    return max(best, plain, key=size)
+
+
+def _fine_tuned(
+    best: Settings, low: int, target_bits: int, size: Callable[[Settings], float]
+) -> Settings:
+    """Find how much a bit is to be worth: less than usual at the step, more at finer ones."""
+    tries = [(best.step_exponent, 0.0, BIT_WORTH)]
+    tries += [(max(low - n, MIN_STEP_EXPONENT), BIT_WORTH, _MOST_WORTH) for n in _FINER]
+    for step_exponent, *worths in tries:
+        dear, cheap = worths
+        for _ in range(_HALVINGS):
+            if size(best) >= _NEAR_TARGET * target_bits:
+                return best
+            worth = (dear + cheap) / 2
+            tried = replace(best, step_exponent=step_exponent, bit_worth=worth)
+            if size(tried) > target_bits:
+                dear = worth
+            else:
+                best, cheap = max(best, tried, key=size), worth
     return best
 
 

@@ -11,8 +11,9 @@ class SessionCodec(FeatureCodec):
     After each chunk both ends move the codewords towards the tokens that were decoded, from
     integers alone: what the profile was not calibrated on gets cheaper as the session goes on. An
     object is one end of one direction, and of one thread: it either encodes or decodes. A bitstream
-    that is not the next one is a ChunkError; the encoding end then resets. A profile without a
-    codebook has nothing to adapt.
+    that is not the next one is a ChunkError, unless all of it is coded plainly or it begins with a
+    reset; the encoding end then resets. It does so by itself after an encoding that was refused or
+    not run to its end. A profile without a codebook has nothing to adapt.
     """
 
     def __init__(self, profile: Profile) -> None:

@@ -48,6 +48,8 @@ class Coding:
         self.offsets = Offsets(profile.offsets)
         self.transform: Transform = profile.transform
         self.updates = 0
+        self.unfinished = False
+        """An encoding that has taught the codewords did not come to its end."""
         self._memory: AdaptiveCodebook | None = None
         self._table: Table | None = None
         if adaptive and isinstance(profile.transform, TokenCodebook):

@@ -24,6 +24,7 @@ from featurewire_bench.codecs_report import (
     against_dt_ufc,
     detail,
     overview,
+    reached,
     replace_measured,
 )
 from featurewire_bench.errors import SampleError
@@ -129,7 +130,17 @@ def test_dt_ufc_is_compared_at_its_own_bits_and_at_its_own_snr() -> None:
     point = replace(result.points[0], codec="DT-UFC", snr_db=10.0, bpfp=1.0)
     text = against_dt_ufc([replace(result, points=[*result.points, point])])
     # ours: half a bit at 10 dB, one bit at 20 dB
-    assert "| CNN | DT-UFC | 1.00 | 10.0 | -50.0 % | +10.0 | - | - |" in text
+    assert "| CNN | DT-UFC | 1.00 | 10.0 | -50.0 % | +10.0 | - | - | -60.0 % |" in text
+    other = replace(result, points=[*result.points, replace(point, bpfp=0.75)])
+    text = against_dt_ufc([replace(result, points=[*result.points, point]), other])
+    assert "| mean of all points | DT-UFC |  |  | -41.7 % | +7.5 | - | - | -53.3 % |" in text
+
+
+def test_what_is_reached_is_told_beside_what_was_asked() -> None:
+    result = measured("cnn", "CNN")
+    off = [replace(p, snr_db=p.snr_db + 0.25) if p.codec == OURS else p for p in result.points]
+    lines = reached([result, replace(result, points=off)]).splitlines()
+    assert lines[2] == f"| cnn | {OURS} | +0.12 | +0.12 | +0.12 | - |"
     assert against_dt_ufc([result]) == ""
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from featurewire_codec import FeatureCodec, Profile
+from featurewire_codec import FeatureCodec, FeatureError, Profile
 from featurewire_codec.backend import VARIABLE, load_backend
 from featurewire_codec.kernels import ans, panels
 from synthetic_features import make_grid, make_one_sided, make_tokens, make_words
@@ -76,6 +76,16 @@ def test_kernels_switched_off_make_identical_bytes_in_a_process_of_their_own(
     assert run.stdout == FeatureCodec(token_profile).encode(make_tokens(33, 600), 12.0)
 
 
+@pytest.mark.parametrize("value", ["0", "false", "OFF", ""])
+def test_another_value_than_on_or_off_is_refused(value, monkeypatch):
+    monkeypatch.setenv(VARIABLE, value)
+    load_backend.cache_clear()
+    with pytest.raises(FeatureError, match="on or off is allowed"):
+        load_backend()
+    monkeypatch.undo()
+    load_backend()
+
+
 def test_importing_the_codec_imports_neither_torch_nor_numba():
     script = (
         "import sys, featurewire_codec;"
@@ -120,11 +130,14 @@ def test_kernels_leave_the_gil_to_other_threads():
     counts = np.zeros(160, np.int64)
     counts[0] = len(symbols)
     radii = np.full(64, 13, np.int32)
-    entered, left = threading.Event(), threading.Event()
+    entered, enough, left = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
         entered.set()
-        panels._count_escapes(symbols, counts, radii)
+        for _ in range(1000):  # a busy machine may not run the other thread during the first
+            panels._count_escapes(symbols, counts, radii)
+            if enough.is_set():
+                break
         left.set()
 
     # A thread keeps the GIL for this long, unless it gives it away: only a kernel does so sooner.
@@ -137,6 +150,8 @@ def test_kernels_leave_the_gil_to_other_threads():
         entered.wait()
         while not left.is_set():
             turns += 1
+            if turns > 1:
+                enough.set()
             left.wait(1e-4)
     finally:
         sys.setswitchinterval(usual)

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from featurewire_codec import CodecError, FeatureCodec, FeatureError, ProfileError, inspect
+from featurewire_codec import (
+    CodecError,
+    FeatureCodec,
+    FeatureError,
+    Profile,
+    ProfileError,
+    inspect,
+)
 from featurewire_codec.encoder import Encoder, Settings
 from featurewire_codec.transform import Geometry
 from synthetic_features import make_grid, make_tokens, make_words
@@ -228,6 +235,27 @@ def test_a_profile_never_costs_one_per_cent_more_than_none(kind, domain, asked, 
         assert kind == "codebook"
         assert asked == 5.0
         assert errors[0] < 0.8 * errors[1]
+
+
+@pytest.mark.parametrize("spread", [1.0, 4.0, 8.0])
+@pytest.mark.parametrize("asked", [10.0, 15.0, 20.0])
+def test_noise_where_calibration_saw_none_costs_no_more_than_without_a_profile(spread, asked):
+    """The mean is kept and the energy moves to columns that the profile takes for nearly zero."""
+    rng = np.random.default_rng(12)
+    basis, mean = rng.normal(size=(16, 64)), 15 * rng.normal(size=64)
+    samples = [(mean + rng.normal(size=(512, 16)) @ basis).astype(np.float32) for _ in range(6)]
+    profile = Profile.calibrate(samples)
+    assert profile.report["kept"] == "klt"
+    feature = (mean + spread * rng.normal(size=(512, 64))).astype(np.float32)
+    codec, alone = FeatureCodec(profile), FeatureCodec()
+    data = codec.encode(feature, asked)
+    error = ((codec.decode(data).numpy() - feature) ** 2).mean()
+    snr = 0.0
+    while (
+        (alone.decode(other := alone.encode(feature, snr)).numpy() - feature) ** 2
+    ).mean() > error:
+        snr += 0.1
+    assert len(data) <= 1.01 * len(other) + 8
 
 
 def test_a_value_too_large_for_the_step_is_refused_not_wrapped(token_profile):

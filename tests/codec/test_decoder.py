@@ -69,14 +69,36 @@ def test_a_damaged_chunk_raises_and_the_rest_goes_on(chunks):
     damaged[500] ^= 4
     decoder = Decoder()
     got = list(decoder.feed(chunks[0]))
-    with pytest.raises(ChunkError, match="CRC-32"):
+    with pytest.raises(ChunkError, match=r"CRC-32 .* so far tokens 100 to 299 miss"):
         list(decoder.feed(bytes(damaged)))
     got += decoder.feed(chunks[2])
     assert [rows.tokens.start for rows in got] == [0, 200]
-    with pytest.raises(BitstreamError, match="100 of 300 tokens miss"):
+    assert decoder.missing == [range(100, 200)]
+    with pytest.raises(BitstreamError, match=r"100 of 300 tokens miss: tokens 100 to 199$"):
         decoder.finish()
     assert [rows.tokens.start for rows in decoder.feed(chunks[1])] == [100]
     decoder.finish()
+
+
+def test_chunks_that_never_came_are_named(chunks):
+    decoder = Decoder()
+    assert decoder.missing == []
+    list(decoder.feed(chunks[0]))
+    assert decoder.missing == [range(100, 300)]
+    list(decoder.feed(chunks[2]))
+    assert decoder.missing == [range(100, 200)]
+    list(decoder.feed(chunks[1]))
+    assert decoder.missing == []
+
+
+def test_a_chunks_length_that_is_wrong_ends_the_bitstream_and_what_came_before_stays(chunks):
+    decoder = Decoder()
+    assert len(list(decoder.feed(chunks[0]))) == 1
+    with pytest.raises(ChunkError, match="CRC-32"):
+        list(decoder.feed(chunks[1][:-10] + chunks[2]))
+    with pytest.raises(BitstreamError):
+        list(decoder.feed(b""))
+    assert decoder.missing == [range(100, 300)]
 
 
 def test_a_chunk_of_another_stream_is_refused(chunks):

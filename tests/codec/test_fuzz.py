@@ -3,7 +3,7 @@
 import fuzz
 import pytest
 
-SECONDS = 20.0
+SECONDS = 40.0
 
 
 @pytest.mark.parametrize("name", ["numba", "constriction"])

@@ -5,10 +5,19 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from featurewire_codec import BitstreamError, ChunkError, Decoder, FeatureCodec, Profile
+import torch
+from featurewire_codec import (
+    BitstreamError,
+    ChunkError,
+    Decoder,
+    FeatureCodec,
+    FeatureError,
+    Profile,
+)
 from featurewire_codec.bitstream import MAX_CHUNK_FEATURES
 from featurewire_codec.block_dct import BlockDct
 from featurewire_codec.cursor import signed_varint, varint
+from featurewire_codec.dt_ufc import DtUfcCodec
 from featurewire_codec.entropy_coder import unpack_fields
 from golden_bad import PLAIN, WHOLE, frame, header
 
@@ -38,6 +47,33 @@ def test_two_to_the_31_declared_elements_are_refused_before_they_cost_anything(s
     with pytest.raises(BitstreamError, match="shape"):
         FeatureCodec(framing="session").decoder(shape)
     assert peak() < MIB
+
+
+@pytest.mark.parametrize("codec", [FeatureCodec, DtUfcCodec])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, torch.float16])
+def test_a_feature_of_2_to_the_31_values_is_refused_before_it_is_converted(codec, kind, peak):
+    made = codec()
+    tracemalloc.reset_peak()
+    before = peak()
+    if kind is torch.float16:
+        feature = torch.zeros(1, dtype=kind).expand(2**20, 2**11)
+    else:
+        feature = np.broadcast_to(kind(1), (2**20, 2**11))
+    with pytest.raises(FeatureError, match="beyond"):
+        made.encode(feature)
+    assert peak() - before < MIB
+
+
+@pytest.mark.parametrize("what", [[[1.0, 2.0]], 3.0, None, "feature"])
+def test_what_is_no_array_is_refused(what):
+    with pytest.raises(FeatureError, match="numpy array or a torch tensor"):
+        FeatureCodec().encode(what)
+
+
+@pytest.mark.parametrize("feature", [torch.eye(3).to_sparse(), torch.empty(3, 3, device="meta")])
+def test_tensors_without_readable_values_are_refused(feature):
+    with pytest.raises(FeatureError, match="values"):
+        FeatureCodec().encode(feature)
 
 
 def test_the_largest_shape_costs_nothing_until_its_chunks_come(peak):

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from featurewire_codec import CalibrationWarning, FeatureCodec, FeatureError, Profile, ProfileError
+from featurewire_codec.dt_ufc import DtUfcProfile
 from featurewire_codec.transform import Identity
 from safetensors.numpy import load_file, save_file
 from synthetic_features import make_grid, make_tokens, make_words
@@ -107,6 +109,8 @@ def edit_tensors(folder, **changes):
         {"snr_db": [1.0]},
         {"step_exponents": [], "snr_db": []},
         {"step_exponents": [10**12], "snr_db": [3.0]},
+        {"step_exponents": [10, 20], "snr_db": [3.0, 4.0], "trellis_snr_db": []},
+        {"step_exponents": {"a": 1}},
         {"digest": "00"},
         {"report": None},
     ],
@@ -150,6 +154,7 @@ def test_damaged_tensors_are_refused(changes, token_profile, tmp_path):
         {"codewords": "none"},
         {"matrices": "one fewer"},
         {"scales": "nan"},
+        {"scales": "negative"},
     ],
     ids=str,
 )
@@ -180,6 +185,33 @@ def test_a_damaged_block_size_is_refused(changes, grid_profile, tmp_path):
     edit_config(tmp_path, **changes)
     with pytest.raises(ProfileError, match="holds a damaged profile"):
         Profile.from_pretrained(tmp_path)
+
+
+def raw_tensors(kind: str, shape: list[int], size: int) -> bytes:
+    head = json.dumps({"mean": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}})
+    return len(head).to_bytes(8, "little") + head.encode() + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"[" * 200_000),
+        ("config.json", b"[1, 2]"),
+        ("config.json", b" " * (1 << 23)),
+        ("config.json", b'{"format": NaN'),
+        ("profile.safetensors", raw_tensors("BF16", [2], 4)),
+        ("profile.safetensors", raw_tensors("F8_E4M3", [4], 4)),
+        ("profile.safetensors", raw_tensors("F32", [2], 4)),
+    ],
+)
+@pytest.mark.parametrize("kind", [Profile, DtUfcProfile])
+def test_files_that_a_server_may_send_raise_the_profiles_error_only(
+    kind, name, content, token_profile, tmp_path
+):
+    token_profile.save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ProfileError, match=re.escape(str(tmp_path))):
+        kind.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe"])

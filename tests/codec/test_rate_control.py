@@ -58,10 +58,13 @@ def test_a_bound_below_what_float32_holds_is_refused():
         FeatureCodec().encode(np.float32([[1e9, 3e8, 1.2345e7]]), max_error=1e-3)
 
 
+@pytest.mark.parametrize("effort", ["fast", "trellis"])
 @pytest.mark.parametrize("framing", ["file", "session"])
-@pytest.mark.parametrize("bits_a_value", [0.3, 1.0, 2.5, 6.0, 14.0])
+@pytest.mark.parametrize("bits_a_value", [0.15, 0.3, 1.0, 2.5, 6.0, 14.0])
 @pytest.mark.parametrize("kind", ["plain", "token", "codebook", "grid"])
-def test_target_bits_are_met_within_two_per_cent_from_below(kind, bits_a_value, framing, request):
+def test_target_bits_are_met_within_two_per_cent_from_below(
+    kind, bits_a_value, framing, effort, request
+):
     profile, feature, grid = None, make_tokens(7, 256), None
     if kind in ("token", "codebook"):
         profile = request.getfixturevalue(f"{kind}_profile")
@@ -71,12 +74,26 @@ def test_target_bits_are_met_within_two_per_cent_from_below(kind, bits_a_value, 
         feature = make_grid(7, *grid, prefix=1)
     codec = FeatureCodec(profile, framing=framing)
     target = int(bits_a_value * feature.size)
-    data = codec.encode(feature, grid=grid, target_bits=target)
+    data = codec.encode(feature, grid=grid, effort=effort, target_bits=target)
     assert 0.98 * target <= 8 * len(data) <= target
     shape = feature.shape if framing == "session" else None
     decoded = codec.decode(data, shape=shape, grid=grid if shape else None)
     assert decoded.shape == feature.shape
     assert torch.isfinite(decoded).all()
+
+
+@pytest.mark.parametrize("bits_a_value", [0.5, 1.0, 1.5, 2.0, 3.0])
+def test_values_that_are_few_distinct_numbers_come_close_to_a_target(bits_a_value):
+    feature = np.round(2 * np.random.default_rng(1).normal(size=(512, 64))).astype(np.float32)
+    target = int(bits_a_value * feature.size)
+    data = FeatureCodec().encode(feature, target_bits=target)
+    assert 0.85 * target <= 8 * len(data) <= target
+
+
+@pytest.mark.parametrize("target", [0, -5, float("nan"), float("inf")])
+def test_a_target_that_is_no_number_of_bits_is_refused(target):
+    with pytest.raises(FeatureError, match=r"target_bits is .*, at least 1 and finite is allowed"):
+        FeatureCodec().encode(make_tokens(1, 5), target_bits=target)
 
 
 def test_more_bits_mean_less_error(token_profile):

@@ -156,3 +156,44 @@ def test_a_session_that_adapts_refuses_what_needs_trial_encodings(asked, codeboo
     for turn in range(3):
         data = sender.encode(make_words(turn, 80), 15)
         assert receiver.decode(data, shape=(80, 32)).shape == (80, 32)
+
+
+@pytest.mark.parametrize("broken_off", ["refused", "left"])
+def test_a_session_goes_on_after_an_encoding_that_came_to_nothing(broken_off, codebook_profile):
+    """What it has taught the encoding end by then, the decoding end never hears."""
+    sender, receiver = SessionCodec(codebook_profile), SessionCodec(codebook_profile)
+    fresh = len(sender.encode(make_words(0, 200), 15))
+    sender = SessionCodec(codebook_profile)
+    for turn in range(2):
+        data = sender.encode(make_words(turn, 200), 15)
+        assert receiver.decode(data, shape=(200, 32)).shape == (200, 32)
+    feature = make_words(3, 300)
+    if broken_off == "refused":
+        feature[250, 0] = 1e30
+        with pytest.raises(FeatureError, match="quantiser steps"):
+            sender.encode(feature, 15)
+    else:
+        started = sender.encode_chunks(feature, 15)
+        next(started)
+    again = sender.encode(make_words(0, 200), 15)
+    assert abs(len(again) - fresh) < 8  # as from the profile's own codewords
+    error = ((receiver.decode(again, shape=(200, 32)).numpy() - make_words(0, 200)) ** 2).mean()
+    assert 10 * np.log10(codebook_profile.energy / error) > 13
+    for turn in range(4, 6):
+        data = sender.encode(make_words(turn, 200), 15)
+        assert receiver.decode(data, shape=(200, 32)).shape == (200, 32)
+
+
+def test_shapes_and_grids_are_any_two_whole_numbers():
+    feature = make_tokens(1, 36)
+    codec = FeatureCodec(framing="session")
+    data = codec.encode(feature, 20, grid=[6, 6])
+    assert torch.equal(
+        codec.decode(data, shape=[36, 32], grid=np.array([6, 6])),
+        codec.decode(data, shape=(36, 32), grid=(6, 6)),
+    )
+    for wrong in ((6, 6, 1), (6,), (6.0, 6.0), "66", 36):
+        with pytest.raises(FeatureError, match="two whole numbers"):
+            codec.encode(feature, 20, grid=wrong)
+        with pytest.raises(BitstreamError, match="two whole numbers"):
+            codec.decode(data, shape=wrong)

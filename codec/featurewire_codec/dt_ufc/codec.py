@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BitstreamError, FeatureError, ProfileError
-from ..feature import Feature, as_array
+from ..feature import Feature, as_array, check_size
 from .kmeans import Form, fit_centres, to_indices, to_values
 from .plane import Plane
 from .profile import DtUfcProfile
@@ -59,10 +59,11 @@ class DtUfcCodec:
         files, by default the shipped ones, trained on a mix of models.
 
         Raises:
+            FeatureError: there is no such form.
             ProfileError: the weights cannot be read, or are not those of the profile.
         """
         if form not in get_args(Form):
-            raise ValueError(f"form is {form!r}, it can be {' or '.join(get_args(Form))}")
+            raise FeatureError(f"form is {form!r}, it can be {' or '.join(get_args(Form))}")
         self.profile = profile
         self.form: Form = form
         self._networks: Networks = load_networks(networks or FOLDER)
@@ -71,14 +72,17 @@ class DtUfcCodec:
             raise ProfileError(
                 f"the profile is for the networks {profile.networks}, these are {own}"
             )
+        count = len(self._networks.coders)
+        if profile is not None and len(profile.snrs_db) != count:
+            raise ProfileError(f"the profile has {len(profile.snrs_db)} SNRs for {count} networks")
 
     def encode(
         self, feature: Feature, snr_db: float = 25.0, grid: tuple[int, int] | None = None
     ) -> bytes:
         """Encode one feature [tokens, channels] of any float type to a stream.
 
-        `snr_db` picks the network that comes nearest to it from above, or the best there is: 2 to
-        11 dB is what was measured. With a profile that was measured in calibration, without one on
+        `snr_db` picks the cheapest network that reaches it, or the best there is: 2 to 11 dB is
+        what was measured. With a profile that was measured in calibration, without one on
         this feature. `grid` is used where all tokens lie on it and the channels are at most 64.
 
         Raises:
@@ -91,6 +95,7 @@ class DtUfcCodec:
         self, feature: Feature, snr_db: float = 25.0, grid: tuple[int, int] | None = None
     ) -> Iterator[bytes]:
         """Encode like `encode`, chunk by chunk; the header is at the start of the first."""
+        check_size(feature, MAX_FEATURES)
         array = as_array(feature)
         self._check(array, snr_db, grid)
         return self._chunks(array, snr_db, grid)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from ..errors import FeatureError, ProfileError
 from ..feature import Feature, as_array
+from ..profile_files import CONFIG, TENSORS, damaged, read_profile_files
 from .kmeans import CENTRES, fit_centres
 
 FORMAT = 1
-_CONFIG, _TENSORS = "config.json", "profile.safetensors"
 _MAX_FILE_BYTES = 1 << 20
 _MAX_CHANNELS = 1 << 16
 
@@ -86,8 +86,8 @@ class DtUfcProfile:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = self._settings() | {"digest": self.digest}
-        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file({"centres": self.centres}, folder / _TENSORS)
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file({"centres": self.centres}, folder / TENSORS)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "DtUfcProfile":
@@ -96,27 +96,20 @@ class DtUfcProfile:
         Raises:
             ProfileError: a file is missing or damaged, or its content has another digest.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = Path(folder)
-        try:
-            for name in (_CONFIG, _TENSORS):
-                if (folder / name).stat().st_size > _MAX_FILE_BYTES:
-                    raise ProfileError(f"{folder / name} has over {_MAX_FILE_BYTES} bytes")
-            config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-            centres = load_file(folder / _TENSORS)["centres"]
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ProfileError(f"{folder} holds no DT-UFC profile: {error}") from error
+        config, tensors = read_profile_files(folder, _MAX_FILE_BYTES)
         try:
             if config["format"] != FORMAT or config["mode"] != "dt-ufc":
                 raise ValueError(f"format {config['format']!r}, mode {config['mode']!r}")
             channels, snrs_db = config["channels"], tuple(map(float, config["snrs_db"]))
             if type(channels) is not int or not 0 < channels <= _MAX_CHANNELS:
                 raise ValueError(f"{channels!r} channels")
-            profile = cls(channels, _checked_centres(centres), snrs_db, str(config["networks"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProfileError(f"{folder} holds a damaged DT-UFC profile: {error!r}") from error
+            if not np.isfinite(snrs_db).all():
+                raise ValueError(f"the SNRs {snrs_db}")
+            centres = _checked_centres(tensors["centres"])
+            profile = cls(channels, centres, snrs_db, str(config["networks"]))
+        except (LookupError, TypeError, ValueError) as error:
+            raise damaged(folder, error) from error
         if profile.digest != config.get("digest"):
             raise ProfileError(
                 f"{folder} has the digest {profile.digest[:16]}, its config says "

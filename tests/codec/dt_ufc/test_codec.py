@@ -1,6 +1,7 @@
 """DtUfcCodec: round trips, rates, the quality knob, refusals."""
 
 import copy
+import dataclasses
 import subprocess
 import sys
 
@@ -99,13 +100,19 @@ def test_without_a_profile_the_knob_measures_the_feature(latents):
     assert asked > 6
 
 
+@pytest.mark.parametrize("snrs_db", [(), (1.0,), (1.0, 2.0, 3.0, 4.0)])
+def test_a_profile_with_other_than_one_snr_a_network_is_refused(snrs_db, latent_profile):
+    with pytest.raises(ProfileError, match=f"{len(snrs_db)} SNRs for 3 networks"):
+        DtUfcCodec(dataclasses.replace(latent_profile, snrs_db=snrs_db))
+
+
 def test_the_two_forms_decode_alike_and_the_published_one_is_worse(latents):
     profile = DtUfcProfile.calibrate([latents], grid=(24, 24))
     nearest, published = DtUfcCodec(profile), DtUfcCodec(profile, form="published")
     data = published.encode(latents, 99, grid=(24, 24))
     assert data != nearest.encode(latents, 99, grid=(24, 24))
     assert torch.equal(nearest.decode(data), published.decode(data))
-    with pytest.raises(ValueError, match="nearest or published"):
+    with pytest.raises(FeatureError, match="nearest or published"):
         DtUfcCodec(profile, form="floor")
 
 
