@@ -1,5 +1,7 @@
 """How much memory the caches of all generations may take together."""
 
+from collections.abc import Callable
+
 from featurewire.wire.status import Refusal
 
 _RETRY_S = 1.0
@@ -8,8 +10,10 @@ _RETRY_S = 1.0
 class CacheBudget:
     """Reservations within `allowed` bytes: a generation reserves what its cache may grow to."""
 
-    def __init__(self, allowed: int) -> None:
+    def __init__(self, allowed: int, tell: Callable[[float], None]) -> None:
+        """`tell` hears of every change of what is reserved."""
         self._allowed = allowed
+        self._tell = tell
         self.reserved = 0
 
     def reserve(self, size: int) -> None:
@@ -24,7 +28,9 @@ class CacheBudget:
                 raise Refusal("TOO_LARGE", message, found=found, allowed=allowed)
             raise Refusal("SERVER_FULL", message, found=found, allowed=allowed, retry_s=_RETRY_S)
         self.reserved += size
+        self._tell(self.reserved)
 
     def release(self, size: int) -> None:
         """Gives a reservation back."""
         self.reserved -= size
+        self._tell(self.reserved)

@@ -97,9 +97,9 @@ class Generation:
         return past >= len(self.begin.generation.delivered)
 
     @property
-    def is_in_prompt(self) -> bool:
-        """Whether the prompt's bitstreams are still coming."""
-        return self._taken < self._prompt
+    def is_prefilling(self) -> bool:
+        """Whether the tail has not seen all of the prompt yet."""
+        return self.cache.length < self._prompt
 
     def draw(self, logits: torch.Tensor) -> Drawn:
         """The next token from the logits `[vocabulary]` of the last one; on a worker's thread."""

@@ -22,11 +22,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ran(Generic[Result]):
-    """A job's result; seconds that it waited for a worker, and that its pass took."""
+    """A job's result; seconds that it waited for a worker, and that its pass took.
+
+    `shared`: jobs of that pass.
+    """
 
     result: Result
     queue_s: float
     run_s: float
+    shared: int = 1
 
 
 @dataclass(eq=False)
@@ -39,9 +43,9 @@ class _Job:
     future: "asyncio.Future[Ran[Any]]"
     submitted: float = field(default_factory=time.perf_counter)
 
-    def settle(self, result: Any, started: float) -> None:
+    def settle(self, result: Any, started: float, shared: int) -> None:
         """Hands the result over to the event loop's thread."""
-        ran = Ran(result, started - self.submitted, time.perf_counter() - started)
+        ran = Ran(result, started - self.submitted, time.perf_counter() - started, shared)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self.loop.call_soon_threadsafe(self._deliver, ran)
 
@@ -80,7 +84,7 @@ class Scheduler:
 
     async def join(
         self,
-        key: Hashable,
+        key: Hashable | None,
         work: Callable[[list[Item]], Sequence[Result | Exception]],
         item: Item,
         wait_s: float = 0.0,
@@ -88,7 +92,7 @@ class Scheduler:
         """Runs one job together with others of the same key.
 
         Args:
-            key: jobs of equal keys have interchangeable `work`.
+            key: jobs of equal keys have interchangeable `work`; None: the job runs by itself.
             work: items in, a result or an exception for each out, in their order.
             wait_s: how long a pass that is not full waits for more, from the job's arrival.
         """
@@ -113,7 +117,7 @@ class Scheduler:
                 except Exception as error:
                     results = [error] * len(batch)
                 for job, result in zip(batch, results, strict=True):
-                    job.settle(result, started)
+                    job.settle(result, started, len(batch))
 
     def _take(self) -> list[_Job]:
         """The next pass's jobs; none once closed."""

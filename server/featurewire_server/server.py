@@ -12,7 +12,6 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.coder import warm_up
-from featurewire.wire.metrics import WireMetrics
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
@@ -23,6 +22,7 @@ from prometheus_client.process_collector import ProcessCollector
 from featurewire_server.cache_budget import CacheBudget
 from featurewire_server.config import ServerConfig
 from featurewire_server.errors import ListenError
+from featurewire_server.metrics import ServerMetrics
 from featurewire_server.scheduler import Scheduler
 from featurewire_server.service import SplitInferenceService
 from featurewire_server.session import Shared
@@ -50,6 +50,7 @@ class Server:
             ModelError: a model, a split point or its weights are not there.
         """
         self._config = config
+        self._service: SplitInferenceService | None = None
         if config.threads:
             torch.set_num_threads(config.threads)
         self._tails = Tails(config)
@@ -57,6 +58,8 @@ class Server:
         self._scheduler = Scheduler(config.workers, config.max_batch)
         self._decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._registry = CollectorRegistry()
+        self._metrics = ServerMetrics(self._registry)
+        self._budget = CacheBudget(config.cache_mb << 20, self._metrics.cache_bytes.set)
         self._server: grpc.aio.Server | None = None
         self._health = health.aio.HealthServicer()
         self._http: tuple[WSGIServer, Thread] | None = None
@@ -65,6 +68,16 @@ class Server:
     @property
     def models(self) -> list[pb.Model]:
         return self._tails.describe()
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions open now."""
+        return self._service.open_sessions if self._service else 0
+
+    @property
+    def reserved_cache_bytes(self) -> int:
+        """What the caches of all generations may grow to."""
+        return self._budget.reserved
 
     async def start(self) -> None:
         """Listens, and answers health checks with SERVING.
@@ -77,8 +90,8 @@ class Server:
         shared = Shared(
             self._scheduler,
             self._decoders,
-            WireMetrics("server", self._registry),
-            CacheBudget(self._config.cache_mb << 20),
+            self._metrics,
+            self._budget,
         )
         self._service = service = SplitInferenceService(self._tails, shared, self._config)
         rpc.add_SplitInferenceServiceServicer_to_server(service, server)
@@ -111,6 +124,7 @@ class Server:
         started = time.monotonic()
         await self._health.enter_graceful_shutdown()
         if self._server is not None:
+            assert self._service is not None
             await self._service.go_away()
             await self._server.stop(self._config.grace_s)
         if self._http is not None:

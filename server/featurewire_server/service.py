@@ -72,6 +72,11 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         self._config = config
         self._streams: set[_Stream] = set()
 
+    @property
+    def open_sessions(self) -> int:
+        """Streams that have not ended."""
+        return len(self._streams)
+
     async def ListModels(  # noqa: N802 (the name that the .proto gives)
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder, SampleDecoder
-from featurewire.wire.metrics import WireMetrics
 from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import output_chunks, unpack
 from featurewire_models import Features, outputs_to_tensors
@@ -26,6 +25,7 @@ from featurewire_server.cache_budget import CacheBudget
 from featurewire_server.feature_buffer import FeatureBuffer, check_begin
 from featurewire_server.generation import Generation, Step, run_steps
 from featurewire_server.handshake import Terms
+from featurewire_server.metrics import ServerMetrics
 from featurewire_server.refusals import out_of_order
 from featurewire_server.scheduler import Ran, Scheduler
 
@@ -44,7 +44,7 @@ class Shared:
 
     scheduler: Scheduler
     decoders: Executor
-    metrics: WireMetrics
+    metrics: ServerMetrics
     budget: CacheBudget
 
 
@@ -252,15 +252,10 @@ class Session:
         step = Step(generation, decoded.features)
         tensor = next(iter(decoded.features.tensors.values()))
         terms, scheduler = self._terms, self._shared.scheduler
-        if tensor.shape[1] == 1:
-            ran = await self._run(
-                scheduler.join(
-                    ("step", id(terms.tail)), lambda steps: run_steps(steps, terms), step
-                )
-            )
-        else:
-            alone = await self._run(scheduler.run(lambda: run_steps([step], terms)))
-            ran = Ran(alone.result[0], alone.queue_s, alone.run_s)
+        # the prompt goes alone: what the tail cannot take is found before there is company
+        key = None if generation.is_prefilling else ("step", id(terms.tail))
+        ran = await self._run(scheduler.join(key, lambda steps: run_steps(steps, terms), step))
+        self._shared.metrics.pass_requests.labels(terms.model).observe(ran.shared)
         drawn, request = ran.result, generation.begin.request
         stages = {"queue": ran.queue_s, "decode": decoded.decode_s, "tail": ran.run_s}
         self._untold.update(stages)
