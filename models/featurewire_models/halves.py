@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -52,7 +52,13 @@ class Head(Half):
 
 
 class Tail(Half):
-    """The cloud's half."""
+    """The cloud's half.
+
+    ``per_sample`` names the uncoded tensors that have a row for each sample of the batch; a feature
+    with any other goes through the tail alone.
+    """
+
+    per_sample: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:

@@ -75,6 +75,7 @@ class LlamaTail(Tail):
     where labels came, ``.loss``: the mean of the next-token losses, in nats.
     """
 
+    per_sample = frozenset({"attention_mask"})
     language_model: Any
 
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:

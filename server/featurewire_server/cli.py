@@ -73,8 +73,11 @@ def serve(
         ServerConfig.workers
     ),
     max_batch: Annotated[
-        int, typer.Option(min=1, help="Steps of generations that may share a pass; 1: none.")
+        int, typer.Option(min=1, help="Requests or steps that may share a pass; 1: none do.")
     ] = ServerConfig.max_batch,
+    batch_wait_ms: Annotated[
+        float, typer.Option(min=0, help="How long a request waits for others of its shape.")
+    ] = ServerConfig.batch_wait_ms,
     cache_mb: Annotated[
         int, typer.Option(min=1, help="MiB that the caches of all generations may take.")
     ] = ServerConfig.cache_mb,
@@ -97,6 +100,7 @@ def serve(
         threads=threads,
         workers=workers,
         max_batch=max_batch,
+        batch_wait_ms=batch_wait_ms,
         cache_mb=cache_mb,
         idle_s=idle_s,
         grace_s=grace_s,

@@ -9,6 +9,7 @@ class ServerMetrics(WireMetrics):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__("server", registry)
+        self.open_sessions = 0
         self.cache_bytes = Gauge(
             "featurewire_server_cache_bytes",
             "What the caches of all generations may grow to.",

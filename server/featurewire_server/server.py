@@ -92,6 +92,7 @@ class Server:
             self._decoders,
             self._metrics,
             self._budget,
+            self._config.batch_wait_ms / 1000,
         )
         self._service = service = SplitInferenceService(self._tails, shared, self._config)
         rpc.add_SplitInferenceServiceServicer_to_server(service, server)

@@ -109,7 +109,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             await self._abort(context, Refusal("SERVER_FULL", message, retry_s=_RETRY_S))
         stream = _Stream(context)
         self._streams.add(stream)
-        self._metrics.sessions.inc()
+        self._count_sessions()
         try:
             await self._converse(request_iterator, stream)
         except Exception as error:
@@ -122,7 +122,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             await self._abort(context, refusal)
         finally:
             self._streams.discard(stream)
-            self._metrics.sessions.dec()
+            self._count_sessions()
 
     async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: "_Stream") -> None:
         """Handshake, then messages in and answers out, each in a task of its own."""
@@ -165,6 +165,10 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         except TimeoutError:
             message = f"the session was idle for {self._config.idle_s:g} s, as long as is allowed"
             raise Refusal("SESSION_IDLE", message) from None
+
+    def _count_sessions(self) -> None:
+        self._metrics.open_sessions = len(self._streams)
+        self._metrics.sessions.set(len(self._streams))
 
     async def go_away(self) -> None:
         """Tells every session that the server is about to stop."""

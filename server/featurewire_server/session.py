@@ -19,13 +19,15 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder, SampleDecoder
 from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import output_chunks, unpack
-from featurewire_models import Features, outputs_to_tensors
+from featurewire_models import Features
+from featurewire_models.stacked import stacking_key
 
 from featurewire_server.cache_budget import CacheBudget
 from featurewire_server.feature_buffer import FeatureBuffer, check_begin
 from featurewire_server.generation import Generation, Step, run_steps
 from featurewire_server.handshake import Terms
 from featurewire_server.metrics import ServerMetrics
+from featurewire_server.one_shot import run_together
 from featurewire_server.refusals import out_of_order
 from featurewire_server.scheduler import Ran, Scheduler
 
@@ -46,6 +48,7 @@ class Shared:
     decoders: Executor
     metrics: ServerMetrics
     budget: CacheBudget
+    batch_wait_s: float
 
 
 @dataclass
@@ -233,13 +236,20 @@ class Session:
     async def _outputs(
         self, decoded: _Decoded, request: FeatureBuffer
     ) -> AsyncIterator[pb.InferResponse]:
-        def work() -> dict[str, torch.Tensor]:
-            every = outputs_to_tensors(self._terms.tail(decoded.features))
-            return _wanted(every, list(request.begin.outputs))
-
-        ran = await self._run(self._shared.scheduler.run(work))
+        tail, shared = self._terms.tail, self._shared
+        key = stacking_key(tail, decoded.features)
+        ran = await self._run(
+            shared.scheduler.join(
+                key and (id(tail), key),
+                lambda features: run_together(features, tail),
+                decoded.features,
+                shared.batch_wait_s if shared.metrics.open_sessions > 1 else 0.0,
+            )
+        )
+        shared.metrics.pass_requests.labels(self._terms.model).observe(ran.shared)
+        outputs = _wanted(ran.result, list(request.begin.outputs))
         output_bytes = 0
-        for chunk in output_chunks(request.begin.request, ran.result):
+        for chunk in output_chunks(request.begin.request, outputs):
             output_bytes += chunk.ByteSize()
             yield pb.InferResponse(output=chunk)
         self._record(request.features, request.received_bytes, decoded, ran, output_bytes, new=True)
