@@ -67,11 +67,15 @@ async def run_overlap(
         with ServerProcess([str(model) for model in models], ["--threads", "1"]) as server:
 
             async def prompt(address: str) -> InferStats:
-                async with SplitClient(address, str(models[0]), "layers.4", snr_db=snr_db) as client:
+                async with SplitClient(
+                    address, str(models[0]), "layers.4", snr_db=snr_db
+                ) as client:
                     return await _prompt(client)
 
             async def feature(address: str) -> InferStats:
-                async with SplitClient(address, str(models[1]), "layers.1", snr_db=snr_db) as client:
+                async with SplitClient(
+                    address, str(models[1]), "layers.1", snr_db=snr_db
+                ) as client:
                     return await _feature(client, pixels)
 
             for what, request in ((f"prompt of {PROMPT_TOKENS} tokens", prompt),

@@ -159,7 +159,8 @@ class SplitClient:
             self._loaded.close()
 
     @property
-    def _edge(self) -> Edge:
+    def edge(self) -> Edge:
+        """The head and the coder of this side."""
         assert self._loaded is not None, "the client is used within `async with`"
         return self._loaded
 
@@ -185,10 +186,10 @@ class SplitClient:
         async with self._one_request:
             started, seconds = time.perf_counter(), Seconds()
             async with self._deadline():
-                features = await self._edge.features(inputs, seconds)
+                features = await self.edge.features(inputs, seconds)
                 request = Transcript(begin_of(features, outputs))
                 await self._route.begin(request)
-                async for chunk in self._edge.chunks(features, self.snr_db, seconds):
+                async for chunk in self.edge.chunks(features, self.snr_db, seconds):
                     await self._route.send(request, chunk)
                 await self._route.finish(request)
             stats = of_request(request, seconds, time.perf_counter() - started)
@@ -231,7 +232,7 @@ class SplitClient:
                 name, task = self._name, self.task
                 self._processor = await self._off_loop(lambda: load_processor(name, task))
             text = TextStream(self._processor, stop)
-            generation = Generation(self._edge, self._route, text, self.snr_db)
+            generation = Generation(self.edge, self._route, text, self.snr_db)
             settings = pb.Generation(
                 sampling=pb.Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
                 stop=stop,
@@ -300,8 +301,10 @@ class SplitClient:
         own.check(origin)
         return own
 
-    async def _open(self) -> None:
-        offer = pb.Handshake(
+    @property
+    def offer(self) -> pb.Handshake:
+        """What every session of this client asks for."""
+        return pb.Handshake(
             protocol_min=limits.PROTOCOL_MIN,
             protocol_max=limits.PROTOCOL_MAX,
             model=self._info.name,
@@ -311,9 +314,11 @@ class SplitClient:
             codec=self._codec,
             profiles=self._set.digest,
         )
+
+    async def _open(self) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._route.open(offer)
+                await self._route.open(self.offer)
         except TimeoutError as error:
             message = f"no handshake from {self._route.address} within {self._timeout_s:g} s"
             raise DeadlineError(message) from error
