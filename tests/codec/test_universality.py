@@ -54,6 +54,15 @@ def test_frozen_code_lengths_are_what_an_encoder_spends(snr_db, trellis):
     assert 0 < bits - frozen_bits(counts, classes, TABLES) * features < STATE_BITS * lanes
 
 
+def test_an_escape_costs_its_length_and_the_bits_below_its_highest():
+    counts = Counts(CLASSES)
+    counts.magnitudes[3, 0] = 1
+    before = frozen_bits(counts, TABLES.classes, TABLES)
+    counts.escape_lengths[2] = 5
+    cost = frozen_bits(counts, TABLES.classes, TABLES) - before
+    assert cost == pytest.approx(5 * (2 + 14 - np.log2(TABLES.escape_lengths[2])))
+
+
 def test_own_code_lengths_are_entropies_with_signs_and_raw_bits():
     counts = Counts(CLASSES)
     counts.magnitudes[3, :2] = 4, 4  # 8 bits and 4 signs
