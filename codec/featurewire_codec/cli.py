@@ -242,12 +242,8 @@ def train(
     from . import train_command
 
     sources = _read_all(files, None, None)
-    if not one_sided:
-        train_command.train(sources, out, leave_one_out, as_json)
-    elif out is None or leave_one_out:
-        raise FeatureError("--one-sided goes with --out FILE, and not with --leave-one-out")
-    else:
-        train_command.train_one_sided(sources, out)
+    run = train_command.train_one_sided if one_sided else train_command.train
+    run(sources, out, leave_one_out, as_json)
 
 
 def main() -> None:

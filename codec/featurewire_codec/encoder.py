@@ -94,15 +94,15 @@ class Encoder:
 
     def _encode_span(self, feature: Floats, span: range) -> tuple[bytes, bytes]:
         """Code a span the better of the open ways: its fields, and what follows them."""
-        own = None
+        own, rough = None, 0.0
         if self._coding is not None and not self._settings.plain:
-            transform = self._coding.transform
+            transform, rough = self._coding.transform, self._rough_bits(feature)
             if isinstance(transform, OneSided):
                 own = self._one_sided_way(feature, span, transform)
             else:
-                own = self._transformed_way(feature, span, transform)
+                own = self._transformed_way(feature, span, transform, rough)
         way = own
-        if own is None or _size(own) > self._least_plain_bytes(feature):
+        if own is None or 8 * _size(own) > feature.size * _least_plain_bits(rough / feature.size):
             coded = quantise_plain(feature, self._settings.step_exponent, self._rounding)
             plain = self._way(span, coded)
             way = plain if own is None or self._is_better(plain, own, feature, span) else own
@@ -111,15 +111,6 @@ class Encoder:
         if self._coding is not None and kept is not None and not kept.side.plain:
             self._coding.learn(kept, self._settings.step_exponent)
         return fields, body
-
-    def _least_plain_bytes(self, feature: Floats) -> float:
-        """A size at which the profile's way is surely better: plain coding takes far more.
-
-        From a rough count of bits; the numbers are of features of many kinds, 5 to 30 dB.
-        """
-        rough = self._rough_bits(feature) / feature.size
-        least = min(1.7 * rough, rough + 1.4) if rough > 0.4 else 0.0
-        return feature.size * least / 8
 
     def _rough_bits(self, values: Floats) -> float:
         scale = 1.0 / step_size(self._settings.step_exponent)
@@ -144,13 +135,14 @@ class Encoder:
         ]
         return saved > 0.5 * feature.size * math.log2(errors[0] / errors[1])
 
-    def _transformed_way(self, feature: Floats, span: range, transform: Transform) -> Way | None:
-        """Code with the transform, unless plain coding is surely cheaper."""
+    def _transformed_way(
+        self, feature: Floats, span: range, transform: Transform, plain: float
+    ) -> Way | None:
+        """Code with the transform, unless plain coding, of `plain` bits roughly, is cheaper."""
         assert self._coding is not None
         index = transform.search(feature)
         values = transform.forward(feature, self._geometry, span, index)
-        rough = sum(self._rough_bits(part) for part in values)
-        if rough >= _SURELY_CHEAPER * self._rough_bits(feature):
+        if sum(map(self._rough_bits, values)) >= _SURELY_CHEAPER * plain:
             return None
         layout = transform.layout(self._geometry, span, index)
         assert layout is not None  # the span is one of the transform's own
@@ -182,6 +174,14 @@ class Encoder:
         header, header_bytes = self._header, self._header_bytes
         chunk, fields = encode_symbols(span, symbols, side, table, header, header_bytes, updates)
         return fields, write_body(chunk)
+
+
+def _least_plain_bits(rough: float) -> float:
+    """Return bits a feature at which the profile's way is surely better: plainly it takes far more.
+
+    From a rough count of them; the numbers are of features of many kinds, at 5 to 30 dB.
+    """
+    return min(1.7 * rough, rough + 1.4) if rough > 0.4 else 0.0
 
 
 def _size(way: Way) -> int:

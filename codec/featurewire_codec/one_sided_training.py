@@ -6,8 +6,9 @@ classes, from which `one_sided_tables.build_tables` makes the tables.
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +45,7 @@ from .one_sided_tables import (
     PREDICTIONS,
     Histograms,
     Parameters,
+    Tables,
     build_tables,
     index_bits,
 )
@@ -116,12 +118,17 @@ def train_one_sided(sources: Sequence[Source]) -> tuple[Parameters, Histograms]:
     thresholds = np.tile(np.array([0.58, 1.58, 2.58, 0.42], np.float32), (CLASSES, 1))
     for _ in range(ROUNDS):
         histograms = Histograms.zeros()
+        count = functools.partial(_count, histograms)
         for source, own in zip(sources, weights, strict=True):
             for chosen in (None, own):
-                count_source(histograms, source, chosen, thresholds, parameters)
-        tables = build_tables(histograms)
-        thresholds = rounding_thresholds(index_bits(tables), tables.centroids)
+                quantise_source(source, chosen, thresholds, parameters, count)
+        thresholds = class_thresholds(build_tables(histograms))
     return parameters, histograms
+
+
+def class_thresholds(tables: Tables) -> Floats:
+    """Return where rounding by the tables' bits begins each index: float32[64, 4], in steps."""
+    return rounding_thresholds(index_bits(tables), tables.centroids)
 
 
 def blank_parameters() -> Parameters:
@@ -277,14 +284,17 @@ def _symbols(indices: NDArray[np.int32], how: Contexts) -> NDArray[np.int64]:
     return symbols
 
 
-def count_source(
-    histograms: Histograms,
+def quantise_source(
     source: Source,
     weights: ChannelWeights | None,
     thresholds: Floats,
     parameters: Parameters,
+    count: Callable[[Floats, NDArray[np.int32], Contexts], None],
 ) -> None:
-    """Count the classes' symbols, and where values lie in their steps, at every SNR."""
+    """Quantise what is to be counted at every SNR.
+
+    `count` is given each part's values in steps [n, channels], indices and contexts.
+    """
     for snr_db in SNRS_DB:
         step_exponent = source.step_exponent(snr_db)
         for sample in source.counted:
@@ -296,7 +306,7 @@ def count_source(
             ) -> NDArray[np.int32]:
                 here = values[one.tokens, channels]
                 indices = quantise(here, how, thresholds)
-                _count(histograms, here, indices, how)
+                count(here, indices, how)
                 return indices
 
             rows, columns = source.grid or (0, 0)

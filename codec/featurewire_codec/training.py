@@ -4,8 +4,9 @@ Each source is transformed by profiles fitted on half of its samples; the other 
 every SNR and counted. The tables follow from the counts (`tables.build_tables`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from .span import Quantised, quantise_values
 from .tables import (
     CENTROIDS,
     CLASSES,
+    ESCAPE_LENGTHS,
     MAX_EXPONENT,
     MAX_RADIUS,
     Histograms,
@@ -101,73 +103,77 @@ def prepare(source: Source) -> Prepared:
     return Prepared(source, counted, grid, scale, ways)
 
 
-def count_source(prepared: Prepared, current: Tables | None, rows: bool = True) -> Histograms:
-    """Count one source.
+class Coded(NamedTuple):
+    """One sample at one step: its panels' coefficients, and what each effort makes of them."""
 
-    Rounding follows the bits of the `current` tables; without any, it is to the nearest index.
-    Without `rows`, no row gets an exponent.
-    """
+    values: list[NDArray[np.float32]]
+    step_exponent: int
+    fast: Quantised
+    trellis: Quantised
+
+
+def count_source(prepared: Prepared, current: Tables | None) -> Histograms:
+    """Count one source at every SNR; rounding is as `quantise_source` has it."""
     histograms = Histograms.zeros()
-    for transform, offsets in prepared.ways:
-        for sample in prepared.counted:
-            count_sample(histograms, sample, transform, offsets, prepared, current, rows)
+    for snr_db in SNRS_DB:
+        weight = USED_WEIGHT if _is_used(snr_db) else 1
+        for coded in quantise_source(prepared, current, snr_db):
+            _count_side(histograms, coded.fast, weight)
+            _count_indices(histograms, coded, weight)
+            _count_paths(histograms, coded, weight)
     for sample in prepared.counted:
         count_columns(histograms, sample, prepared.energy)
     return histograms
 
 
-def count_sample(
-    histograms: Histograms,
-    sample: NDArray[np.float32],
-    transform: Transform,
-    offsets: Offsets,
-    prepared: Prepared,
-    current: Tables | None,
-    rows: bool,
-) -> None:
-    """Count the coefficients of one sample at every SNR."""
-    geometry, span = Geometry.of(sample, prepared.grid), range(len(sample))
-    index, scale = transform.search(sample), prepared.energy
-    layout = transform.layout(geometry, span, index)
-    assert layout is not None  # all of a sample is a span of every transform
-    values = transform.forward(sample, geometry, span, index)
+def quantise_source(
+    prepared: Prepared, current: Tables | None, snr_db: float, rows: bool = True
+) -> Iterator[Coded]:
+    """Quantise what is to be counted of a source, by each of its transforms.
+
+    Rounding follows the bits of the `current` tables; without any, it is to the nearest index.
+    Without `rows`, no row gets an exponent.
+    """
     thresholds, costs = midpoint_thresholds(CLASSES), laplacian_costs()
     if current is not None:
         thresholds = rounding_thresholds(magnitude_bits(current), current.centroids)
         costs = trellis_costs(current)
-    side = Side(False, 0, index, NO_INDEX, NO_INDEX)
-    for snr_db in SNRS_DB:
-        step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))))
-        weight = USED_WEIGHT if _is_used(snr_db) else 1
-        coded = quantise_values(values, layout, offsets, side, step_exponent, thresholds, rows)
-        exponents = coded.side.row_exponents
-        if exponents.any():
-            histograms.row_exponents[...] += weight * np.bincount(
-                exponents + MAX_EXPONENT, minlength=2 * MAX_EXPONENT + 1
+    exponent = nearest_step_exponent(float(np.sqrt(12.0 * prepared.energy * 10 ** (-snr_db / 10))))
+    for transform, offsets in prepared.ways:
+        for sample in prepared.counted:
+            geometry, span = Geometry.of(sample, prepared.grid), range(len(sample))
+            index = transform.search(sample)
+            layout = transform.layout(geometry, span, index)
+            assert layout is not None  # all of a sample is a span of every transform
+            values = transform.forward(sample, geometry, span, index)
+            side = Side(False, 0, index, NO_INDEX, NO_INDEX)
+            fast, trellis = (
+                quantise_values(values, layout, offsets, side, exponent, rounding, rows)
+                for rounding in (thresholds, costs)
             )
-        lengths = np.frexp((coded.symbols.excess + 1).astype(np.float64))[1] - 1
-        histograms.escape_lengths[...] += weight * np.bincount(lengths, minlength=32)
-        assert isinstance(coded.symbols, Symbols)
-        panels = zip(
-            values, from_symbols(coded.symbols, coded.panels, class_radii()), coded.panels,
-            strict=True,
-        )  # fmt: skip
-        for matrix, (indices, groups), (ladder, _) in panels:
-            _count_indices(
-                histograms, ladder.in_order(matrix), indices, groups, step_exponent, weight
-            )
-        searched = quantise_values(values, layout, offsets, side, step_exponent, costs, rows)
-        _count_paths(histograms, searched, values, step_exponent, weight)
+            yield Coded(values, exponent, fast, trellis)
 
 
-def _count_paths(
-    histograms: Histograms,
-    coded: Quantised,
-    values: Sequence[NDArray[np.float32]],
-    step_exponent: int,
-    weight: int,
-) -> None:
+def escape_lengths(excess: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the escapes by the bit length, less one, of what is coded of each: int64[32]."""
+    lengths = np.frexp((excess + 1).astype(np.float64))[1] - 1
+    return np.bincount(lengths, minlength=ESCAPE_LENGTHS)
+
+
+def row_exponents(side: Side) -> NDArray[np.int64]:
+    """Count a sample's row exponents, none when all are zero and none is sent: int64[63]."""
+    exponents = side.row_exponents if side.row_exponents.any() else NO_INDEX
+    return np.bincount(exponents + MAX_EXPONENT, minlength=2 * MAX_EXPONENT + 1)
+
+
+def _count_side(histograms: Histograms, coded: Quantised, weight: int) -> None:
+    histograms.row_exponents[...] += weight * row_exponents(coded.side)
+    histograms.escape_lengths[...] += weight * escape_lengths(coded.symbols.excess)
+
+
+def _count_paths(histograms: Histograms, sample: Coded, weight: int) -> None:
     """Count what a trellis chose, as `_count_indices` does, but by table; without raw groups."""
+    coded = sample.trellis
     assert isinstance(coded.symbols, TrellisSymbols)
     size = np.abs(to_indices(coded.symbols, class_radii()))
     tables = coded.symbols.tables.astype(np.int64)
@@ -176,10 +182,10 @@ def _count_paths(
     cells = (tables * (MAX_RADIUS + 1) + coarse)[inside]
     counts = np.bincount(cells, minlength=2 * CLASSES * (MAX_RADIUS + 1))
     histograms.trellis_magnitudes[...] += weight * counts.reshape(CLASSES, 2, -1)
-    in_order = zip(coded.panels, values, strict=True)
+    in_order = zip(coded.panels, sample.values, strict=True)
     flat = np.concatenate([ladder.in_order(matrix).T.ravel() for (ladder, _), matrix in in_order])
     whole = inside & (size > 0)
-    magnitude = np.abs(flat)[whole] * np.float32(1.0 / step_size(step_exponent))
+    magnitude = np.abs(flat)[whole] * np.float32(1.0 / step_size(sample.step_exponent))
     place = size[whole] - (tables[whole] & 1) / 2
     beyond = np.floor((magnitude - place) * CENTROID_UNIT)
     cells = tables[whole] * CENTROIDS + np.minimum(size[whole], CENTROIDS - 1)
@@ -187,7 +193,16 @@ def _count_paths(
     histograms.trellis_offsets[...] += weight * sums.reshape(CLASSES, 2, -1)
 
 
-def _count_indices(
+def _count_indices(histograms: Histograms, sample: Coded, weight: int) -> None:
+    """Count the indices that thresholds chose, and how far the coefficients lie from them."""
+    coded = sample.fast
+    assert isinstance(coded.symbols, Symbols)
+    indices = from_symbols(coded.symbols, coded.panels, class_radii())
+    for matrix, found, (ladder, _) in zip(sample.values, indices, coded.panels, strict=True):
+        _count_panel(histograms, ladder.in_order(matrix), *found, sample.step_exponent, weight)
+
+
+def _count_panel(
     histograms: Histograms,
     values: NDArray[np.float32],
     index: NDArray[np.int64],
@@ -212,7 +227,7 @@ def _count_indices(
 
 def count_columns(histograms: Histograms, sample: NDArray[np.float32], scale: float) -> None:
     """Count the column exponents of one sample [tokens, channels], coded plainly."""
-    for snr_db in filter(_is_used, SNRS_DB):
+    for snr_db in used_snrs_db():
         step = np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))
         magnitude = np.abs(sample) * np.float32(1.0 / step)
         exponents = column_levels(magnitude)[1]
@@ -220,6 +235,11 @@ def count_columns(histograms: Histograms, sample: NDArray[np.float32], scale: fl
             histograms.column_exponents[...] += np.bincount(
                 exponents + MAX_EXPONENT, minlength=2 * MAX_EXPONENT + 1
             )
+
+
+def used_snrs_db() -> list[float]:
+    """Return the SNRs that count in full, in dB."""
+    return [float(snr_db) for snr_db in SNRS_DB if _is_used(snr_db)]
 
 
 def _is_used(snr_db: float) -> bool:

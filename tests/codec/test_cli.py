@@ -73,6 +73,37 @@ def test_train_writes_one_sided_tables_of_rectified_features(run, monkeypatch):
     assert (code, "values below zero" in err) == (2, True)
 
 
+def test_train_measures_each_source_with_the_others_tables(run):
+    np.save("text.1.npy", np.stack([make_tokens(seed, 128) for seed in range(16)]))
+    np.save("grid.npy", np.stack([make_grid(s, 16, 16) for s in range(16)]).reshape(16, 16, 16, 6))
+    code, out, _ = run("train", "text.1.npy", "grid.npy", "--leave-one-out", "--json")
+    assert code == 0
+    for row in json.loads(out):
+        assert 0.9 < row["ratio"] < 1.3
+        assert 0.9 < row["trellis_ratio"] < 1.3
+        assert row["trellis_ratio"] == row["trellis_others"] / row["trellis_own"]
+    np.save("text.2.npy", np.load("text.1.npy"))
+    code, _, err = run("train", "text.1.npy", "text.2.npy", "--leave-one-out")
+    assert (code, "of one model" in err) == (2, True)
+
+
+def test_train_measures_one_sided_sources_too(run, monkeypatch):
+    monkeypatch.setattr(one_sided_training, "SNRS_DB", (8, 15, 22, 38))
+    for name, channels, scale in ("thin", 8, 1.0), ("wide", 16, 30.0):
+        maps = np.stack([make_one_sided(seed, 20, 16, channels) for seed in range(8)])
+        np.save(f"{name}.npy", scale * maps.reshape(8, 20, 16, channels))
+    files = "thin.npy", "wide.npy"
+    code, out, _ = run("train", *files, "--one-sided", "--leave-one-out", "--json")
+    assert code == 0
+    assert [row["source"] for row in json.loads(out)] == list(files)
+    assert all(1 < row["ratio"] < 1.1 for row in json.loads(out))
+    assert "trellis_ratio" not in out
+    code, out, _ = run("train", *files, "--one-sided", "--leave-one-out")
+    assert (code, "own ideal" in out, "trellis" in out) == (0, True, False)
+    code, _, err = run("train", "thin.npy", "--one-sided", "--leave-one-out")
+    assert (code, "two or more" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "command", ["calibrate", "encode", "decode", "inspect", "evaluate", "train"]
 )
@@ -100,7 +131,7 @@ def test_every_command_shows_an_example(run, command):
         (["decode", "absent.fw", "--out", "y.npy"], "No such file"),
         (["inspect", "one.npy"], "a bitstream begins with"),
         (["evaluate", "one.npy", "--snr-db", "a,b"], "not numbers"),
-        (["train", "one.npy", "--one-sided"], "goes with --out"),
+        (["train", "one.npy", "--one-sided"], "nothing to do"),
         (["train", "above.npy", "--one-sided", "--out", "x"], "holds one sample"),
         (["conjure"], "No such command"),
         (["encode"], "Missing"),
