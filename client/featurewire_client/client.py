@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -31,6 +31,7 @@ from featurewire_client.connection import Connection
 from featurewire_client.edge import Edge, Seconds
 from featurewire_client.errors import DeadlineError
 from featurewire_client.generation import Generation
+from featurewire_client.quality import PROBING_BYTES, Budget, QualityControl, known_rates
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.transcript import Transcript, begin_of
@@ -72,6 +73,7 @@ class SplitClient:
         dtype, device: what the head computes in and on.
         timeout_s: seconds that one request, or one step of a generation, may take, all attempts
             together.
+        budget: what a request may take; the quality then follows the link, from `snr_db` at first.
         metrics: counters to keep (`WireMetrics("client")`); None: none.
 
     Example:
@@ -93,6 +95,7 @@ class SplitClient:
         dtype: str = "float32",
         device: str = "cpu",
         timeout_s: float = 60.0,
+        budget: Budget | None = None,
         metrics: WireMetrics | None = None,
     ) -> None:
         self._route = Route(address)
@@ -107,6 +110,8 @@ class SplitClient:
         self._device = device
         self._timeout_s = timeout_s
         self._metrics = metrics
+        self._budget = budget
+        self._control: QualityControl | None = None
         self._one_request = asyncio.Lock()
         self._loaded: Edge | None = None
         self.last_stats: InferStats | None = None
@@ -135,6 +140,10 @@ class SplitClient:
             # here, so that no request's time has the loading of kernels and tables in it
             self._loaded = await self._off_loop(self._load)
             self._processor: Any = None
+            if self._budget is not None:
+                known = known_rates(self._set.profiles.values())
+                link = self._route.link
+                self._control = QualityControl(self._budget, self.snr_db, link, known)
         except BaseException:
             await self.close()
             raise
@@ -189,10 +198,16 @@ class SplitClient:
                 features = await self.edge.features(inputs, seconds)
                 request = Transcript(begin_of(features, outputs))
                 await self._route.begin(request)
-                async for chunk in self.edge.chunks(features, self.snr_db, seconds):
+                snr_db, pieces = self.snr_db, tuple[int, ...]()
+                if self._control is not None:
+                    snr_db = self._control.choose(seconds.points, time.perf_counter() - started)
+                    pieces = PROBING_BYTES
+                async for chunk in self.edge.chunks(features, snr_db, seconds, pieces):
                     await self._route.send(request, chunk)
                 await self._route.finish(request)
-            stats = of_request(request, seconds, time.perf_counter() - started)
+            stats = of_request(request, seconds, time.perf_counter() - started, snr_db)
+            if self._control is not None:
+                stats = self._budgeted(stats, seconds.payload_bytes)
             self._count(stats, new_request=True)
             self.last_stats = stats
             self._log(stats)
@@ -232,7 +247,7 @@ class SplitClient:
                 name, task = self._name, self.task
                 self._processor = await self._off_loop(lambda: load_processor(name, task))
             text = TextStream(self._processor, stop)
-            generation = Generation(self.edge, self._route, text, self.snr_db)
+            generation = Generation(self.edge, self._route, text, self.snr_db, self._control)
             settings = pb.Generation(
                 sampling=pb.Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
                 stop=stop,
@@ -264,6 +279,25 @@ class SplitClient:
             if isinstance(error, TimeoutError):
                 raise DeadlineError(self._route.overdue(self._timeout_s)) from error
             raise
+
+    def _budgeted(self, stats: InferStats, payload_bytes: int) -> InferStats:
+        """The account with what is beyond the budget; the next choice learns from it."""
+        control = self._control
+        assert control is not None
+        other_ms = stats.encode_ms + stats.queue_ms + stats.decode_ms + stats.tail_ms
+        control.learn(stats.features, stats.sent_bytes, payload_bytes, other_ms / 1000)
+        if control.shortfall_ms or control.shortfall_bytes:
+            log.warning(
+                "the budget cannot be held: %.0f ms and %d bytes beyond it at %g dB",
+                control.shortfall_ms,
+                control.shortfall_bytes,
+                control.snr_db,
+            )
+        return replace(
+            stats,
+            shortfall_ms=control.shortfall_ms,
+            shortfall_bytes=control.shortfall_bytes,
+        )
 
     def _count(self, stats: InferStats, new_request: bool) -> None:
         if self._metrics:

@@ -5,8 +5,9 @@ being coded, the head runs on the next one.
 """
 
 import asyncio
+import functools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,11 +26,12 @@ _LONG_FEATURES = 1 << 18
 
 @dataclass
 class Seconds:
-    """What one request's stages took so far, and the feature points they made."""
+    """What one request's stages took so far, and the feature points and coded bytes they made."""
 
     head: float = 0.0
     encode: float = 0.0
     points: int = 0
+    payload_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,11 @@ class Edge:
         return await _on(self._torch, lambda: _run(self.head, inputs, None, seconds))
 
     async def chunks(
-        self, features: Features, snr_db: float, seconds: Seconds
+        self, features: Features, snr_db: float, seconds: Seconds, piece_bytes: Sequence[int] = ()
     ) -> AsyncIterator[pb.Chunk]:
         """The chunks of one feature as they are coded, the next ones while one is used.
+
+        `piece_bytes`: sizes to cut payloads to, the last one again and again; none: as coded.
 
         Raises:
             CodecError: the features cannot be coded.
@@ -69,7 +73,7 @@ class Edge:
         waiting: asyncio.Queue[pb.Chunk | None] = asyncio.Queue(_WAITING)
 
         async def encode() -> None:
-            chunks = _chunks(self._coder, features, snr_db)
+            chunks = cut(_chunks(self._coder, features, snr_db), piece_bytes)
             while (chunk := await _on(self._codec, lambda: _timed(chunks, seconds))) is not None:
                 await waiting.put(chunk)
             await waiting.put(None)
@@ -78,9 +82,15 @@ class Edge:
             yield chunk
 
     async def spans(
-        self, ids: torch.Tensor, cache: Any, snr_db: float, seconds: Seconds
+        self,
+        ids: torch.Tensor,
+        cache: Any,
+        quality: Callable[[int], float],
+        seconds: Seconds,
     ) -> AsyncIterator[Span]:
         """The bitstreams of a prompt `[1, tokens]`, span by span.
+
+        `quality` says the SNR of the next one from the feature points that are left.
 
         Raises:
             ModelError, CodecError: as above.
@@ -97,10 +107,13 @@ class Edge:
             await features.put(None)
 
         async def encode() -> None:
+            left = ids.shape[1]
             while (feature := await features.get()) is not None:
-                await coded.put(
-                    await _on(self._codec, lambda: _span(self._coder, feature, snr_db, seconds))
-                )
+                tensor = next(iter(feature.tensors.values()))
+                snr_db = quality(left * tensor.shape[2])
+                left -= tensor.shape[1]
+                work = functools.partial(_span, self._coder, feature, snr_db, seconds)
+                await coded.put(await _on(self._codec, work))
             await coded.put(None)
 
         async for span in _drain(coded, run(), encode()):
@@ -182,10 +195,27 @@ def _chunks(coder: Coder, features: Features, snr_db: float) -> Iterator[pb.Chun
     yield held
 
 
+def cut(chunks: Iterable[pb.Chunk], sizes: Sequence[int]) -> Iterator[pb.Chunk]:
+    """Chunks cut into smaller ones of these sizes, the last size again and again; none: as is."""
+    place = 0
+    for chunk in chunks:
+        payload = chunk.payload
+        while sizes and len(payload) > (size := sizes[min(place, len(sizes) - 1)]):
+            yield pb.Chunk(tensor=chunk.tensor, sample=chunk.sample, payload=payload[:size])
+            payload, place = payload[size:], place + 1
+        if len(payload) == len(chunk.payload):
+            yield chunk
+            continue
+        rest = pb.Chunk(tensor=chunk.tensor, sample=chunk.sample, payload=payload)
+        rest.last, rest.tokens = chunk.last, chunk.tokens
+        yield rest
+
+
 def _timed(chunks: Iterator[pb.Chunk], seconds: Seconds) -> pb.Chunk | None:
     started = time.perf_counter()
     chunk = next(chunks, None)
     seconds.encode += time.perf_counter() - started
+    seconds.payload_bytes += len(chunk.payload) if chunk is not None else 0
     return chunk
 
 
@@ -195,5 +225,6 @@ def _span(coder: Coder, feature: Features, snr_db: float, seconds: Seconds) -> S
     ((name, tensor),) = feature.tensors.items()
     chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, tensor[0], None, snr_db)]
     chunks[-1].tokens = tensor.shape[1]
+    seconds.payload_bytes += sum(len(chunk.payload) for chunk in chunks)
     seconds.encode += time.perf_counter() - started
     return Span(name, tensor.shape[2], chunks)

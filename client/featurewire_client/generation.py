@@ -8,7 +8,8 @@ import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_models.text_stream import TextStream
 
-from featurewire_client.edge import Edge, Seconds, Span
+from featurewire_client.edge import Edge, Seconds, Span, cut
+from featurewire_client.quality import PROBING_BYTES, QualityControl
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.transcript import Transcript
@@ -27,11 +28,20 @@ class Generation:
         finish_reason: why it ended: "stop", "length" or "context"; "" while it has not.
     """
 
-    def __init__(self, edge: Edge, route: Route, text: TextStream, snr_db: float) -> None:
+    def __init__(
+        self,
+        edge: Edge,
+        route: Route,
+        text: TextStream,
+        snr_db: float,
+        control: QualityControl | None = None,
+    ) -> None:
+        """`control`, where there is one, chooses the quality span by span in place of `snr_db`."""
         self._edge = edge
         self._route = route
         self._text = text
         self._snr_db = snr_db
+        self._control = control
         self._seconds = Seconds()
         self._request: Transcript | None = None
         self._tokens = 0
@@ -70,7 +80,7 @@ class Generation:
             await self._route.finish(self._known())
 
     async def _prompt(self, ids: torch.Tensor, cache: object, settings: pb.Generation) -> pb.Token:
-        async for span in self._edge.spans(ids, cache, self._snr_db, self._seconds):
+        async for span in self._edge.spans(ids, cache, self._quality, self._seconds):
             if self._request is None:
                 tensor = pb.CodedTensor(
                     name=span.name, batch=1, tokens=ids.shape[1], channels=span.channels
@@ -78,14 +88,28 @@ class Generation:
                 self._request = Transcript(pb.Begin(tensors=[tensor], generation=settings))
                 await self._route.begin(self._request)
             await self._send(span)
-        return await self._route.token(self._known())
+        sent = time.perf_counter()
+        token = await self._route.token(self._known())
+        if self._control is not None:
+            points, coded = self._seconds.points, self._seconds.payload_bytes
+            answered_s = time.perf_counter() - sent
+            self._control.learn(points, self._known().sent_bytes, coded, answered_s)
+        return token
+
+    def _quality(self, points: int) -> float:
+        """The SNR for what is left of the prompt."""
+        if self._control is not None:
+            spent_s = time.perf_counter() - self._started
+            sent_bytes = self._request.sent_bytes if self._request else 0
+            self._snr_db = self._control.choose(points, spent_s, sent_bytes)
+        return self._snr_db
 
     async def _step(self, token: int, cache: object) -> pb.Token:
         await self._send(await self._edge.step(token, cache, self._snr_db, self._seconds))
         return await self._route.token(self._known())
 
     async def _send(self, span: Span) -> None:
-        for chunk in span.chunks:
+        for chunk in cut(span.chunks, PROBING_BYTES if self._control else ()):
             await self._route.send(self._known(), chunk)
 
     def _known(self) -> Transcript:
@@ -97,4 +121,6 @@ class Generation:
         if not self._tokens:
             return None
         total_s = time.perf_counter() - self._started
-        return of_request(self._known(), self._seconds, total_s, self._tokens, self._first_s)
+        return of_request(
+            self._known(), self._seconds, total_s, self._snr_db, self._tokens, self._first_s
+        )

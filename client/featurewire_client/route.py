@@ -17,6 +17,7 @@ from featurewire_client.errors import (
     ConnectionFailedError,
     ConnectionLostError,
 )
+from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.session import Session
 from featurewire_client.transcript import Transcript
 
@@ -32,6 +33,9 @@ class Route:
 
     Args:
         addresses: "host:port", or several with commas between.
+
+    Attributes:
+        link: what is known of the link, over all sessions.
     """
 
     def __init__(self, addresses: str) -> None:
@@ -43,6 +47,7 @@ class Route:
         self._connection: Connection | None = None
         self._mending = asyncio.Lock()
         self._requests = 0
+        self.link = LinkEstimate()
         self._described: list[pb.CodedTensor] = []
 
     async def connect(self, timeout_s: float) -> Connection:
@@ -70,7 +75,7 @@ class Route:
         """
         assert self._connection is not None
         self._offer = offer
-        self._session = await Session.open(self._connection, offer)
+        self._session = await Session.open(self._connection, offer, self.link)
         self._described = []
         return self._session.terms
 
@@ -95,6 +100,7 @@ class Route:
         if session is None or session.ended or (session.leaving and len(self._addresses) > 1):
             await self._mend(session, None)
         self._requests += 1
+        self.link.begin()
         request.begin.request = self._requests
         same = list(request.begin.tensors) == self._described
         short = pb.Begin()
@@ -198,7 +204,8 @@ class Route:
         connection = await self.connect(_CONNECT_S)
         connection.check_protocol()
         assert self._offer is not None
-        session = await Session.open(connection, self._offer)
+        self.link.forget()
+        session = await Session.open(connection, self._offer, self.link)
         try:
             self._described = []
             if request is not None:

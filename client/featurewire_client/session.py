@@ -14,6 +14,7 @@ from featurewire_client.errors import (
     SessionError,
     client_error,
 )
+from featurewire_client.link_estimate import LinkEstimate
 
 _ANSWERS_WAITING = 64
 
@@ -27,8 +28,9 @@ class Session:
         received_bytes: serialised size of the answers to each request, acknowledgements included.
     """
 
-    def __init__(self, connection: Connection, call: Any) -> None:
+    def __init__(self, connection: Connection, call: Any, link: LinkEstimate) -> None:
         self.connection = connection
+        self._link = link
         self.terms = pb.HandshakeReply()
         self.leaving = False
         self.received_bytes: Counter[int] = Counter()
@@ -40,13 +42,15 @@ class Session:
         self._listener: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, connection: Connection, offer: pb.Handshake) -> "Session":
-        """Opens a stream and agrees on its terms.
+    async def open(
+        cls, connection: Connection, offer: pb.Handshake, link: LinkEstimate | None = None
+    ) -> "Session":
+        """Opens a stream and agrees on its terms; `link` learns from its acknowledgements.
 
         Raises:
             ClientError: the server is gone, or refuses the offer.
         """
-        session = cls(connection, connection.stub.Infer())
+        session = cls(connection, connection.stub.Infer(), link or LinkEstimate())
         try:
             await session._write(pb.InferRequest(handshake=offer))
             reply = await session._read()
@@ -80,6 +84,7 @@ class Session:
             if self._failure:
                 raise self._failure
             self._under_way += 1
+        self._link.sent(chunk.ByteSize())
         await self._write(pb.InferRequest(chunk=chunk))
 
     async def answer(self, request: int) -> pb.InferResponse:
@@ -110,6 +115,7 @@ class Session:
                     raise self._unexpected(response, "an answer")
                 self.received_bytes[_request_of(response)] += response.ByteSize()
                 if kind in ("ack", "token"):
+                    self._link.answered(response.ack.received_ns if kind == "ack" else None)
                     async with self._changed:
                         self._under_way -= 1
                         self._changed.notify_all()

@@ -26,6 +26,9 @@ class InferStats:
         first_token_ms: from the call to the first token; 0 for an inference.
         kept_bytes: what was kept here to repeat the request on another server.
         replays: how often it had to be repeated.
+        snr_db: the quality that was asked for, the last of a request of several.
+        shortfall_ms, shortfall_bytes: what was to be beyond the budget even at the lowest quality;
+            0 where there is no budget, or it can be held.
     """
 
     features: int
@@ -41,6 +44,9 @@ class InferStats:
     first_token_ms: float = 0.0
     kept_bytes: int = 0
     replays: int = 0
+    snr_db: float = 0.0
+    shortfall_ms: float = 0.0
+    shortfall_bytes: int = 0
 
     @property
     def raw_bytes(self) -> int:
@@ -83,7 +89,12 @@ class InferStats:
 
 
 def of_request(
-    request: Transcript, seconds: Seconds, total_s: float, tokens: int = 0, first_s: float = 0.0
+    request: Transcript,
+    seconds: Seconds,
+    total_s: float,
+    snr_db: float,
+    tokens: int = 0,
+    first_s: float = 0.0,
 ) -> InferStats:
     """The account of one request, or of a generation as far as it has come."""
     return InferStats(
@@ -100,4 +111,5 @@ def of_request(
         first_token_ms=1000 * first_s,
         kept_bytes=request.kept_bytes,
         replays=request.replays,
+        snr_db=snr_db,
     )
