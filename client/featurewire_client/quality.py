@@ -18,7 +18,8 @@ from featurewire_client.link_estimate import LinkEstimate
 # Pieces that tell rate and round trip apart: a small one first, and then enough of them.
 PROBING_BYTES = (1024, 4096, 8192)
 _DB_A_BIT = 6.02
-_MARGIN = 0.85  # of the time that is left for the wire
+_MARGIN = 0.75  # of the time that is left for the wire
+_SIZE_MARGIN = 0.9
 _RISE_DB = 1.0  # less is not worth a change
 _MOST_RISE_DB = 8.0  # at once: an estimate from few bytes may be too good
 _STEP_DB = 0.5
@@ -30,7 +31,7 @@ class Budget:
 
     Attributes:
         latency_ms: from the call to its answer; of a generation, to its first token.
-        request_bytes: sent for it, everything counted.
+        request_bytes: aimed at for all that is sent for it; the first requests teach how much.
         least_snr_db, most_snr_db: the qualities to choose from.
     """
 
@@ -50,8 +51,10 @@ class RateCurve:
 
     def see(self, snr_db: float, bits: float) -> None:
         """Takes in what a feature came to."""
-        place = round(snr_db / _STEP_DB) * _STEP_DB
-        self._ratios[place] = math.log(max(bits, 1e-4) / self._prior(snr_db))
+        near = [snr for snr in self._ratios if abs(snr - snr_db) < _STEP_DB]
+        for snr in near:
+            del self._ratios[snr]
+        self._ratios[snr_db] = math.log(max(bits, 1e-4) / self._prior(snr_db))
 
     def bits(self, snr_db: float) -> float:
         """Bits a feature point at that SNR."""
@@ -110,7 +113,7 @@ class QualityControl:
         self.shortfall_ms, self.shortfall_bytes = 0.0, 0
         least = self._framing + points * self._curve.bits(budget.least_snr_db) / 8
         if budget.request_bytes is not None:
-            allowed = budget.request_bytes - sent_bytes
+            allowed = _SIZE_MARGIN * budget.request_bytes - sent_bytes
             self.shortfall_bytes = max(0, math.ceil(least - allowed))
         rate, trip = self._link.bytes_per_s, self._link.round_trip_s
         if budget.latency_ms is not None and rate and trip is not None:

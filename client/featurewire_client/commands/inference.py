@@ -10,9 +10,11 @@ from featurewire.wire.runtime import run
 
 from featurewire_client.commands.options import (
     Address,
+    BytesBudget,
     Codec,
     EffortChoice,
     Json,
+    LatencyBudget,
     MetricsPort,
     ModelName,
     ProfileChoice,
@@ -40,6 +42,8 @@ def infer(
     snr_db: SnrDb = 25.0,
     effort: EffortChoice = "fast",
     profile: ProfileChoice = "server",
+    latency_budget_ms: LatencyBudget = None,
+    budget_bytes: BytesBudget = None,
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of text to image.")] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance of text to image.")] = 4.0,
@@ -70,6 +74,8 @@ def infer(
         snr_db=snr_db,
         effort=effort,
         profile=profile,
+        latency_budget_ms=latency_budget_ms,
+        budget_bytes=budget_bytes,
         timeout_s=timeout_s,
         metrics_port=metrics_port,
     )
@@ -116,6 +122,8 @@ def generate(
     snr_db: SnrDb = 25.0,
     effort: EffortChoice = "fast",
     profile: ProfileChoice = "server",
+    latency_budget_ms: LatencyBudget = None,
+    budget_bytes: BytesBudget = None,
     timeout_s: Timeout = 60.0,
     metrics_port: MetricsPort = 0,
     as_json: Json = False,
@@ -133,6 +141,8 @@ def generate(
         snr_db=snr_db,
         effort=effort,
         profile=profile,
+        latency_budget_ms=latency_budget_ms,
+        budget_bytes=budget_bytes,
         timeout_s=timeout_s,
         metrics_port=metrics_port,
     )
