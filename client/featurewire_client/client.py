@@ -31,6 +31,7 @@ from featurewire_client.connection import Connection
 from featurewire_client.edge import Edge, Seconds
 from featurewire_client.errors import DeadlineError
 from featurewire_client.generation import Generation
+from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.quality import PROBING_BYTES, Budget, QualityControl, known_rates
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
@@ -334,6 +335,11 @@ class SplitClient:
         own = ProfileSet.from_pretrained(Path(self._profile))
         own.check(origin)
         return own
+
+    @property
+    def link(self) -> LinkEstimate:
+        """What is known of the link."""
+        return self._route.link
 
     @property
     def offer(self) -> pb.Handshake:

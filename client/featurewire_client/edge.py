@@ -174,13 +174,18 @@ def _run(head: Head, inputs: Mapping[str, torch.Tensor], cache: Any, seconds: Se
     return features
 
 
+def is_long(points: int) -> bool:
+    """Whether so many feature points are coded in several chunks, sent as they come."""
+    return points > _LONG_FEATURES
+
+
 def _chunks(coder: Coder, features: Features, snr_db: float) -> Iterator[pb.Chunk]:
     """Every sample of every tensor, one bitstream each; the last chunk says that it is.
 
     A small feature's last chunk is held back until it is known to be the last. One of many chunks
     ends with an empty one instead: none of them waits for the next to be coded.
     """
-    is_long = sum(tensor.numel() for tensor in features.tensors.values()) > _LONG_FEATURES
+    long = is_long(sum(tensor.numel() for tensor in features.tensors.values()))
     held = pb.Chunk()
     for index, (name, tensor) in enumerate(features.tensors.items()):
         for number, sample in enumerate(tensor):
@@ -188,7 +193,7 @@ def _chunks(coder: Coder, features: Features, snr_db: float) -> Iterator[pb.Chun
                 if held.payload:
                     yield held
                 held = pb.Chunk(tensor=index, sample=number, payload=piece)
-                if is_long:
+                if long:
                     yield held
                     held = pb.Chunk(tensor=index, sample=number)
     held.last = True

@@ -25,6 +25,7 @@ from featurewire_client.commands.options import (
     Timeout,
     make_client,
 )
+from featurewire_client.commands.planning import AUTO, chosen_split, one_row
 
 if TYPE_CHECKING:
     from featurewire_client.client import InferResult
@@ -58,13 +59,24 @@ def infer(
 
     Example: featurewire infer tiny-dinov2 a.png --server localhost:50051 --task depth --out b.png
     """
-    import torch
     from featurewire_models import describe, load_processor
     from PIL import Image
 
     from featurewire_client import result
     from featurewire_client.raw_input import read_input
 
+    chosen = describe(model).check_task(task)
+    processor: Any = load_processor(model, chosen)  # what it takes depends on the task
+    raw = read_input(input, chosen)
+    made: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
+    if chosen == "text-to-image":
+        made = {"seed": seed, "steps": steps, "guidance": guidance}
+    if chosen in ("segmentation", "depth") and isinstance(raw, Image.Image):
+        shown = {"size": (raw.height, raw.width)}
+    inputs = processor.inputs(raw, **made)
+    inputs = one_row(chosen, inputs)
+    split = chosen_split(split, model, server, chosen, inputs, snr_db)
     client = make_client(
         model,
         server,
@@ -79,18 +91,6 @@ def infer(
         timeout_s=timeout_s,
         metrics_port=metrics_port,
     )
-    chosen = describe(model).check_task(task)
-    processor: Any = load_processor(model, chosen)  # what it takes depends on the task
-    raw = read_input(input, chosen)
-    made: dict[str, Any] = {}
-    shown: dict[str, Any] = {}
-    if chosen == "text-to-image":
-        made = {"seed": seed, "steps": steps, "guidance": guidance}
-    if chosen in ("segmentation", "depth") and isinstance(raw, Image.Image):
-        shown = {"size": (raw.height, raw.width)}
-    inputs = processor.inputs(raw, **made)
-    if chosen == "generation":  # the answer is the next piece of text: one row of logits
-        inputs["logits_to_keep"] = torch.tensor(1)
 
     async def once() -> "InferResult":
         async with client:
@@ -132,6 +132,12 @@ def generate(
 
     Example: featurewire generate tiny-llama3 "Return the number of" --server localhost:50051
     """
+    if split == AUTO:
+        from featurewire_models import load_processor
+
+        processor: Any = load_processor(model, "generation")
+        inputs = processor.inputs(prompt)
+        split = chosen_split(split, model, server, "generation", inputs, snr_db)
     client = make_client(
         model,
         server,

@@ -12,7 +12,10 @@ ModelName = Annotated[str, typer.Argument(help="Bundled name, local folder or hu
 Address = Annotated[
     str, typer.Option("--server", help="HOST:PORT, or several with commas: the first to answer.")
 ]
-Split = Annotated[str | None, typer.Option(help="Split point. [default: the server's]")]
+Split = Annotated[
+    str | None,
+    typer.Option(help="Split point; auto: as `featurewire plan` finds. [default: the server's]"),
+]
 TaskName = Annotated[
     str | None,
     typer.Option(
