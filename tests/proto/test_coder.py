@@ -129,3 +129,16 @@ def test_a_coder_has_its_kernels_before_it_codes():
     load_backend.cache_clear()
     Coder("featurewire", {})
     assert load_backend.cache_info().currsize == 1
+
+
+def test_a_coder_has_used_each_profile_before_a_request_does(profile, monkeypatch):
+    used = []
+    encode = FeatureCodec.encode_chunks
+
+    def counted(self, *arguments, **settings):
+        used.append(self.profile)
+        return encode(self, *arguments, **settings)
+
+    monkeypatch.setattr(FeatureCodec, "encode_chunks", counted)
+    Coder("featurewire", {"hidden": profile})
+    assert profile in used

@@ -114,6 +114,18 @@ class _Universal:
     def decoder(self, shape: Shape, grid: Grid) -> SampleDecoder:
         return _Chunks(self._codec, shape, grid)
 
+    def warm_up(self) -> None:
+        """Codes a sample there and back, so that no request loads the loops that it needs."""
+        profile, grid, shape = self._codec.profile, None, (1, 64)
+        if profile is not None:
+            side = getattr(profile.transform, "block", 1)
+            grid, shape = (side, side) if side > 1 else None, (side * side, profile.channels)
+        sample = torch.linspace(0.5, 1, shape[0] * shape[1]).reshape(shape)
+        decoder = self.decoder(shape, grid)
+        for piece in self.encode(sample, grid, 15.0):
+            decoder.feed(piece)
+        decoder.finish()
+
 
 class _DtUfc:
     def __init__(self) -> None:
@@ -169,7 +181,7 @@ class Coder:
         self, codec: str, profiles: Mapping[str, Profile], effort: Effort = "fast"
     ) -> None:
         self.codec = codec
-        self._profiled: dict[str, _Method] = {}
+        self._profiled: dict[str, _Universal] = {}
         self._method: _Method
         if codec in _RAW:
             self._method = _Raw(_RAW[codec])
@@ -181,6 +193,8 @@ class Coder:
             self._profiled = {
                 name: _Universal(profile, effort) for name, profile in profiles.items()
             }
+            for method in self._profiled.values():
+                method.warm_up()
 
     def encode(self, name: str, sample: torch.Tensor, grid: Grid, snr_db: float) -> Iterator[bytes]:
         """One sample `[tokens, channels]` as pieces of at most MAX_CHUNK_BYTES.
@@ -211,12 +225,7 @@ class Coder:
 @functools.cache
 def warm_up() -> None:
     """Runs the universal codec once, so that its kernels are compiled and its tables read."""
-    method = _Universal(None, "fast")
-    sample = torch.linspace(-1, 1, 64).reshape(1, 64)
-    decoder = method.decoder((1, 64), None)
-    for piece in method.encode(sample, None, 25.0):
-        decoder.feed(piece)
-    decoder.finish()
+    _Universal(None, "fast").warm_up()
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
