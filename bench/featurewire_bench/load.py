@@ -22,19 +22,19 @@ from featurewire_models.stacked import stack
 
 from featurewire_bench.process import ServerProcess
 
-BATCH = 16
+BATCH = 8  # half of sixteen clients: while one half is in the tail, the other half is decoded
 
 
 @dataclass(frozen=True)
 class Load:
     """Requests a second of the bare tail, one by one and in batches, and of the server.
 
-    p50_ms, p99_ms: from a request's first message to its account. shared: requests of a pass, in
-    the mean.
+    threads: of the tail. p50_ms, p99_ms: from a request's first message to its account.
     """
 
     model: str
     clients: int
+    threads: int
     seconds: float
     tail_ms: float
     bare_alone: float
@@ -82,6 +82,7 @@ async def run_load(
     return Load(
         model=model,
         clients=clients,
+        threads=threads,
         seconds=seconds,
         tail_ms=1000 * alone_s,
         bare_alone=1 / alone_s,

@@ -14,7 +14,7 @@ from featurewire_bench.plan_accuracy import Predicted, run_plan_accuracy
 OVERLAP_MBIT = (10.0, 50.0, 200.0)
 PLAN_MBIT = (1.0, 10.0, 100.0)
 MODEL, TASK = "tiny-dinov2", "classification"
-THREADS = 2
+THREADS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ async def run_sessions(
     progress(f"{clients} clients of {MODEL}")
     processor: Any = load_processor(MODEL, TASK)
     inputs = processor.inputs(sample_input(TASK))
-    load = [await run_load(MODEL, None, TASK, inputs, clients, seconds, THREADS)]
+    load = [
+        await run_load(MODEL, None, TASK, inputs, clients, seconds, threads) for threads in THREADS
+    ]
     plan = await run_plan_accuracy(MODEL, TASK, PLAN_MBIT, rtt_ms, snr_db, progress)
     return Sessions(overlap, load, plan)
 
@@ -58,9 +60,9 @@ def report(found: Sessions) -> str:
          for row in found.overlap],
     )  # fmt: skip
     load = _table(
-        ["model", "clients", "bare tail, requests/s", "in batches", "served", "of batches",
+        ["model", "clients", "threads of the tail", "bare tail, requests/s", "in batches", "served", "of batches",
          "p50, ms", "p99, ms"],
-        [[row.model, str(row.clients), f"{row.bare_alone:.0f}", f"{row.bare_batched:.0f}",
+        [[row.model, str(row.clients), str(row.threads), f"{row.bare_alone:.0f}", f"{row.bare_batched:.0f}",
           f"{row.served:.0f}", f"{row.of_bare:.0%}", f"{row.p50_ms:.0f}", f"{row.p99_ms:.0f}"]
          for row in found.load],
     )  # fmt: skip

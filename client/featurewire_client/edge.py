@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
+from featurewire.wire.runtime import use_threads
 from featurewire_models import Features, Head
 
 Result = TypeVar("Result")
@@ -49,8 +50,10 @@ class Edge:
     def __init__(self, head: Head, coder: Coder) -> None:
         self.head = head
         self._coder = coder
-        self._torch = ThreadPoolExecutor(1, thread_name_prefix="head")
-        self._codec = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._torch, self._codec = (
+            ThreadPoolExecutor(1, name, initializer=use_threads, initargs=(threads,))
+            for name, threads in (("head", torch.get_num_threads()), ("encode", 1))
+        )
 
     async def features(self, inputs: Mapping[str, torch.Tensor], seconds: Seconds) -> Features:
         """The head's features of one batch.

@@ -15,6 +15,7 @@ from threading import Condition, Thread
 from typing import Any, Generic, TypeVar
 
 import torch
+from featurewire.wire.runtime import use_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,10 +65,12 @@ class Scheduler:
     Args:
         workers: passes that run at once.
         max_batch: jobs of one pass; 1 never lets any share one.
+        threads: of one pass's operators.
     """
 
-    def __init__(self, workers: int, max_batch: int) -> None:
+    def __init__(self, workers: int, max_batch: int, threads: int) -> None:
         self._max_batch = max_batch
+        self._intraop = threads
         self._jobs: deque[_Job] = deque()
         self._changed = Condition()
         self._closed = False
@@ -109,6 +112,7 @@ class Scheduler:
         return await job.future
 
     def _work(self) -> None:
+        use_threads(self._intraop)
         with torch.inference_mode():
             while batch := self._take():
                 started = time.perf_counter()

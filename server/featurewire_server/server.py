@@ -12,6 +12,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.coder import warm_up
+from featurewire.wire.runtime import use_threads
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
@@ -55,8 +56,8 @@ class Server:
             torch.set_num_threads(config.threads)
         self._tails = Tails(config)
         warm_up()
-        self._scheduler = Scheduler(config.workers, config.max_batch)
-        self._decoders = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._scheduler = Scheduler(config.workers, config.max_batch, torch.get_num_threads())
+        self._decoders = ThreadPoolExecutor(1, "decode", initializer=use_threads, initargs=(1,))
         self._registry = CollectorRegistry()
         self._metrics = ServerMetrics(self._registry)
         self._budget = CacheBudget(config.cache_mb << 20, self._metrics.cache_bytes.set)
