@@ -62,7 +62,8 @@ async def run_overlap(
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        models = [random_llama(Path(folder)), random_dinov2(Path(folder))]
+        # of the giant's width, with two blocks
+        models = [random_llama(Path(folder)), random_dinov2(Path(folder), 1536, 2, 518)]
         pixels = torch.randn(1, 3, 518, 518, generator=torch.Generator().manual_seed(1))
         with ServerProcess([str(model) for model in models], ["--threads", "1"]) as server:
 

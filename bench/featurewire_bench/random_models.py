@@ -33,21 +33,21 @@ def random_llama(folder: Path) -> Path:
     return path
 
 
-def random_dinov2(folder: Path) -> Path:
-    """A DINOv2 of the giant's width, 1536 channels, with two blocks: 1370 tokens at 518 pixels."""
+def random_dinov2(folder: Path, channels: int, blocks: int, pixels: int) -> Path:
+    """A DINOv2 classifier: channels, blocks and image side; patches of 14 pixels, heads of 64."""
     from transformers import Dinov2Config, Dinov2ForImageClassification
 
     torch.manual_seed(0)
     config = Dinov2Config(
-        hidden_size=1536,
-        num_hidden_layers=2,
-        num_attention_heads=24,
+        hidden_size=channels,
+        num_hidden_layers=blocks,
+        num_attention_heads=channels // 64,
         mlp_ratio=2,
-        image_size=518,
+        image_size=pixels,
         patch_size=14,
         num_labels=10,
     )
-    path = folder / "random-dinov2"
+    path = folder / f"random-dinov2-{channels}"
     Dinov2ForImageClassification(config).save_pretrained(path)
     return path
 
