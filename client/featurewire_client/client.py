@@ -247,6 +247,9 @@ class SplitClient:
             if self._processor is None:
                 name, task = self._name, self.task
                 self._processor = await self._off_loop(lambda: load_processor(name, task))
+            self.finish_reason, self.last_stats = "length", None
+            if max_tokens < 1:
+                return
             text = TextStream(self._processor, stop)
             generation = Generation(self.edge, self._route, text, self.snr_db, self._control)
             settings = pb.Generation(

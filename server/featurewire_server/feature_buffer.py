@@ -3,7 +3,8 @@
 Every size is checked against a limit before anything of that size is kept.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire import limits
@@ -21,12 +22,14 @@ class FeatureBuffer:
         begin: what the client announced, tensors included.
         received_bytes: serialised size of the messages so far, Begin included.
         samples: how many have begun to come, over all tensors.
+        tally: what the tail's pass has come to: bytes, features, seconds of each stage.
     """
 
     begin: pb.Begin
     received_bytes: int
     chunks: int = 0
     samples: int = 0
+    tally: Counter[str] = field(default_factory=Counter)
     _sample_bytes: int = 0
 
     @property

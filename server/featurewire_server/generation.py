@@ -1,5 +1,6 @@
 """One generation: spans of features in, tokens out, with the tail's cache between them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,11 +31,17 @@ class Generation:
 
     Attributes:
         received_bytes: serialised size of its messages so far, Begin included.
-        reserved_bytes: what its cache may grow to.
+        cache_bytes: what its cache may grow to; reserved_bytes: what is set aside for it now.
+        tally: what the tail's passes have come to so far: bytes, features, seconds of each stage.
+        untold: seconds of each stage that no token has told yet.
     """
 
-    def __init__(self, begin: pb.Begin, terms: Terms) -> None:
-        """Raises Refusal: not one sequence of one tensor, or more tokens than the context."""
+    def __init__(self, begin: pb.Begin, terms: Terms, received_bytes: int) -> None:
+        """`received_bytes`: of the Begin as it came.
+
+        Raises:
+            Refusal: not one sequence of one tensor, or more tokens than the context.
+        """
         settings, context = begin.generation, terms.context
         if len(begin.tensors) != 1 or begin.tensors[0].batch != 1 or begin.uncoded:
             batch = begin.tensors[0].batch if begin.tensors else 0
@@ -47,9 +54,20 @@ class Generation:
         tensor = begin.tensors[0]
         if tensor.tokens > context:
             raise too_large("a generation's tokens", tensor.tokens, context)
+        room = context - tensor.tokens + 1
+        if len(settings.delivered) > room:
+            raise too_large("a generation's delivered tokens", len(settings.delivered), room)
+        stops = sum(map(len, settings.stop))
+        if len(settings.stop) > limits.MAX_STOPS or stops > limits.MAX_STOP_CHARACTERS:
+            found = f"{len(settings.stop)} stop strings of {stops} characters"
+            allowed = f"{limits.MAX_STOPS} of {limits.MAX_STOP_CHARACTERS}"
+            message = f"a generation has {found}; {allowed} together are allowed"
+            raise Refusal("TOO_LARGE", message, found=found, allowed=allowed)
         self.begin = begin
         self.cache = terms.tail.new_cache()
-        self.received_bytes = begin.ByteSize()
+        self.received_bytes = received_bytes
+        self.tally: Counter[str] = Counter()
+        self.untold: Counter[str] = Counter()
         self.chunks = 0
         self._name, self._channels = tensor.name, tensor.channels
         self._prompt = tensor.tokens
@@ -58,11 +76,11 @@ class Generation:
         self._bitstream_bytes = 0
         self._drawn = 0
         self._finished = False
-        room = context - self._prompt + 1
         self._max_tokens = min(settings.max_tokens or room, room)
         self._vocabulary = terms.vocabulary
         self._text = TextStream(terms.vocabulary, settings.stop) if terms.vocabulary else None
-        self.reserved_bytes = terms.tail.cache_bytes(self._prompt + self._max_tokens - 1)
+        self.reserved_bytes = 0
+        self.cache_bytes = terms.tail.cache_bytes(self._prompt + self._max_tokens - 1)
 
     def add(self, chunk: pb.Chunk, payload_bytes: int) -> int:
         """Counts one chunk in: the tokens of the bitstream that it completes, or 0.
@@ -72,8 +90,7 @@ class Generation:
         """
         if chunk.request != self.begin.request:
             raise out_of_order(f"a chunk of request {chunk.request}", str(self.begin.request))
-        if self._finished:
-            raise out_of_order("a chunk after the last token", "a begin")
+        self.check_open()
         if payload_bytes > limits.MAX_CHUNK_BYTES:
             raise too_large("a chunk's bytes", payload_bytes, limits.MAX_CHUNK_BYTES)
         allowed = max(self._prompt - self._taken, 1)
@@ -89,6 +106,11 @@ class Generation:
         self.received_bytes += chunk.ByteSize()
         self.chunks += 1
         return chunk.tokens
+
+    def check_open(self) -> None:
+        """Raises Refusal: the last token has been drawn already."""
+        if self._finished:
+            raise out_of_order("a chunk after the last token", "a begin")
 
     @property
     def is_answered(self) -> bool:

@@ -1,7 +1,6 @@
 """The gRPC service: calls in, sessions driven, failures turned into statuses."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,6 +26,7 @@ log = logging.getLogger("featurewire.server")
 
 _PAGE_BYTES = 1024 * 1024
 _RETRY_S = 1.0
+_TELLING_S = 1.0  # that every session has to take a GoAway
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -42,17 +42,28 @@ def as_refusal(error: Exception) -> Refusal | None:
     return None
 
 
-class _Stream:
-    """Where a session's answers go; its tasks write one after the other, as gRPC needs it."""
+class _NotReadingError(Exception):
+    """The client takes no answer."""
 
-    def __init__(self, context: Context) -> None:
+
+class _Stream:
+    """Where a session's answers go; its tasks write one after the other, as gRPC needs it.
+
+    A client that does not read for `patience_s` ends its session.
+    """
+
+    def __init__(self, context: Context, patience_s: float) -> None:
         self._context = context
+        self._patience_s = patience_s
         self._turn = asyncio.Lock()
         self.peer = context.peer()
 
     async def write(self, message: pb.InferResponse) -> None:
-        async with self._turn:
-            await self._context.write(message)
+        try:
+            async with asyncio.timeout(self._patience_s), self._turn:
+                await self._context.write(message)
+        except TimeoutError:
+            raise _NotReadingError from None
 
 
 def _first(error: Exception) -> Exception:
@@ -107,13 +118,17 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
                 f"{len(self._streams)} sessions are open; {self._config.max_sessions} are allowed"
             )
             await self._abort(context, Refusal("SERVER_FULL", message, retry_s=_RETRY_S))
-        stream = _Stream(context)
+        stream = _Stream(context, self._config.idle_s)
         self._streams.add(stream)
         self._count_sessions()
         try:
             await self._converse(request_iterator, stream)
         except Exception as error:
             first = _first(error)
+            if isinstance(first, _NotReadingError):
+                log.warning("dropped peer=%s: it does not read", context.peer())
+                # no status can be sent behind a write that is stuck: gRPC resets the stream
+                raise asyncio.CancelledError from first
             refusal = as_refusal(first)
             if refusal is None:
                 log.error("error peer=%s", context.peer(), exc_info=first)
@@ -127,7 +142,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
     async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: "_Stream") -> None:
         """Handshake, then messages in and answers out, each in a task of its own."""
         incoming = aiter(requests)
-        first = await self._next(incoming)
+        first = await self._next(incoming, None)
         if first is None:
             return
         terms = self._agree(first)
@@ -137,7 +152,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         await stream.write(pb.InferResponse(handshake=terms.reply()))
 
         async def read() -> None:
-            while (message := await self._next(incoming)) is not None:
+            while (message := await self._next(incoming, session)) is not None:
                 if (ack := await session.receive(message)) is not None:
                     await stream.write(ack)
             await session.end()
@@ -153,29 +168,38 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         finally:
             session.close()
 
-    async def _next(self, incoming: AsyncIterator[pb.InferRequest]) -> pb.InferRequest | None:
+    async def _next(
+        self, incoming: AsyncIterator[pb.InferRequest], session: Session | None
+    ) -> pb.InferRequest | None:
         """The next message, None at the end.
 
         Raises:
-            Refusal: none came for too long.
+            Refusal: none came for too long, while the session had nothing to do.
         """
+        idle_s = self._config.idle_s
+        waiting = asyncio.ensure_future(anext(incoming, None))
         try:
-            async with asyncio.timeout(self._config.idle_s):
-                return await anext(incoming, None)
-        except TimeoutError:
-            message = f"the session was idle for {self._config.idle_s:g} s, as long as is allowed"
-            raise Refusal("SESSION_IDLE", message) from None
+            while not (await asyncio.wait((waiting,), timeout=idle_s))[0]:
+                if session is None or not session.is_busy:
+                    message = f"the session was idle for {idle_s:g} s, as long as is allowed"
+                    raise Refusal("SESSION_IDLE", message)
+            return await waiting
+        finally:
+            waiting.cancel()
 
     def _count_sessions(self) -> None:
         self._metrics.open_sessions = len(self._streams)
         self._metrics.sessions.set(len(self._streams))
 
     async def go_away(self) -> None:
-        """Tells every session that the server is about to stop."""
+        """Tells every session that the server is about to stop; who does not read is not told."""
         message = pb.InferResponse(go_away=pb.GoAway(grace_ms=int(1000 * self._config.grace_s)))
-        for stream in list(self._streams):
-            with contextlib.suppress(Exception):  # the client is gone already
-                await stream.write(message)
+        told = [asyncio.ensure_future(stream.write(message)) for stream in list(self._streams)]
+        if told:
+            _, untold = await asyncio.wait(told, timeout=_TELLING_S)
+            for task in untold:
+                task.cancel()
+            await asyncio.gather(*told, return_exceptions=True)
 
     def _agree(self, first: pb.InferRequest) -> Terms:
         if not first.HasField("handshake"):

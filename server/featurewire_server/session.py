@@ -8,7 +8,6 @@ features, and `answers` runs the tail on them.
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -100,9 +99,13 @@ class Session:
         self._bitstream: list[bytes] = []
         self._coded: asyncio.Queue[_Coded | None] = asyncio.Queue(_CHUNKS_WAITING)
         self._decoded: asyncio.Queue[_Decoded | None] = asyncio.Queue(_FEATURES_WAITING)
-        self._reserved = 0
-        self._tally: Counter[str] = Counter()
-        self._untold: Counter[str] = Counter()  # seconds that no token has told yet
+        self._unanswered = 0  # features, and bitstreams of generations
+        self._unwritten: Generation | None = None  # its line of the log is yet to come
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that came has not been answered yet."""
+        return self._unanswered > 0
 
     async def receive(self, message: pb.InferRequest) -> pb.InferResponse | None:
         """Takes one message and gives the Ack that it calls for, once there is room for more.
@@ -131,6 +134,7 @@ class Session:
             shape = (tensor.tokens, tensor.channels)
             starts, last = request.samples > first, message.chunk.last
             coded = _Coded(request, tensor.name, shape, _grid(tensor), payload, starts, last)
+            self._unanswered += last
             if last:
                 self._request = None
             await self._coded.put(coded)
@@ -154,16 +158,16 @@ class Session:
             begin.tensors.extend(self._tensors)
         check_begin(begin)
         self._tensors = begin.tensors
-        self._release()
+        if isinstance(self._request, Generation):  # given up
+            self._release(self._request)
         if not begin.HasField("generation"):
             self._request = FeatureBuffer(begin, received_bytes)
             return
         self._bitstream = []
-        self._untold.clear()
-        self._request = generation = Generation(begin, self._terms)
-        generation.received_bytes = received_bytes
-        self._shared.budget.reserve(generation.reserved_bytes)
-        self._reserved = generation.reserved_bytes
+        generation = Generation(begin, self._terms, received_bytes)
+        self._shared.budget.reserve(generation.cache_bytes)
+        generation.reserved_bytes = generation.cache_bytes
+        self._request = generation
 
     async def _collect(self, generation: Generation, tokens: int, payload: bytes) -> None:
         """Keeps pieces of a bitstream until it is complete."""
@@ -173,6 +177,7 @@ class Session:
             whole = b"".join(self._bitstream)
             self._bitstream = []
             shape = (tokens, tensor.channels)
+            self._unanswered += 1
             await self._coded.put(_Coded(generation, tensor.name, shape, None, whole))
 
     async def decode(self) -> None:
@@ -226,12 +231,16 @@ class Session:
             ModelError: likewise.
         """
         while (decoded := await self._decoded.get()) is not None:
+            if self._unwritten is not decoded.request:
+                self._write_line(self._unwritten)
             if isinstance(decoded.request, Generation):
+                self._unwritten = decoded.request
                 async for response in self._next_token(decoded, decoded.request):
                     yield response
             else:
                 async for response in self._outputs(decoded, decoded.request):
                     yield response
+            self._unanswered -= 1
 
     async def _outputs(
         self, decoded: _Decoded, request: FeatureBuffer
@@ -252,13 +261,14 @@ class Session:
         for chunk in output_chunks(request.begin.request, outputs):
             output_bytes += chunk.ByteSize()
             yield pb.InferResponse(output=chunk)
-        self._record(request.features, request.received_bytes, decoded, ran, output_bytes, new=True)
-        yield pb.InferResponse(account=self._account(request.begin.request))
-        self.end_request()
+        self._record(request.features, request.received_bytes, decoded, ran, output_bytes)
+        yield pb.InferResponse(account=_account(request))
+        self._write_line(request)
 
     async def _next_token(
         self, decoded: _Decoded, generation: Generation
     ) -> AsyncIterator[pb.InferResponse]:
+        generation.check_open()
         step = Step(generation, decoded.features)
         tensor = next(iter(decoded.features.tensors.values()))
         terms, scheduler = self._terms, self._shared.scheduler
@@ -266,30 +276,28 @@ class Session:
         key = None if generation.is_prefilling else ("step", id(terms.tail))
         ran = await self._run(scheduler.join(key, lambda steps: run_steps(steps, terms), step))
         self._shared.metrics.pass_requests.labels(terms.model).observe(ran.shared)
-        drawn, request = ran.result, generation.begin.request
-        stages = {"queue": ran.queue_s, "decode": decoded.decode_s, "tail": ran.run_s}
-        self._untold.update(stages)
+        drawn, untold = ran.result, generation.untold
+        untold.update({"queue": ran.queue_s, "decode": decoded.decode_s, "tail": ran.run_s})
         token = pb.Token(
-            request=request,
+            request=generation.begin.request,
             position=drawn.position,
             id=drawn.token or 0,
             finish=drawn.finish,
-            queue_us=round(1e6 * self._untold["queue"]),
-            decode_us=round(1e6 * self._untold["decode"]),
-            tail_us=round(1e6 * self._untold["tail"]),
+            queue_us=round(1e6 * untold["queue"]),
+            decode_us=round(1e6 * untold["decode"]),
+            tail_us=round(1e6 * untold["tail"]),
         )
-        fresh = generation.received_bytes - self._tally["received_bytes"]
+        fresh = generation.received_bytes - generation.tally["received_bytes"]
         sent_bytes = token.ByteSize() if drawn.token is not None else 0
-        new = not self._tally["features"]
-        self._record(tensor.numel(), fresh, decoded, ran, sent_bytes, new=new)
+        self._record(tensor.numel(), fresh, decoded, ran, sent_bytes)
         if drawn.token is not None:
-            self._tally["tokens"] += 1
-            self._untold.clear()
+            generation.tally["tokens"] += 1
+            untold.clear()
             yield pb.InferResponse(token=token)
         if drawn.finish:
-            yield pb.InferResponse(account=self._account(request))
-            if self._request is generation:  # the client may have begun another one
-                self._release()
+            yield pb.InferResponse(account=_account(generation))
+            self._write_line(generation)
+            self._release(generation)
 
     async def _run(self, job: Awaitable[Ran[Result]]) -> Ran[Result]:
         """What a job gives; what torch says of masks and positions is the client's to hear."""
@@ -301,17 +309,6 @@ class Session:
             message = f"the tail of {self._terms.model} cannot run on this feature: {said}"
             raise Refusal("INPUT_INVALID", message) from error
 
-    def _account(self, request: int) -> pb.Account:
-        tally = self._tally
-        return pb.Account(
-            request=request,
-            received_bytes=tally["received_bytes"],
-            features=tally["features"],
-            queue_seconds=tally["queue"],
-            decode_seconds=tally["decode"],
-            tail_seconds=tally["tail"],
-        )
-
     def _record(
         self,
         features: int,
@@ -319,12 +316,12 @@ class Session:
         decoded: _Decoded,
         ran: Ran[Any],
         output_bytes: int,
-        new: bool,
     ) -> None:
         """Counts a feature, or a span of a generation, which is one request as a whole."""
         stages = {"queue": ran.queue_s, "decode": decoded.decode_s, "tail": ran.run_s}
+        tally = decoded.request.tally
         self._shared.metrics.feature(
-            new_request=new,
+            new_request=not tally["features"],
             model=self._terms.model,
             task=self._terms.task,
             codec=self._terms.codec,
@@ -334,28 +331,30 @@ class Session:
             output_bytes=output_bytes,
             stages_s=stages,
         )
-        self._tally.update(stages)
-        self._tally["features"] += features
-        self._tally["received_bytes"] += received_bytes
-        self._tally["output_bytes"] += output_bytes
+        tally.update(stages)
+        tally["features"] += features
+        tally["received_bytes"] += received_bytes
+        tally["output_bytes"] += output_bytes
 
-    def _release(self) -> None:
-        """Gives back what a generation had reserved, and writes its line if it was left early."""
-        self._shared.budget.release(self._reserved)
-        self._reserved = 0
-        self._request = None
-        self.end_request()
+    def _release(self, generation: Generation) -> None:
+        """Gives back what a generation had reserved, finished or given up."""
+        self._shared.budget.release(generation.reserved_bytes)
+        generation.reserved_bytes = 0
+        if self._request is generation:  # the client may have begun another one
+            self._request = None
 
     def close(self) -> None:
         """Frees what the session holds, however it ended."""
-        self._release()
+        if isinstance(self._request, Generation):
+            self._release(self._request)
+        self._write_line(self._unwritten)
 
-    def end_request(self) -> None:
-        """Writes the log's line of the request under way, if there is one."""
-        sums, self._tally = self._tally, Counter()
-        if not sums["features"]:
+    def _write_line(self, request: FeatureBuffer | Generation | None) -> None:
+        """Writes a request's line of the log, once it is over."""
+        self._unwritten = None
+        if request is None:
             return
-        terms = self._terms
+        sums, terms = request.tally, self._terms
         log.info(
             "request peer=%s model=%s task=%s split=%s codec=%s features=%d received_bytes=%d"
             " bpfp=%.3f output_bytes=%d tokens=%d queue_ms=%.1f decode_ms=%.1f tail_ms=%.1f",
@@ -366,11 +365,23 @@ class Session:
             terms.codec,
             sums["features"],
             sums["received_bytes"],
-            8 * sums["received_bytes"] / sums["features"],
+            8 * sums["received_bytes"] / max(sums["features"], 1),
             sums["output_bytes"],
             sums["tokens"],
             *(1000 * sums[stage] for stage in ("queue", "decode", "tail")),
         )
+
+
+def _account(request: FeatureBuffer | Generation) -> pb.Account:
+    tally = request.tally
+    return pb.Account(
+        request=request.begin.request,
+        received_bytes=tally["received_bytes"],
+        features=tally["features"],
+        queue_seconds=tally["queue"],
+        decode_seconds=tally["decode"],
+        tail_seconds=tally["tail"],
+    )
 
 
 def _grid(tensor: pb.CodedTensor) -> tuple[int, int] | None:

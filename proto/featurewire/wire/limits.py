@@ -21,6 +21,9 @@ MAX_FEATURES = 1 << 26
 MAX_UNCODED_BYTES = 2 * 1024 * 1024
 MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
+# Of a generation: the text is searched for them after every token.
+MAX_STOPS = 16
+MAX_STOP_CHARACTERS = 1024
 
 KEEPALIVE_MS = 30_000
 # Below the client's period, or the server would answer its pings with GOAWAY.
