@@ -135,7 +135,7 @@ async def test_a_client_goes_on_after_its_server_was_started_again(llama, serve)
 
 
 async def test_a_server_that_never_shakes_hands_is_given_up_in_time(llama, serve, monkeypatch):
-    async def silent(connection, offer):
+    async def silent(connection, offer, link=None):
         await asyncio.sleep(60)
 
     monkeypatch.setattr("featurewire_client.route.Session.open", silent)
