@@ -84,7 +84,12 @@ class InferStats:
             f" ({self.bpfp:.2f} bits each; float16 is {self.float16_bytes} bytes), ms: {times}"
         )
         if self.tokens:
-            text += f"; {self.tokens} tokens, first after {self.first_token_ms:.1f}"
+            text += (
+                f"; {self.tokens} tokens, first after {self.first_token_ms:.1f};"
+                f" {self.kept_bytes} bytes kept to go on elsewhere"
+            )
+        if self.replays:
+            text += f"; moved {self.replays} times"
         return text
 
 
