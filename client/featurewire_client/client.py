@@ -263,7 +263,11 @@ class SplitClient:
                     yield piece
             finally:
                 self.finish_reason = generation.finish_reason
+                if not generation.finish_reason:  # left early: the server frees its cache
+                    await self._route.abandon()
                 self.last_stats = generation.stats()
+                if self.last_stats is not None and self._control is not None:
+                    self.last_stats = self._with_shortfall(self.last_stats)
                 if self.last_stats is not None:
                     self._count(self.last_stats, new_request=True)
                     self._log(self.last_stats)
@@ -290,6 +294,12 @@ class SplitClient:
         assert control is not None
         other_ms = stats.encode_ms + stats.queue_ms + stats.decode_ms + stats.tail_ms
         control.learn(stats.features, stats.sent_bytes, payload_bytes, other_ms / 1000)
+        return self._with_shortfall(stats)
+
+    def _with_shortfall(self, stats: InferStats) -> InferStats:
+        """The account with what is beyond the budget, which is said."""
+        control = self._control
+        assert control is not None
         if control.shortfall_ms or control.shortfall_bytes:
             log.warning(
                 "the budget cannot be held: %.0f ms and %d bytes beyond it at %g dB",

@@ -149,9 +149,9 @@ async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncIter
     """What tasks put on the queue, until None; their errors are raised here."""
     tasks = [asyncio.create_task(one) for one in work]
     stages = asyncio.gather(*tasks)
+    item = asyncio.ensure_future(queue.get())
     try:
         while True:
-            item = asyncio.ensure_future(queue.get())
             await asyncio.wait((item, stages), return_when=asyncio.FIRST_COMPLETED)
             if not item.done() and not stages.done():
                 continue
@@ -162,10 +162,12 @@ async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncIter
             if value is None:
                 return
             yield value
+            item = asyncio.ensure_future(queue.get())
     finally:
+        item.cancel()
         for task in tasks:
             task.cancel()
-        stages.cancel()
+        await asyncio.gather(stages, item, *tasks, return_exceptions=True)
 
 
 def _run(head: Head, inputs: Mapping[str, torch.Tensor], cache: Any, seconds: Seconds) -> Features:

@@ -12,6 +12,8 @@ ClientError
 import grpc
 from featurewire.wire.status import refusal_of
 
+_FROM_CORE = "Internal error from Core"
+
 
 class ClientError(Exception):
     """Any failure between this client and its server."""
@@ -80,7 +82,9 @@ def client_error(error: grpc.aio.AioRpcError, address: str, connected: bool = Fa
             retry_s=refusal.retry_s,
         )
     gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    if error.code() in gone and connected:
+    # gRPC's own code for a write to a stream that has just been reset
+    reset = error.code() is grpc.StatusCode.INTERNAL and error.details() == _FROM_CORE
+    if (error.code() in gone or reset) and connected:
         return ConnectionLostError(f"the connection to {address} was lost: {error.details()}")
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return ConnectionFailedError(f"no server answers at {address}: {error.details()}")

@@ -9,6 +9,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client.edge import Edge, Seconds, Span, cut
+from featurewire_client.errors import SessionError
 from featurewire_client.quality import PROBING_BYTES, QualityControl
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
@@ -71,10 +72,14 @@ class Generation:
                 yield piece
             if token.finish:
                 break
+            if self._tokens >= settings.max_tokens:
+                raise SessionError(f"the server goes on after {self._tokens} tokens, all asked for")
             async with deadline():
                 token = await self._step(token.id, cache)
         if rest := self._text.rest():
             yield rest
+        if token.finish not in _REASONS:
+            raise SessionError(f"the server ended a text for an unknown reason, {token.finish}")
         self.finish_reason = _REASONS[token.finish]
         async with deadline():
             await self._route.finish(self._known())

@@ -14,8 +14,11 @@ from featurewire.v1 import featurewire_pb2 as pb
 
 from featurewire_client.connection import Connection, connect, parse_addresses
 from featurewire_client.errors import (
+    ClientError,
     ConnectionFailedError,
     ConnectionLostError,
+    RefusedError,
+    SessionError,
 )
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.session import Session
@@ -58,14 +61,16 @@ class Route:
         """
         failures = []
         for _ in self._addresses:
-            address = self._addresses[self._turn % len(self._addresses)]
             try:
-                self._connection = await connect(address, timeout_s)
+                self._connection = await self._dial(timeout_s)
                 return self._connection
             except ConnectionFailedError as error:
                 failures.append(str(error))
                 self._turn += 1
         raise ConnectionFailedError("; ".join(failures))
+
+    async def _dial(self, timeout_s: float) -> Connection:
+        return await connect(self._addresses[self._turn % len(self._addresses)], timeout_s)
 
     async def open(self, offer: pb.Handshake) -> pb.HandshakeReply:
         """Opens the first session, on the connection that is there; others will offer the same.
@@ -97,8 +102,10 @@ class Route:
             ClientError: no server takes it.
         """
         session = self._session
-        if session is None or session.ended or (session.leaving and len(self._addresses) > 1):
+        if session is None or session.ended:
             await self._mend(session, None)
+        elif session.leaving:
+            await self._move(session, None)
         self._requests += 1
         self.link.begin()
         request.begin.request = self._requests
@@ -119,8 +126,8 @@ class Route:
         """
         session = self._session
         chunk.request = self._requests
-        if session is not None and session.leaving and len(self._addresses) > 1:
-            await self._mend(session, request)
+        if session is not None and session.leaving:
+            await self._move(session, request)
         request.chunks.append(chunk)
         request.sent_bytes += chunk.ByteSize()
         await self._try(request, lambda session: session.send(chunk))
@@ -131,10 +138,10 @@ class Route:
         Raises:
             ClientError: no server gives it.
         """
-        while True:
-            token = request.note(await self._answer(request))
-            if token is not None:
-                return token
+        token = request.note(await self._answer(request))
+        if token is None:
+            raise SessionError(f"the server at {self.address} answered a step with no token")
+        return token
 
     async def finish(self, request: Transcript) -> None:
         """Waits until the request is answered whole, outputs and account.
@@ -173,14 +180,21 @@ class Route:
         request: Transcript | None,
         cause: ConnectionLostError | None = None,
     ) -> None:
-        """Replaces a session, unless that has happened meanwhile, and repeats the request."""
+        """Replaces a session, unless that has happened meanwhile, and repeats the request.
+
+        Addresses are tried in turn until one takes it; the caller's deadline bounds that.
+
+        Raises:
+            RefusedError: a server refuses what the session is, other than for want of room.
+        """
         async with self._mending:
             if self._session is not broken:
                 return
             if broken is not None:
-                if request is not None:
-                    request.received_bytes += broken.received_bytes.pop(self._requests, 0)
-                await self._leave()
+                self._take_leave(broken, request)
+                await broken.close()
+                self._session = None
+                await self._hang_up()
                 self._turn += 1
             attempt = 0
             while True:
@@ -190,44 +204,80 @@ class Route:
                 attempt += 1
                 try:
                     await self._replace(request)
-                    self._trouble = ""
                     break
-                except (ConnectionFailedError, ConnectionLostError) as error:
+                except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
+                    if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
+                        raise
                     self._trouble = str(error)
                     log.info("no session yet: %s", error)
                     self._turn += 1
+            self._trouble = ""
             if request is not None:
-                log.warning("the session moved to %s: %s", self.address, cause or "GOAWAY")
+                log.warning("the session moved to %s: %s", self.address, cause or "it was closed")
 
-    async def _replace(self, request: Transcript | None) -> None:
-        await self._leave()
-        connection = await self.connect(_CONNECT_S)
-        connection.check_protocol()
+    async def _move(self, leaving: Session, request: Transcript | None) -> None:
+        """Leaves a server that is about to stop for another one, if one takes the session at once.
+
+        Where none does, it stays until its server ends it.
+        """
+        async with self._mending:
+            if self._session is not leaving or not leaving.leaving:
+                return
+            leaving.leaving = False  # tried once
+            here, old = self._turn, self._connection
+            for _ in self._addresses[1:]:
+                self._turn += 1
+                try:
+                    await self._replace(request, keep=True)
+                except ClientError as error:
+                    log.info("stays at %s: %s", self.address, error)
+                    continue
+                self._take_leave(leaving, request)
+                await leaving.close()
+                if old is not None:
+                    await old.channel.close()
+                log.warning("the session moved to %s: its server is about to stop", self.address)
+                return
+            self._turn = here
+
+    def _take_leave(self, session: Session, request: Transcript | None) -> None:
+        if request is not None:
+            request.received_bytes += session.received_bytes.pop(self._requests, 0)
+
+    async def _replace(self, request: Transcript | None, keep: bool = False) -> None:
+        """Opens a session and repeats the request; `keep`: over a connection of its own."""
+        connection = None if keep else self._connection
+        if connection is None:
+            connection = await self._dial(_CONNECT_S)
         assert self._offer is not None
-        self.link.forget()
-        session = await Session.open(connection, self._offer, self.link)
+        session = None
         try:
-            self._described = []
-            if request is not None:
-                for message in request.again():
-                    request.sent_bytes += message.ByteSize()
-                    if isinstance(message, pb.Begin):
-                        await session.begin(message)
-                        self._described = list(message.tensors)
-                    else:
-                        await session.send(message)
+            connection.check_protocol()
+            self.link.forget()
+            session = await Session.open(connection, self._offer, self.link)
+            described: list[pb.CodedTensor] = []
+            for message in request.again() if request is not None else ():
+                if isinstance(message, pb.Begin):
+                    await session.begin(message)
+                    described = list(message.tensors)
+                else:
+                    await session.send(message)
+                assert request is not None
+                request.sent_bytes += message.ByteSize()
         except BaseException:
-            await session.close()
+            if session is not None:
+                await session.close()
+            await connection.channel.close()
+            if connection is self._connection:
+                self._connection = None
             raise
-        self._session = session
+        self._session, self._connection, self._described = session, connection, described
 
-    async def _leave(self) -> None:
-        """Ends the session and its connection."""
-        if self._session is not None:
-            await self._session.close()
+    async def _hang_up(self) -> None:
+        """Closes the connection."""
         if self._connection is not None:
             await self._connection.channel.close()
-        self._session = self._connection = None
+        self._connection = None
 
     async def abandon(self) -> None:
         """Ends the session amid a request; the connection stays for the next one."""
@@ -237,4 +287,5 @@ class Route:
 
     async def close(self) -> None:
         """Ends everything; may be called twice."""
-        await self._leave()
+        await self.abandon()
+        await self._hang_up()

@@ -54,6 +54,9 @@ class Session:
         try:
             await session._write(pb.InferRequest(handshake=offer))
             reply = await session._read()
+            while reply.HasField("go_away"):
+                session.leaving = True
+                reply = await session._read()
             if reply.WhichOneof("message") != "handshake":
                 raise session._unexpected(reply, "handshake")
             session.terms = reply.handshake

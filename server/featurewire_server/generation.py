@@ -1,5 +1,6 @@
 """One generation: spans of features in, tokens out, with the tail's cache between them."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,8 +56,15 @@ class Generation:
         if tensor.tokens > context:
             raise too_large("a generation's tokens", tensor.tokens, context)
         room = context - tensor.tokens + 1
-        if len(settings.delivered) > room:
-            raise too_large("a generation's delivered tokens", len(settings.delivered), room)
+        most = min(settings.max_tokens or room, room)
+        if len(settings.delivered) > most:
+            raise too_large("a generation's delivered tokens", len(settings.delivered), most)
+        drawn = settings.sampling
+        if not (0 <= drawn.temperature < math.inf and 0 <= drawn.top_p <= 1):
+            found = f"temperature {drawn.temperature} and top_p {drawn.top_p}"
+            allowed = "0 or more, and 0 to 1"
+            message = f"a generation has {found}; {allowed} are allowed"
+            raise Refusal("INPUT_INVALID", message, found=found, allowed=allowed)
         stops = sum(map(len, settings.stop))
         if len(settings.stop) > limits.MAX_STOPS or stops > limits.MAX_STOP_CHARACTERS:
             found = f"{len(settings.stop)} stop strings of {stops} characters"
@@ -76,7 +84,7 @@ class Generation:
         self._bitstream_bytes = 0
         self._drawn = 0
         self._finished = False
-        self._max_tokens = min(settings.max_tokens or room, room)
+        self._max_tokens = most
         self._vocabulary = terms.vocabulary
         self._text = TextStream(terms.vocabulary, settings.stop) if terms.vocabulary else None
         self.reserved_bytes = 0
@@ -93,6 +101,8 @@ class Generation:
         self.check_open()
         if payload_bytes > limits.MAX_CHUNK_BYTES:
             raise too_large("a chunk's bytes", payload_bytes, limits.MAX_CHUNK_BYTES)
+        if chunk.tensor or chunk.sample:
+            raise out_of_order(f"sample {chunk.sample} of tensor {chunk.tensor}", "the only one")
         allowed = max(self._prompt - self._taken, 1)
         if chunk.tokens > allowed or self._taken + chunk.tokens > self._context:
             raise too_large("a chunk's tokens", chunk.tokens, allowed)
@@ -159,8 +169,17 @@ class Step:
     features: Features
 
 
-def run_steps(steps: Sequence[Step], terms: Terms) -> list[Drawn]:
-    """Draws the next token of each sequence after one pass of the tail; on a worker's thread."""
+def run_steps(steps: Sequence[Step], terms: Terms) -> list[Drawn | Exception]:
+    """Draws the next token of each sequence after one pass of the tail; on a worker's thread.
+
+    What one sequence's numbers do not allow is an error of that one alone.
+    """
     features = [step.features for step in steps]
     logits = terms.tail.steps(features, [step.generation.cache for step in steps])
-    return [step.generation.draw(row) for step, row in zip(steps, logits, strict=True)]
+    outcomes: list[Drawn | Exception] = []
+    for step, row in zip(steps, logits, strict=True):
+        try:
+            outcomes.append(step.generation.draw(row))
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes

@@ -128,19 +128,23 @@ class Scheduler:
         with self._changed:
             while not self._closed:
                 self._drop_cancelled()
-                if not self._jobs:
-                    self._changed.wait()
-                    continue
-                batch = self._company(self._jobs[0])
-                first = batch[0]
-                left_s = first.submitted + first.wait_s - time.perf_counter()
-                if len(batch) < self._max_batch and left_s > 0:
-                    self._changed.wait(left_s)
-                    continue
+                batch, wait_s = self._ready()
                 for job in batch:
                     self._jobs.remove(job)
-                return batch
+                if batch:
+                    return batch
+                self._changed.wait(wait_s)
             return []
+
+    def _ready(self) -> tuple[list[_Job], float | None]:
+        """The oldest job that waits for no more company, with its own; else how long none does."""
+        now, soonest = time.perf_counter(), None
+        for first in self._jobs:
+            batch, left_s = self._company(first), first.submitted + first.wait_s - now
+            if len(batch) == self._max_batch or left_s <= 0:
+                return batch, None
+            soonest = left_s if soonest is None else min(soonest, left_s)
+        return [], soonest
 
     def _drop_cancelled(self) -> None:
         for job in [job for job in self._jobs if job.future.cancelled()]:

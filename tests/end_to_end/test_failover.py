@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from featurewire_bench.process import ServerProcess
+from featurewire_bench.process import ServerProcess, free_port
 from featurewire_bench.relay import Relay
 from featurewire_client import DeadlineError, RefusedError, SplitClient
 from featurewire_models import load_processor
@@ -102,6 +102,48 @@ async def test_a_draining_server_hands_its_sessions_over_and_ends_at_once(spare,
             assert client.last_stats.replays == 1
     assert text == unbroken
     assert code == 0
+
+
+async def test_a_draining_server_is_not_left_for_one_that_does_not_answer(unbroken):
+    with ServerProcess([MODEL], (*ALONE, "--grace-s", "30")) as leaving:
+        addresses = f"{leaving.address},127.0.0.1:{free_port()}"
+        async with SplitClient(addresses, MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            leaving.kill(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            text += await text_of(pieces)
+            assert client.last_stats.replays == 0
+    assert text == unbroken
+
+
+async def test_a_full_server_is_passed_over_for_the_next_one(spare, unbroken):
+    with (
+        ServerProcess([MODEL], (*ALONE, "--max-sessions", "1")) as full,
+        ServerProcess([MODEL], ALONE) as doomed,
+    ):
+        addresses = f"{doomed.address},{full.address},{spare.address}"
+        async with SplitClient(full.address, MODEL), SplitClient(addresses, MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            doomed.kill()
+            text += await text_of(pieces)
+    assert text == unbroken
+
+
+async def test_a_server_that_falls_silent_is_given_up(spare, unbroken):
+    """It is stopped, not killed: only its missing answers tell."""
+    with ServerProcess([MODEL], ALONE) as silent:
+        async with SplitClient(f"{silent.address},{spare.address}", MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            silent.kill(signal.SIGSTOP)
+            try:
+                text += await text_of(pieces)
+            finally:
+                silent.kill(signal.SIGCONT)
+            assert client.last_stats.replays == 1
+    assert text == unbroken
 
 
 async def test_a_one_shot_request_is_repeated_elsewhere(spare):

@@ -93,9 +93,14 @@ BAD = {
     "more delivered than there is room": ([begin(3, delivered=[1] * 70)], "TOO_LARGE"),
     "too many stop strings": ([begin(3, stop=["x"] * 17)], "TOO_LARGE"),
     "too long stop strings": ([begin(3, stop=["x" * 1025])], "TOO_LARGE"),
-    "a probability that is none": (
+    "a temperature that is none": (
         [begin(3, sampling=pb.Sampling(temperature=float("nan"))), chunk(3)],
         "INPUT_INVALID",
+    ),
+    "a probability that is none": ([begin(3, sampling=pb.Sampling(top_p=1.5))], "INPUT_INVALID"),
+    "of a sample that is not there": (
+        [begin(3), pb.InferRequest(chunk=pb.Chunk(request=1, sample=1, tokens=1))],
+        "MESSAGE_OUT_OF_ORDER",
     ),
     "two sequences": (
         [
@@ -136,6 +141,35 @@ async def test_what_a_generation_does_not_take_is_refused_and_frees_its_cache(
         assert await settled(server)
         async with SplitClient(server.address, str(llama)) as client:
             assert (await client.infer({"input_ids": torch.tensor([[5, 6]])})).output.logits.numel()
+
+
+async def test_what_fails_in_company_fails_alone(llama, serve, offer, monkeypatch):
+    """One sequence's features are no numbers: those that share its passes go on."""
+    torch.manual_seed(1)
+    companions = []
+    run_steps = server_session.run_steps
+
+    def together(steps, terms):
+        companions.append(len(steps))
+        time.sleep(0.02)  # so that steps of several sessions wait for the same pass
+        return run_steps(steps, terms)
+
+    monkeypatch.setattr(server_session, "run_steps", together)
+    drawn = {"sampling": pb.Sampling(temperature=1.0), "max_tokens": 30}
+    good = [chunk(3), *[chunk(1) for _ in range(29)]]
+    poison = torch.full((1, CHANNELS), torch.nan).half().numpy().tobytes()
+    bad = [*good[:10], pb.InferRequest(chunk=pb.Chunk(request=1, payload=poison, tokens=1))]
+    async with serve(llama) as server:
+        shake = pb.InferRequest(handshake=offer)
+        talks = [
+            talk(server.address, shake, begin(3, **drawn), *messages)
+            for messages in (good, good, bad, good)
+        ]
+        answers = await asyncio.gather(*talks, return_exceptions=True)
+    assert max(companions) > 2
+    assert isinstance(answers[2], Refusal)
+    for number in (0, 1, 3):
+        assert [a.WhichOneof("message") for a in answers[number]].count("token") == 30
 
 
 async def test_a_begin_amid_a_generation_gives_it_up(llama, serve, offer):

@@ -131,18 +131,18 @@ async def test_the_server_ends_a_text_at_a_stop_string(serve, passes):
 
 
 async def test_a_generation_that_is_left_frees_the_server_at_once(serve):
-    async with serve(MODEL) as server:
-        async with SplitClient(server.address, MODEL) as client:
-            pieces = client.generate("Return the", max_tokens=400)
-            await anext(pieces)
-            assert server.reserved_cache_bytes > 0
-            await pieces.aclose()
+    async with serve(MODEL) as server, SplitClient(server.address, MODEL) as client:
+        pieces = client.generate("Return the", max_tokens=400)
+        await anext(pieces)
+        assert server.reserved_cache_bytes > 0
+        await pieces.aclose()
         for _ in range(100):
-            if not server.open_sessions:
+            if not server.reserved_cache_bytes:
                 break
             await asyncio.sleep(0.02)
         assert server.open_sessions == 0
         assert server.reserved_cache_bytes == 0
+        assert len(await text_of(client, "Return the", max_tokens=3)) > 0
 
 
 async def test_a_cancelled_generation_stops_on_both_sides(serve, passes):

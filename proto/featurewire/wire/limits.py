@@ -25,9 +25,11 @@ MAX_DIMENSIONS = 8
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1024
 
-KEEPALIVE_MS = 30_000
+KEEPALIVE_MS = 10_000
+# A peer that does not answer a ping for so long is gone.
+PING_TIMEOUT_MS = 5_000
 # Below the client's period, or the server would answer its pings with GOAWAY.
-MIN_PING_INTERVAL_MS = 10_000
+MIN_PING_INTERVAL_MS = 5_000
 
 _SIZES = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -37,7 +39,8 @@ _SIZES = [
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     *_SIZES,
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),  # else a minute, whatever the other says
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
