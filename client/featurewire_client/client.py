@@ -27,7 +27,7 @@ from featurewire_models import (
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client import profiles
-from featurewire_client.connection import Connection
+from featurewire_client.connection import Connection, probe
 from featurewire_client.edge import Edge, Seconds
 from featurewire_client.errors import DeadlineError
 from featurewire_client.generation import Generation
@@ -145,6 +145,8 @@ class SplitClient:
                 known = known_rates(self._set.profiles.values())
                 link = self._route.link
                 self._control = QualityControl(self._budget, self.snr_db, link, known)
+                if self._budget.latency_ms is not None:
+                    link.know(*await probe(connection, self._timeout_s))
         except BaseException:
             await self.close()
             raise

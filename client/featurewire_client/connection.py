@@ -1,5 +1,6 @@
 """A channel to a server that answers: an address in, a channel and its catalogue out."""
 
+import time
 from dataclasses import dataclass
 
 import grpc
@@ -13,6 +14,9 @@ from featurewire_client.errors import (
     RefusedError,
     client_error,
 )
+
+_LEAST_PROBE_BYTES, _MOST_PROBE_BYTES = 1 << 10, 1 << 18
+_PLAIN_S = 0.02  # what a probe must take beyond the round trip to be told from noise
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,28 @@ class Connection:
                 found=found,
                 allowed=allowed,
             )
+
+
+async def probe(connection: Connection, timeout_s: float) -> tuple[float, float]:
+    """The link's rate, bytes a second, and its round trip, seconds, from requests of rising size.
+
+    Raises:
+        ConnectionFailedError: the server does not answer within `timeout_s` seconds each.
+    """
+
+    async def timed(size: int) -> float:
+        started = time.perf_counter()
+        await connection.stub.Probe(pb.ProbeRequest(padding=bytes(size)), timeout=timeout_s)
+        return time.perf_counter() - started
+
+    try:
+        trip = min([await timed(0) for _ in range(3)])
+        size = _LEAST_PROBE_BYTES
+        while (spent := await timed(size) - trip) < _PLAIN_S and size < _MOST_PROBE_BYTES:
+            size *= 4
+    except grpc.aio.AioRpcError as error:
+        raise ConnectionFailedError(str(client_error(error, connection.address))) from error
+    return size / max(spent, 1e-4), trip
 
 
 async def connect(address: str, timeout_s: float) -> Connection:

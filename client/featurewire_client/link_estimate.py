@@ -12,22 +12,29 @@ class LinkEstimate:
 
     A request's first chunk has the link to itself: it tells the round trip, once the chunks after
     it have told the rate, by the server's clock.
-
-    Attributes:
-        bytes_per_s: of the last request; None while nothing is known.
     """
 
     def __init__(self) -> None:
-        self.bytes_per_s: float | None = None
+        self._rates: deque[float] = deque(maxlen=2)  # of the last request, and of this one
         self._under_way: deque[tuple[int, float]] = deque()  # bytes, and when they were sent
         self._trips: deque[float] = deque(maxlen=_KEPT_ROUND_TRIPS)
         self._first: tuple[int, float] | None = None  # bytes, and seconds until the answer
         self._read: list[tuple[int, float]] = []  # bytes so far, and when they were read
 
     @property
+    def bytes_per_s(self) -> float | None:
+        """The lower of the last two requests' rates: few bytes tell it by some tenths only."""
+        return min(self._rates, default=None)
+
+    @property
     def round_trip_s(self) -> float | None:
         """The least of the last requests'; None while nothing is known."""
         return min(self._trips, default=None)
+
+    def know(self, bytes_per_s: float, round_trip_s: float) -> None:
+        """Takes what was found out before any request."""
+        self._rates.append(bytes_per_s)
+        self._trips.append(round_trip_s)
 
     def begin(self) -> None:
         """A new request: its chunks are measured by themselves."""
@@ -61,15 +68,19 @@ class LinkEstimate:
     def _single(self, size: int, trip: float) -> None:
         """A slow link shows in a single chunk too."""
         spent = trip - (self.round_trip_s or trip)
-        if self.bytes_per_s is not None and spent > 10 * _LEAST_S:
-            self.bytes_per_s = min(self.bytes_per_s, size / spent)
+        if self._rates and spent > 10 * _LEAST_S:
+            self._rates.append(min(self._rates[-1], size / spent))
 
     def _several(self) -> None:
         """The later half of a request's bytes: a rate that has changed shows there."""
         total, now = self._read[-1]
         earlier = [pair for pair in self._read[:-1] if pair[0] <= total / 2] or self._read[:1]
         start, then = earlier[-1]
-        rate = self.bytes_per_s = (total - start) / max(now - then, _LEAST_S)
+        rate = (total - start) / max(now - then, _LEAST_S)
+        if len(self._read) == 2:
+            self._rates.append(rate)
+        else:
+            self._rates[-1] = rate
         assert self._first is not None
         size, trip = self._first
         round_trip = max(trip - size / rate, _LEAST_S)

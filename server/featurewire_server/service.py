@@ -110,6 +110,11 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             payload = file.read(_PAGE_BYTES)
         return pb.GetProfileResponse(payload=payload, total_bytes=path.stat().st_size)
 
+    async def Probe(  # noqa: N802
+        self, request: pb.ProbeRequest, context: Context
+    ) -> pb.ProbeResponse:
+        return pb.ProbeResponse()
+
     async def Infer(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.InferRequest], context: Context
     ) -> None:

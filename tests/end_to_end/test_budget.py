@@ -11,7 +11,8 @@ from featurewire_models import load_processor
 from PIL import Image
 
 MODEL = "tiny-dinov2"
-FAST, SLOW = 1.0, 0.1  # Mbit/s
+FAST, SLOW = 0.25, 0.025  # Mbit/s: what a busy machine adds is little beside it
+BUDGET_MS = 1700
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def inputs() -> dict[str, torch.Tensor]:
 async def test_the_budget_holds_again_within_two_requests_when_a_link_slows_down_and_recovers(
     serve, inputs
 ):
-    budget = Budget(latency_ms=400)
+    budget = Budget(latency_ms=BUDGET_MS)
     async with serve(MODEL) as server:
         with Relay(server.address, rate_mbit=FAST, rtt_ms=20) as link:
             async with SplitClient(link.address, MODEL, budget=budget) as client:
@@ -32,18 +33,40 @@ async def test_the_budget_holds_again_within_two_requests_when_a_link_slows_down
                 async def run(count: int) -> list:
                     return [(await client.infer(inputs)).stats for _ in range(count)]
 
-                before = (await run(8))[-2:]
-                assert all(stats.total_ms <= 400 for stats in before)
+                before = (await run(4))[-2:]
+                assert all(stats.total_ms <= BUDGET_MS for stats in before)
                 link.set_rate(SLOW)
-                slow = await run(6)
-                assert all(stats.total_ms <= 400 for stats in slow[2:])
+                slow = await run(5)
+                assert all(stats.total_ms <= BUDGET_MS for stats in slow[2:])
                 assert slow[-1].snr_db < before[-1].snr_db - 5
                 assert slow[-1].sent_bytes < before[-1].sent_bytes / 2
                 link.set_rate(FAST)
-                after = await run(8)
-                assert all(stats.total_ms <= 400 for stats in after[2:])
+                after = await run(6)
+                assert all(stats.total_ms <= BUDGET_MS for stats in after[2:])
                 assert after[-1].snr_db > slow[-1].snr_db + 5
                 assert not after[-1].shortfall_ms
+
+
+async def test_the_first_request_holds_the_budget_too(serve, inputs):
+    """The link is probed before anything is sent: one request of a command is the first one."""
+    async with serve(MODEL) as server:
+        with Relay(server.address, rate_mbit=SLOW, rtt_ms=20) as link:
+            budget = Budget(latency_ms=3600)
+            async with SplitClient(link.address, MODEL, budget=budget, snr_db=30) as client:
+                assert client.link.bytes_per_s == pytest.approx(SLOW * 125_000, rel=0.3)
+                stats = (await client.infer(inputs)).stats
+    assert stats.snr_db < 28  # at 30 dB it takes almost 5 s
+
+
+async def test_a_generation_says_that_its_budget_cannot_be_held(serve, caplog):
+    async with serve("tiny-llama3") as server:
+        with Relay(server.address, rate_mbit=0.05, rtt_ms=20) as link:
+            budget = Budget(latency_ms=30)
+            async with SplitClient(link.address, "tiny-llama3", budget=budget) as client:
+                async for _ in client.generate("This function returns the value", max_tokens=2):
+                    pass
+                assert client.last_stats.shortfall_ms > 0
+    assert any("the budget cannot be held" in line for line in caplog.messages)
 
 
 async def test_a_budget_that_the_lowest_quality_cannot_hold_is_said(serve, inputs, caplog):
@@ -118,15 +141,15 @@ def test_a_curve_passes_through_what_was_seen_and_is_inverted():
 
 def test_quality_falls_at_once_and_rises_only_where_it_is_worth_it():
     link = LinkEstimate()
-    link.bytes_per_s = 10_000.0
-    link._trips.append(1e-4)
+    link.know(10_000.0, 1e-4)
     control = QualityControl(Budget(latency_ms=1000), 20.0, link, {10.0: 1.0, 22.0: 3.0})
     first = control.choose(20_000, 0.0)
     assert control.choose(20_000, 0.02) < first  # a little less time
     assert control.choose(20_000, 0.0) == control.snr_db  # a little more: not worth a change
-    link.bytes_per_s = 1e6
+    for _ in range(2):
+        link.know(1e6, 1e-4)
     risen = control.choose(20_000, 0.0)
     assert first < risen <= first + 8.0
-    link.bytes_per_s = 1000.0
+    link.know(1000.0, 1e-4)
     assert control.choose(20_000, 0.0) == 5.0
     assert control.shortfall_ms > 0

@@ -76,7 +76,18 @@ def infer(
         shown = {"size": (raw.height, raw.width)}
     inputs = processor.inputs(raw, **made)
     inputs = one_row(chosen, inputs)
-    split = chosen_split(split, model, server, chosen, inputs, snr_db)
+    split = chosen_split(
+        split,
+        model,
+        server,
+        chosen,
+        inputs,
+        snr_db=snr_db,
+        codec=codec,
+        effort=effort,
+        profile=None if profile == "none" else profile,
+        timeout_s=timeout_s,
+    )
     client = make_client(
         model,
         server,
@@ -137,7 +148,18 @@ def generate(
 
         processor: Any = load_processor(model, "generation")
         inputs = processor.inputs(prompt)
-        split = chosen_split(split, model, server, "generation", inputs, snr_db)
+        split = chosen_split(
+            split,
+            model,
+            server,
+            "generation",
+            inputs,
+            snr_db=snr_db,
+            codec=codec,
+            effort=effort,
+            profile=None if profile == "none" else profile,
+            timeout_s=timeout_s,
+        )
     client = make_client(
         model,
         server,

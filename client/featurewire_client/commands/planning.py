@@ -22,20 +22,28 @@ def one_row(task: str, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def chosen_split(
-    split: str | None, model: str, server: str, task: str, inputs: dict[str, Any], snr_db: float
+    split: str | None,
+    model: str,
+    server: str,
+    task: str,
+    inputs: dict[str, Any],
+    **options: Any,
 ) -> str | None:
-    """The split point itself; for "auto" the one that a plan finds, whose reason goes to stderr."""
+    """The split point itself; for "auto" the one that a plan finds, whose reason goes to stderr.
+
+    `options`: of the client, as it will send.
+    """
     if split != AUTO:
         return split
     from featurewire_client.plan import reason
 
-    found = run(planned(model, server, task, one_row(task, inputs), snr_db, _RUNS))
+    found = run(planned(model, server, task, one_row(task, inputs), _RUNS, **options))
     print(reason(found), file=sys.stderr)
     return found.best.split
 
 
 async def planned(
-    model: str, server: str, task: str, inputs: Any, snr_db: float, runs: int
+    model: str, server: str, task: str, inputs: Any, runs: int, snr_db: float, **options: Any
 ) -> "Plan":
     """Measures over the link as it is, and predicts every split point that the server serves."""
     from featurewire_models import describe
@@ -47,7 +55,8 @@ async def planned(
 
     def make_client(split: str) -> SplitClient:
         budget = Budget(least_snr_db=snr_db, most_snr_db=snr_db)
-        return SplitClient(server, model, split=split, task=task, snr_db=snr_db, budget=budget)
+        given = {"snr_db": snr_db, "budget": budget, **options}
+        return SplitClient(server, model, split=split, task=task, **given)
 
     connection = await Route(server).connect(timeout_s=10)
     splits = list(connection.model(describe(model).name).splits)

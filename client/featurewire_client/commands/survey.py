@@ -85,7 +85,7 @@ def plan(
     raw = sample_input(chosen) if input is None else read_input(input, chosen)
     processor: Any = load_processor(model, chosen)
     inputs = one_row(chosen, processor.inputs(raw))
-    found = run(planned(model, server, chosen, inputs, snr_db, runs))
+    found = run(planned(model, server, chosen, inputs, runs, snr_db))
     if as_json:
         rows = [asdict(cost) for cost in found.costs]
         answer = {"link": asdict(found.link), "rows": rows, "best": found.best.split}

@@ -111,6 +111,16 @@ class GetProfileResponse(_message.Message):
     total_bytes: int
     def __init__(self, payload: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
+class ProbeRequest(_message.Message):
+    __slots__ = ("padding",)
+    PADDING_FIELD_NUMBER: _ClassVar[int]
+    padding: bytes
+    def __init__(self, padding: _Optional[bytes] = ...) -> None: ...
+
+class ProbeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class RawTensor(_message.Message):
     __slots__ = ("name", "data_type", "shape", "payload")
     NAME_FIELD_NUMBER: _ClassVar[int]
