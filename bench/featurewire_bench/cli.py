@@ -114,6 +114,38 @@ def sweep(
     console().print(runs_table(runs, f"{len(runs)} runs; files in {out}/"))
 
 
+SESSIONS_HELP = """
+Measures what sessions reach: overlap against the ideal pipeline, many clients, predictions.
+
+Two models with random weights are made for it. Writes sessions.md and sessions.json.
+
+Example: featurewire-bench sessions --out out
+"""
+
+
+@app.command(help=SESSIONS_HELP)
+def sessions(
+    out: Out = Path("out"),
+    rtt_ms: Rtt = 20.0,
+    snr_db: Annotated[float, typer.Option(help="Quality of features.")] = 15.0,
+    clients: Annotated[int, typer.Option(min=1, help="That ask at once.")] = 16,
+    seconds: Annotated[float, typer.Option(min=1, help="Of load.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    from featurewire_bench.demo import write_json
+    from featurewire_bench.sessions import report, run_sessions
+
+    out.mkdir(parents=True, exist_ok=True)
+    with steps(12) as progress:
+        found = run(run_sessions(rtt_ms, snr_db, clients, seconds, progress))
+    write_json(out / "sessions.json", found.as_dict())
+    (out / "sessions.md").write_text(report(found), encoding="utf-8")
+    if as_json:
+        print(json.dumps(found.as_dict()))
+        return
+    print(report(found))
+
+
 CODECS_HELP = """
 Measures rate, distortion, task metric and speed of codecs on real features.
 

@@ -1,6 +1,7 @@
 """featurewire-server as a process of its own: models in, the address of a healthy server out."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -53,6 +54,16 @@ class ServerProcess:
             return ""
         self._log.flush()
         return Path(self._log.name).read_text(errors="replace")
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Sends the server a signal, by default the one that it cannot hear."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def wait(self, timeout_s: float = STOP_S) -> int:
+        """The exit code of a server that ends within the time."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
 
     def __enter__(self) -> Self:
         self._log = tempfile.NamedTemporaryFile(prefix="featurewire-server-", suffix=".log")

@@ -13,17 +13,21 @@ if TYPE_CHECKING:
         AddressError,
         ClientError,
         ConnectionFailedError,
+        ConnectionLostError,
         DeadlineError,
         RefusedError,
         SessionError,
     )
+    from featurewire_client.quality import Budget
     from featurewire_client.stats import InferStats
     from featurewire_client.sync import SyncSplitClient
 
 __all__ = [
     "AddressError",
+    "Budget",
     "ClientError",
     "ConnectionFailedError",
+    "ConnectionLostError",
     "DeadlineError",
     "InferResult",
     "InferStats",
@@ -34,6 +38,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Budget": "quality",
     "InferResult": "client",
     "InferStats": "stats",
     "SplitClient": "client",

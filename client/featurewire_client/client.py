@@ -1,11 +1,11 @@
 """SplitClient: the head here, the tail on a server; inputs in, outputs and their account out."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,20 +18,24 @@ from featurewire.wire.metrics import WireMetrics
 from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire_codec.quantiser import Effort
 from featurewire_models import (
-    Head,
     TaskError,
     describe,
     load_head,
     load_processor,
     tensors_to_outputs,
 )
+from featurewire_models.text_stream import TextStream
 
-from featurewire_client import edge, profiles
-from featurewire_client.connection import Connection, connect
-from featurewire_client.errors import DeadlineError, SessionError
-from featurewire_client.session import Reply, Session
-from featurewire_client.stats import InferStats, total
-from featurewire_client.text import TextStream
+from featurewire_client import profiles
+from featurewire_client.connection import Connection, probe
+from featurewire_client.edge import Edge, Seconds
+from featurewire_client.errors import DeadlineError
+from featurewire_client.generation import Generation
+from featurewire_client.link_estimate import LinkEstimate
+from featurewire_client.quality import PROBING_BYTES, Budget, QualityControl, known_rates
+from featurewire_client.route import Route
+from featurewire_client.stats import InferStats, of_request
+from featurewire_client.transcript import Transcript, begin_of
 
 log = logging.getLogger("featurewire.client")
 
@@ -55,7 +59,8 @@ class SplitClient:
     """Runs a model split between this process and a server.
 
     Args:
-        address: "host:port", or several with commas between: the first that answers is taken.
+        address: "host:port", or several with commas between: the first that answers is taken, and
+            the next one when a connection breaks or a server stops. What was under way goes on.
         model: bundled name, local folder or hub id; the server must serve the same revision.
         split: split point; None: the server's default.
         task: what the model is used for; None: its default.
@@ -67,7 +72,9 @@ class SplitClient:
         profile: "server": the server's profiles, fetched once and kept; a folder: one's own;
             None: self-describing bitstreams.
         dtype, device: what the head computes in and on.
-        timeout_s: seconds that one request, or one step of a generation, may take.
+        timeout_s: seconds that one request, or one step of a generation, may take, all attempts
+            together.
+        budget: what a request may take; the quality then follows the link, from `snr_db` at first.
         metrics: counters to keep (`WireMetrics("client")`); None: none.
 
     Example:
@@ -89,9 +96,10 @@ class SplitClient:
         dtype: str = "float32",
         device: str = "cpu",
         timeout_s: float = 60.0,
+        budget: Budget | None = None,
         metrics: WireMetrics | None = None,
     ) -> None:
-        self._address = address
+        self._route = Route(address)
         self._name = model
         self._split = split
         self._task = task
@@ -103,10 +111,10 @@ class SplitClient:
         self._device = device
         self._timeout_s = timeout_s
         self._metrics = metrics
-        self._torch = ThreadPoolExecutor(1, thread_name_prefix="head")
+        self._budget = budget
+        self._control: QualityControl | None = None
         self._one_request = asyncio.Lock()
-        self._connection: Connection | None = None
-        self._session: Session | None = None
+        self._loaded: Edge | None = None
         self.last_stats: InferStats | None = None
         """The account of the last request or generation."""
         self.finish_reason = ""
@@ -123,27 +131,22 @@ class SplitClient:
         """
         try:
             self._info = await self._off_loop(lambda: describe(self._name))
-            self._connection = await connect(self._address, min(self._timeout_s, 10.0))
-            self._connection.check_protocol()
-            served = self._connection.model(self._info.name)
+            connection = await self._route.connect(min(self._timeout_s, 10.0))
+            connection.check_protocol()
+            served = connection.model(self._info.name)
             self.split = self._split or served.default_split
             self.task = self._task or served.default_task
-            self._set = await self._choose_profiles()
-            self._session = await self._open()
+            self._set = await self._choose_profiles(connection)
+            await self._open()
             # here, so that no request's time has the loading of kernels and tables in it
-            self._coder = await self._off_loop(
-                lambda: Coder(self._codec, self._set.profiles, self._effort)
-            )
+            self._loaded = await self._off_loop(self._load)
             self._processor: Any = None
-            self._head: Head = await self._off_loop(
-                lambda: load_head(
-                    self._name,
-                    split=self.split,
-                    task=self.task,
-                    dtype=self._dtype,
-                    device=self._device,
-                )
-            )
+            if self._budget is not None:
+                known = known_rates(self._set.profiles.values())
+                link = self._route.link
+                self._control = QualityControl(self._budget, self.snr_db, link, known)
+                if self._budget.latency_ms is not None:
+                    link.know(*await probe(connection, self._timeout_s))
         except BaseException:
             await self.close()
             raise
@@ -163,12 +166,15 @@ class SplitClient:
 
     async def close(self) -> None:
         """Ends the session and frees the connection; may be called twice."""
-        if self._session is not None:
-            await self._session.close()
-        if self._connection is not None:
-            await self._connection.channel.close()
-        self._session = self._connection = None
-        self._torch.shutdown(wait=False, cancel_futures=True)
+        await self._route.close()
+        if self._loaded is not None:
+            self._loaded.close()
+
+    @property
+    def edge(self) -> Edge:
+        """The head and the coder of this side."""
+        assert self._loaded is not None, "the client is used within `async with`"
+        return self._loaded
 
     @property
     def profiled(self) -> bool:
@@ -190,10 +196,25 @@ class SplitClient:
             CodecError: the features cannot be coded.
         """
         async with self._one_request:
-            reply, stats = await self._request(inputs, outputs=outputs)
+            started, seconds = time.perf_counter(), Seconds()
+            async with self._deadline():
+                features = await self.edge.features(inputs, seconds)
+                request = Transcript(begin_of(features, outputs))
+                await self._route.begin(request)
+                snr_db, pieces = self.snr_db, tuple[int, ...]()
+                if self._control is not None:
+                    snr_db = self._control.choose(seconds.points, time.perf_counter() - started)
+                    pieces = PROBING_BYTES
+                async for chunk in self.edge.chunks(features, snr_db, seconds, pieces):
+                    await self._route.send(request, chunk)
+                await self._route.finish(request)
+            stats = of_request(request, seconds, time.perf_counter() - started, snr_db)
+            if self._control is not None:
+                stats = self._budgeted(stats, seconds.payload_bytes)
+            self._count(stats, new_request=True)
             self.last_stats = stats
             self._log(stats)
-        return InferResult(tensors_to_outputs(reply.outputs), stats)
+        return InferResult(tensors_to_outputs(request.outputs()), stats)
 
     async def generate(
         self,
@@ -228,81 +249,71 @@ class SplitClient:
             if self._processor is None:
                 name, task = self._name, self.task
                 self._processor = await self._off_loop(lambda: load_processor(name, task))
-            inputs = self._processor.inputs(prompt)
-            cache = self._head.new_cache()
+            self.finish_reason, self.last_stats = "length", None
+            if max_tokens < 1:
+                return
             text = TextStream(self._processor, stop)
-            room = (self._info.context or 0) - inputs["input_ids"].shape[1] + 1
-            sampling = pb.Sampling(
-                restart=True, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+            generation = Generation(self.edge, self._route, text, self.snr_db, self._control)
+            settings = pb.Generation(
+                sampling=pb.Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
+                stop=stop,
+                max_tokens=max_tokens,
             )
-            started = time.perf_counter()
-            steps: list[InferStats] = []
-            first_s = 0.0
-            self.finish_reason = "stop"
+            ids = self._processor.inputs(prompt)["input_ids"]
             try:
-                while len(steps) < min(max_tokens, room) and not text.ended:
-                    reply, stats = await self._request(inputs, sampling, cache)
-                    if reply.token is None:
-                        raise SessionError("the server answered a step with no token")
-                    steps.append(stats)
-                    first_s = first_s or time.perf_counter() - started
-                    sampling = pb.Sampling()  # the settings stand until the next restart
-                    inputs = {"input_ids": torch.tensor([[reply.token.id]])}
-                    piece = text.add(reply.token.id)
-                    if piece:
-                        yield piece
-                rest = text.rest()
-                if rest:
-                    yield rest
-                if not text.ended:
-                    self.finish_reason = "length" if len(steps) == max_tokens else "context"
+                async for piece in generation.pieces(ids, settings, self._deadline):
+                    yield piece
             finally:
-                elapsed_ms = 1000 * (time.perf_counter() - started)
-                self.last_stats = total(steps, elapsed_ms, 1000 * first_s) if steps else None
+                self.finish_reason = generation.finish_reason
+                if not generation.finish_reason:  # left early: the server frees its cache
+                    await self._route.abandon()
+                self.last_stats = generation.stats()
+                if self.last_stats is not None and self._control is not None:
+                    self.last_stats = self._with_shortfall(self.last_stats)
                 if self.last_stats is not None:
+                    self._count(self.last_stats, new_request=True)
                     self._log(self.last_stats)
 
-    async def _request(
-        self,
-        inputs: dict[str, torch.Tensor],
-        sampling: pb.Sampling | None = None,
-        cache: Any = None,
-        outputs: Sequence[str] = (),
-    ) -> tuple[Reply, InferStats]:
-        """Head, codec, wire and the server's stages, once, with their account."""
-        started = time.perf_counter()
+    @contextlib.asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        """Bounds what is within it; a request that fails in it leaves no session amid its answer.
+
+        Raises:
+            DeadlineError: it took too long.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
-                coded = await self._off_loop(
-                    lambda: edge.run(self._head, self._coder, inputs, self.snr_db, cache)
-                )
-                if self._session is None or self._session.ended:
-                    self._session = await self._open()
-                reply = await self._session.request(
-                    coded.features, coded.samples, sampling, outputs
-                )
+                yield
         except BaseException as error:
-            # an answer may still be under way: this stream can serve no further request
-            session, self._session = self._session, None
-            if session is not None:
-                await session.close()
+            await self._route.abandon()
             if isinstance(error, TimeoutError):
-                message = f"no answer from {self._address} within {self._timeout_s:g} s"
-                raise DeadlineError(message) from error
+                raise DeadlineError(self._route.overdue(self._timeout_s)) from error
             raise
-        stats = InferStats(
-            features=coded.points,
-            sent_bytes=reply.sent_bytes,
-            received_bytes=reply.received_bytes,
-            head_ms=1000 * coded.head_s,
-            encode_ms=1000 * coded.encode_s,
-            queue_ms=1000 * reply.account.queue_seconds,
-            decode_ms=1000 * reply.account.decode_seconds,
-            tail_ms=1000 * reply.account.tail_seconds,
-            total_ms=1000 * (time.perf_counter() - started),
+
+    def _budgeted(self, stats: InferStats, payload_bytes: int) -> InferStats:
+        """The account with what is beyond the budget; the next choice learns from it."""
+        control = self._control
+        assert control is not None
+        other_ms = stats.encode_ms + stats.queue_ms + stats.decode_ms + stats.tail_ms
+        control.learn(stats.features, stats.sent_bytes, payload_bytes, other_ms / 1000)
+        return self._with_shortfall(stats)
+
+    def _with_shortfall(self, stats: InferStats) -> InferStats:
+        """The account with what is beyond the budget, which is said."""
+        control = self._control
+        assert control is not None
+        if control.shortfall_ms or control.shortfall_bytes:
+            log.warning(
+                "the budget cannot be held: %.0f ms and %d bytes beyond it at %g dB",
+                control.shortfall_ms,
+                control.shortfall_bytes,
+                control.snr_db,
+            )
+        return replace(
+            stats,
+            shortfall_ms=control.shortfall_ms,
+            shortfall_bytes=control.shortfall_bytes,
         )
-        self._count(stats, new_request=sampling is None or sampling.restart)
-        return reply, stats
 
     def _count(self, stats: InferStats, new_request: bool) -> None:
         if self._metrics:
@@ -323,20 +334,32 @@ class SplitClient:
         terms = (self._info.name, self.task, self.split, self._codec)
         log.info("request model=%s task=%s split=%s codec=%s %s", *terms, stats)
 
-    async def _choose_profiles(self) -> ProfileSet:
-        assert self._connection is not None
+    def _load(self) -> Edge:
+        coder = Coder(self._codec, self._set.profiles, self._effort)
+        head = load_head(
+            self._name, split=self.split, task=self.task, dtype=self._dtype, device=self._device
+        )
+        return Edge(head, coder)
+
+    async def _choose_profiles(self, connection: Connection) -> ProfileSet:
         origin = Origin(self._info.name, self._info.revision, self.split, self.task)
         if self._profile is None or self._codec != "featurewire":
             return ProfileSet(origin)
         if self._profile == "server":
-            return await profiles.fetch(self._connection, self._info, self.split, self.task)
+            return await profiles.fetch(connection, self._info, self.split, self.task)
         own = ProfileSet.from_pretrained(Path(self._profile))
         own.check(origin)
         return own
 
-    async def _open(self) -> Session:
-        assert self._connection is not None
-        offer = pb.Handshake(
+    @property
+    def link(self) -> LinkEstimate:
+        """What is known of the link."""
+        return self._route.link
+
+    @property
+    def offer(self) -> pb.Handshake:
+        """What every session of this client asks for."""
+        return pb.Handshake(
             protocol_min=limits.PROTOCOL_MIN,
             protocol_max=limits.PROTOCOL_MAX,
             model=self._info.name,
@@ -346,13 +369,15 @@ class SplitClient:
             codec=self._codec,
             profiles=self._set.digest,
         )
+
+    async def _open(self) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await Session.open(self._connection, offer)
+                await self._route.open(self.offer)
         except TimeoutError as error:
-            message = f"no handshake from {self._address} within {self._timeout_s:g} s"
+            message = f"no handshake from {self._route.address} within {self._timeout_s:g} s"
             raise DeadlineError(message) from error
 
     async def _off_loop(self, work: Callable[[], Result]) -> Result:
-        """Runs torch and file reading on the head's thread, never on the event loop's."""
-        return await asyncio.get_running_loop().run_in_executor(self._torch, work)
+        """Reads files off the event loop's thread."""
+        return await asyncio.to_thread(work)

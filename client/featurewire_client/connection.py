@@ -1,5 +1,6 @@
-"""A channel to the first server that answers: addresses in, a channel and its catalogue out."""
+"""A channel to a server that answers: an address in, a channel and its catalogue out."""
 
+import time
 from dataclasses import dataclass
 
 import grpc
@@ -13,6 +14,9 @@ from featurewire_client.errors import (
     RefusedError,
     client_error,
 )
+
+_LEAST_PROBE_BYTES, _MOST_PROBE_BYTES = 1 << 10, 1 << 18
+_PLAIN_S = 0.02  # what a probe must take beyond the round trip to be told from noise
 
 
 @dataclass(frozen=True)
@@ -68,28 +72,53 @@ class Connection:
             )
 
 
-async def connect(addresses: str, timeout_s: float) -> Connection:
-    """Connects to the first address of "host:port,host:port" that answers.
+async def probe(connection: Connection, timeout_s: float) -> tuple[float, float]:
+    """The link's rate, bytes a second, and its round trip, seconds, from requests of rising size.
 
     Raises:
-        AddressError: a part of `addresses` is not HOST:PORT.
-        ConnectionFailedError: none answers within `timeout_s` seconds each.
+        ConnectionFailedError: the server does not answer within `timeout_s` seconds each.
     """
-    failures = []
-    for address in _parse(addresses):
-        channel = grpc.aio.insecure_channel(address, limits.CHANNEL_OPTIONS)
-        stub = rpc.SplitInferenceServiceStub(channel)
-        try:
-            catalogue = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            await channel.close()
-            failures.append(str(client_error(error, address)))
-            continue
-        return Connection(address, channel, stub, catalogue)
-    raise ConnectionFailedError("; ".join(failures))
+
+    async def timed(size: int) -> float:
+        started = time.perf_counter()
+        await connection.stub.Probe(pb.ProbeRequest(padding=bytes(size)), timeout=timeout_s)
+        return time.perf_counter() - started
+
+    try:
+        trip = min([await timed(0) for _ in range(3)])
+        size = _LEAST_PROBE_BYTES
+        while (spent := await timed(size) - trip) < _PLAIN_S and size < _MOST_PROBE_BYTES:
+            size *= 4
+    except grpc.aio.AioRpcError as error:
+        raise ConnectionFailedError(str(client_error(error, connection.address))) from error
+    return size / max(spent, 1e-4), trip
 
 
-def _parse(addresses: str) -> list[str]:
+async def connect(address: str, timeout_s: float) -> Connection:
+    """Connects to "host:port".
+
+    Raises:
+        ConnectionFailedError: no server answers there within `timeout_s` seconds.
+    """
+    channel = grpc.aio.insecure_channel(address, limits.CHANNEL_OPTIONS)
+    stub = rpc.SplitInferenceServiceStub(channel)
+    try:
+        catalogue = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        await channel.close()
+        raise ConnectionFailedError(str(client_error(error, address))) from error
+    except BaseException:
+        await channel.close()
+        raise
+    return Connection(address, channel, stub, catalogue)
+
+
+def parse_addresses(addresses: str) -> list[str]:
+    """The parts of "host:port,host:port".
+
+    Raises:
+        AddressError: a part is not HOST:PORT.
+    """
     parts = [part.strip() for part in addresses.split(",")]
     for part in parts:
         host, _, port = part.rpartition(":")

@@ -1,56 +1,240 @@
-"""The edge's own work: inputs in, coded features out; torch and the codec off the event loop."""
+"""The edge's own work: inputs in, coded features out, the head and the codec each on a thread.
 
+They never run on the event loop's thread, and go on side by side: while one span of a prompt is
+being coded, the head runs on the next one.
+"""
+
+import asyncio
+import functools
 import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
+from featurewire.wire.runtime import use_threads
 from featurewire_models import Features, Head
 
-from featurewire_client.session import CodedSample
+Result = TypeVar("Result")
+
+SPAN_TOKENS = 64  # of a prompt, coded and run through the tail together
+_WAITING = 2
+_LONG_FEATURES = 1 << 18
+
+
+@dataclass
+class Seconds:
+    """What one request's stages took so far, and the feature points and coded bytes they made."""
+
+    head: float = 0.0
+    encode: float = 0.0
+    points: int = 0
+    payload_bytes: int = 0
 
 
 @dataclass(frozen=True)
-class CodedFeatures:
-    """A head's features and their bitstreams, with the seconds that each took."""
+class Span:
+    """Coded tokens of a generation: their tensor's name and channels, and the chunks."""
 
-    features: Features
-    samples: list[CodedSample]
-    head_s: float
-    encode_s: float
-
-    @property
-    def points(self) -> int:
-        return sum(tensor.numel() for tensor in self.features.tensors.values())
+    name: str
+    channels: int
+    chunks: list[pb.Chunk]
 
 
-def encode(coder: Coder, features: Features, snr_db: float) -> list[CodedSample]:
-    """Every sample of every tensor, one bitstream each."""
-    return [
-        CodedSample(
-            index,
-            number,
-            list(coder.encode(name, sample, features.grids.get(name), snr_db)),
+class Edge:
+    """A head and a coder, and the threads that they run on; qualities are SNRs in dB."""
+
+    def __init__(self, head: Head, coder: Coder) -> None:
+        self.head = head
+        self._coder = coder
+        self._torch, self._codec = (
+            ThreadPoolExecutor(1, name, initializer=use_threads, initargs=(threads,))
+            for name, threads in (("head", torch.get_num_threads()), ("encode", 1))
         )
-        for index, (name, tensor) in enumerate(features.tensors.items())
-        for number, sample in enumerate(tensor)
-    ]
+
+    async def features(self, inputs: Mapping[str, torch.Tensor], seconds: Seconds) -> Features:
+        """The head's features of one batch.
+
+        Raises:
+            ModelError: the head cannot run on the inputs.
+        """
+        return await _on(self._torch, lambda: _run(self.head, inputs, None, seconds))
+
+    async def chunks(
+        self, features: Features, snr_db: float, seconds: Seconds, piece_bytes: Sequence[int] = ()
+    ) -> AsyncIterator[pb.Chunk]:
+        """The chunks of one feature as they are coded, the next ones while one is used.
+
+        `piece_bytes`: sizes to cut payloads to, the last one again and again; none: as coded.
+
+        Raises:
+            CodecError: the features cannot be coded.
+        """
+        waiting: asyncio.Queue[pb.Chunk | None] = asyncio.Queue(_WAITING)
+
+        async def encode() -> None:
+            chunks = cut(_chunks(self._coder, features, snr_db), piece_bytes)
+            while (chunk := await _on(self._codec, lambda: _timed(chunks, seconds))) is not None:
+                await waiting.put(chunk)
+            await waiting.put(None)
+
+        async for chunk in _drain(waiting, encode()):
+            yield chunk
+
+    async def spans(
+        self,
+        ids: torch.Tensor,
+        cache: Any,
+        quality: Callable[[int], float],
+        seconds: Seconds,
+    ) -> AsyncIterator[Span]:
+        """The bitstreams of a prompt `[1, tokens]`, span by span.
+
+        `quality` says the SNR of the next one from the feature points that are left.
+
+        Raises:
+            ModelError, CodecError: as above.
+        """
+        features: asyncio.Queue[Features | None] = asyncio.Queue(1)
+        coded: asyncio.Queue[Span | None] = asyncio.Queue(_WAITING)
+
+        async def run() -> None:
+            for start in range(0, ids.shape[1], SPAN_TOKENS):
+                inputs = {"input_ids": ids[:, start : start + SPAN_TOKENS]}
+                await features.put(
+                    await _on(self._torch, lambda: _run(self.head, inputs, cache, seconds))  # noqa: B023
+                )
+            await features.put(None)
+
+        async def encode() -> None:
+            left = ids.shape[1]
+            while (feature := await features.get()) is not None:
+                tensor = next(iter(feature.tensors.values()))
+                snr_db = quality(left * tensor.shape[2])
+                left -= tensor.shape[1]
+                work = functools.partial(_span, self._coder, feature, snr_db, seconds)
+                await coded.put(await _on(self._codec, work))
+            await coded.put(None)
+
+        async for span in _drain(coded, run(), encode()):
+            yield span
+
+    async def step(self, token: int, cache: Any, snr_db: float, seconds: Seconds) -> Span:
+        """The bitstream of one more token of a generation.
+
+        Raises:
+            ModelError, CodecError: as above.
+        """
+
+        def work() -> Span:
+            inputs = {"input_ids": torch.tensor([[token]])}
+            feature = _run(self.head, inputs, cache, seconds)
+            return _span(self._coder, feature, snr_db, seconds)
+
+        return await _on(self._torch, work)
+
+    def close(self) -> None:
+        self._torch.shutdown(wait=False, cancel_futures=True)
+        self._codec.shutdown(wait=False, cancel_futures=True)
 
 
-def run(
-    head: Head, coder: Coder, inputs: dict[str, torch.Tensor], snr_db: float, cache: Any = None
-) -> CodedFeatures:
-    """Runs the head and encodes its features.
+async def _on(thread: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(thread, work)
 
-    Raises:
-        ModelError: the head cannot run on the inputs.
-        CodecError: the features cannot be coded.
-    """
+
+async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncIterator[Result]:
+    """What tasks put on the queue, until None; their errors are raised here."""
+    tasks = [asyncio.create_task(one) for one in work]
+    stages = asyncio.gather(*tasks)
+    item = asyncio.ensure_future(queue.get())
+    try:
+        while True:
+            await asyncio.wait((item, stages), return_when=asyncio.FIRST_COMPLETED)
+            if not item.done() and not stages.done():
+                continue
+            if not item.done():
+                item.cancel()
+                await stages  # raises what ended it early
+            value = await item
+            if value is None:
+                return
+            yield value
+            item = asyncio.ensure_future(queue.get())
+    finally:
+        item.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(stages, item, *tasks, return_exceptions=True)
+
+
+def _run(head: Head, inputs: Mapping[str, torch.Tensor], cache: Any, seconds: Seconds) -> Features:
     started = time.perf_counter()
     with torch.inference_mode():
         features = head(inputs, cache=cache) if cache is not None else head(inputs)
-        ran = time.perf_counter()
-        samples = encode(coder, features, snr_db)
-    ended = time.perf_counter()
-    return CodedFeatures(features, samples, ran - started, ended - ran)
+    seconds.head += time.perf_counter() - started
+    seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
+    return features
+
+
+def is_long(points: int) -> bool:
+    """Whether so many feature points are coded in several chunks, sent as they come."""
+    return points > _LONG_FEATURES
+
+
+def _chunks(coder: Coder, features: Features, snr_db: float) -> Iterator[pb.Chunk]:
+    """Every sample of every tensor, one bitstream each; the last chunk says that it is.
+
+    A small feature's last chunk is held back until it is known to be the last. One of many chunks
+    ends with an empty one instead: none of them waits for the next to be coded.
+    """
+    long = is_long(sum(tensor.numel() for tensor in features.tensors.values()))
+    held = pb.Chunk()
+    for index, (name, tensor) in enumerate(features.tensors.items()):
+        for number, sample in enumerate(tensor):
+            for piece in coder.encode(name, sample, features.grids.get(name), snr_db):
+                if held.payload:
+                    yield held
+                held = pb.Chunk(tensor=index, sample=number, payload=piece)
+                if long:
+                    yield held
+                    held = pb.Chunk(tensor=index, sample=number)
+    held.last = True
+    yield held
+
+
+def cut(chunks: Iterable[pb.Chunk], sizes: Sequence[int]) -> Iterator[pb.Chunk]:
+    """Chunks cut into smaller ones of these sizes, the last size again and again; none: as is."""
+    place = 0
+    for chunk in chunks:
+        payload = chunk.payload
+        while sizes and len(payload) > (size := sizes[min(place, len(sizes) - 1)]):
+            yield pb.Chunk(tensor=chunk.tensor, sample=chunk.sample, payload=payload[:size])
+            payload, place = payload[size:], place + 1
+        if len(payload) == len(chunk.payload):
+            yield chunk
+            continue
+        rest = pb.Chunk(tensor=chunk.tensor, sample=chunk.sample, payload=payload)
+        rest.last, rest.tokens = chunk.last, chunk.tokens
+        yield rest
+
+
+def _timed(chunks: Iterator[pb.Chunk], seconds: Seconds) -> pb.Chunk | None:
+    started = time.perf_counter()
+    chunk = next(chunks, None)
+    seconds.encode += time.perf_counter() - started
+    seconds.payload_bytes += len(chunk.payload) if chunk is not None else 0
+    return chunk
+
+
+def _span(coder: Coder, feature: Features, snr_db: float, seconds: Seconds) -> Span:
+    """One bitstream of a generation."""
+    started = time.perf_counter()
+    ((name, tensor),) = feature.tensors.items()
+    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, tensor[0], None, snr_db)]
+    chunks[-1].tokens = tensor.shape[1]
+    seconds.payload_bytes += sum(len(chunk.payload) for chunk in chunks)
+    seconds.encode += time.perf_counter() - started
+    return Span(name, tensor.shape[2], chunks)

@@ -6,10 +6,13 @@ ClientError
 ├── RefusedError             the server refused, and said why
 ├── DeadlineError            no answer within the time allowed
 └── SessionError             the stream broke, or the server failed
+    └── ConnectionLostError  the connection, or the server, is gone: another may take over
 """
 
 import grpc
 from featurewire.wire.status import refusal_of
+
+_FROM_CORE = "Internal error from Core"
 
 
 class ClientError(Exception):
@@ -30,6 +33,10 @@ class DeadlineError(ClientError):
 
 class SessionError(ClientError):
     """The stream broke, or the server failed."""
+
+
+class ConnectionLostError(SessionError):
+    """The connection or the server is gone; what was asked can be asked elsewhere."""
 
 
 class RefusedError(ClientError):
@@ -63,6 +70,8 @@ class RefusedError(ClientError):
 def client_error(error: grpc.aio.AioRpcError, address: str, connected: bool = False) -> ClientError:
     """The client's own error for a status; `connected`: the server had answered before."""
     refusal = refusal_of(error)
+    if refusal is not None and refusal.reason == "SESSION_IDLE":
+        return ConnectionLostError(str(refusal))  # a new session can go on
     if refusal is not None:
         return RefusedError(
             str(refusal),
@@ -72,8 +81,11 @@ def client_error(error: grpc.aio.AioRpcError, address: str, connected: bool = Fa
             allowed=refusal.allowed,
             retry_s=refusal.retry_s,
         )
-    if error.code() is grpc.StatusCode.UNAVAILABLE and connected:
-        return SessionError(f"the connection to {address} was lost: {error.details()}")
+    gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    # gRPC's own code for a write to a stream that has just been reset
+    reset = error.code() is grpc.StatusCode.INTERNAL and error.details() == _FROM_CORE
+    if (error.code() in gone or reset) and connected:
+        return ConnectionLostError(f"the connection to {address} was lost: {error.details()}")
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return ConnectionFailedError(f"no server answers at {address}: {error.details()}")
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:

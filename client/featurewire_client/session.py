@@ -1,149 +1,145 @@
-"""One stream to the server: features in, outputs or a token and the server's account out."""
+"""One stream to the server: a request's messages out, its answers in."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
 from typing import Any
 
 import grpc
-import torch
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire.wire.status import Refusal
-from featurewire.wire.tensors import join_outputs, pack
-from featurewire_models import Features
 
 from featurewire_client.connection import Connection
-from featurewire_client.errors import ClientError, SessionError, client_error
+from featurewire_client.errors import (
+    ClientError,
+    ConnectionLostError,
+    SessionError,
+    client_error,
+)
+from featurewire_client.link_estimate import LinkEstimate
 
-
-@dataclass(frozen=True)
-class CodedSample:
-    """One sample of one tensor, coded."""
-
-    tensor: int
-    sample: int
-    pieces: list[bytes]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The answer to one request; sizes are those of the messages as they travelled."""
-
-    outputs: dict[str, torch.Tensor]
-    token: pb.Token | None
-    account: pb.Account
-    sent_bytes: int
-    received_bytes: int
+_ANSWERS_WAITING = 64
 
 
 class Session:
-    """An open stream that has shaken hands."""
+    """An open stream that has shaken hands.
 
-    def __init__(self, connection: Connection, call: Any, terms: pb.HandshakeReply) -> None:
-        self._connection = connection
+    Attributes:
+        terms: what the server agreed to.
+        leaving: the server is about to stop, and takes no new request.
+        received_bytes: serialised size of the answers to each request, acknowledgements included.
+    """
+
+    def __init__(self, connection: Connection, call: Any, link: LinkEstimate) -> None:
+        self.connection = connection
+        self._link = link
+        self.terms = pb.HandshakeReply()
+        self.leaving = False
+        self.received_bytes: Counter[int] = Counter()
         self._call = call
-        self.terms = terms
-        self._requests = 0
-        self._tensors: list[pb.CodedTensor] = []
+        self._under_way = 0
+        self._changed = asyncio.Condition()
+        self._answers: asyncio.Queue[pb.InferResponse | None] = asyncio.Queue(_ANSWERS_WAITING)
+        self._failure: ClientError | None = None
+        self._listener: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, connection: Connection, offer: pb.Handshake) -> "Session":
-        """Opens a stream and agrees on its terms.
+    async def open(
+        cls, connection: Connection, offer: pb.Handshake, link: LinkEstimate | None = None
+    ) -> "Session":
+        """Opens a stream and agrees on its terms; `link` learns from its acknowledgements.
 
         Raises:
             ClientError: the server is gone, or refuses the offer.
         """
-        call = connection.stub.Infer()
-        session = cls(connection, call, pb.HandshakeReply())
-        await session._write(pb.InferRequest(handshake=offer))
-        session.terms = (await session._read("handshake")).handshake
+        session = cls(connection, connection.stub.Infer(), link or LinkEstimate())
+        try:
+            await session._write(pb.InferRequest(handshake=offer))
+            reply = await session._read()
+            while reply.HasField("go_away"):
+                session.leaving = True
+                reply = await session._read()
+            if reply.WhichOneof("message") != "handshake":
+                raise session._unexpected(reply, "handshake")
+            session.terms = reply.handshake
+        except BaseException:
+            session._call.cancel()
+            raise
+        session._listener = asyncio.create_task(session._listen())
         return session
 
-    async def request(
-        self,
-        features: Features,
-        coded: Iterable[CodedSample],
-        sampling: pb.Sampling | None = None,
-        outputs: Sequence[str] = (),
-    ) -> Reply:
-        """Sends one feature and waits for its answer.
-
-        Args:
-            features: of the coded tensors only the shapes and grids are used.
-            coded: the samples of its tensors, in order.
-            sampling: set for a step of a generation.
-            outputs: names of the outputs wanted; none: all.
+    async def begin(self, begin: pb.Begin) -> None:
+        """Announces a request.
 
         Raises:
-            ClientError: the server is gone, or refuses the request.
+            ClientError: the server is gone, or has refused.
         """
-        self._requests += 1
-        try:
-            uncoded = pack(features.uncoded)
-        except Refusal as refusal:
-            raise SessionError(f"the features cannot be sent: {refusal}") from refusal
-        tensors = [
-            _describe(name, tensor, features.grids.get(name, (0, 0)))
-            for name, tensor in features.tensors.items()
-        ]
-        same, self._tensors = tensors == self._tensors, tensors
-        begin = pb.Begin(
-            request=self._requests,
-            tensors=() if same else tensors,
-            uncoded=uncoded,
-            sampling=sampling,
-            outputs=outputs,
-        )
-        sent_bytes = begin.ByteSize()
-        received_bytes = 0
         await self._write(pb.InferRequest(begin=begin))
-        chunks = list(self._chunks(coded))
-        under_way = 0
-        for index, chunk in enumerate(chunks):
-            chunk.last = index == len(chunks) - 1
-            if under_way >= self.terms.limits.max_chunks_in_flight:
-                received_bytes += (await self._read("ack")).ByteSize()
-                under_way -= 1
-            await self._write(pb.InferRequest(chunk=chunk))
-            sent_bytes += chunk.ByteSize()
-            under_way += 1
-        pieces: list[pb.OutputChunk] = []
-        token: pb.Token | None = None
-        while True:
-            response = await self._read("ack", "output", "token", "account")
-            received_bytes += response.ByteSize()
-            kind = response.WhichOneof("message")
-            if kind == "output":
-                pieces.append(response.output)
-            elif kind == "token":
-                token = response.token
-            elif kind == "account":
-                break
-        try:
-            joined = join_outputs(pieces)
-        except Refusal as refusal:
-            raise SessionError(f"the server's outputs are malformed: {refusal}") from refusal
-        return Reply(joined, token, response.account, sent_bytes, received_bytes)
 
-    def _chunks(self, coded: Iterable[CodedSample]) -> Iterable[pb.Chunk]:
-        for sample in coded:
-            for piece in sample.pieces:
-                yield pb.Chunk(
-                    request=self._requests,
-                    tensor=sample.tensor,
-                    sample=sample.sample,
-                    payload=piece,
-                )
+    async def send(self, chunk: pb.Chunk) -> None:
+        """Sends a chunk once less than the server's limit of them are under way.
+
+        Raises:
+            ClientError: the server is gone, or has refused.
+        """
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: self._failure or self._under_way < self.terms.limits.max_chunks_in_flight
+            )
+            if self._failure:
+                raise self._failure
+            self._under_way += 1
+        self._link.sent(chunk.ByteSize())
+        await self._write(pb.InferRequest(chunk=chunk))
+
+    async def answer(self, request: int) -> pb.InferResponse:
+        """The next answer to the request: an output, a token or the account.
+
+        Raises:
+            ClientError: the server is gone, or has refused.
+        """
+        while True:
+            response = await self._answers.get()
+            if response is None:
+                self._answers.put_nowait(None)  # for whoever asks next
+                assert self._failure is not None
+                raise self._failure
+            if _request_of(response) == request:  # else of one that was left early
+                return response
+
+    async def _listen(self) -> None:
+        """Reads until the stream ends: counts what is acknowledged, keeps answers."""
+        try:
+            while True:
+                response = await self._read()
+                kind = response.WhichOneof("message")
+                if kind == "go_away":
+                    self.leaving = True
+                    continue
+                if kind not in ("ack", "token", "output", "account"):
+                    raise self._unexpected(response, "an answer")
+                self.received_bytes[_request_of(response)] += response.ByteSize()
+                if kind in ("ack", "token"):
+                    self._link.answered(response.ack.received_ns if kind == "ack" else None)
+                    async with self._changed:
+                        self._under_way -= 1
+                        self._changed.notify_all()
+                if kind in ("token", "output", "account"):
+                    await self._answers.put(response)
+        except ClientError as error:
+            self._failure = error
+            async with self._changed:
+                self._changed.notify_all()
+            await self._answers.put(None)
 
     @property
     def ended(self) -> bool:
         """The server, or the network, has ended the stream."""
-        return bool(self._call.done())
+        return self._failure is not None or bool(self._call.done())
 
     async def close(self) -> None:
         """Ends the stream; the server frees what it kept."""
+        if self._listener is not None:
+            self._listener.cancel()
         if not self._call.done():
-            await self._call.done_writing()
             self._call.cancel()
 
     async def _write(self, message: pb.InferRequest) -> None:
@@ -152,41 +148,34 @@ class Session:
         except asyncio.InvalidStateError:
             raise await self._ended() from None
         except grpc.aio.AioRpcError as error:
-            raise client_error(error, self._connection.address, connected=True) from error
+            raise client_error(error, self.connection.address, connected=True) from error
 
-    async def _read(self, *expected: str) -> pb.InferResponse:
+    async def _read(self) -> pb.InferResponse:
         try:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise client_error(error, self._connection.address, connected=True) from error
+            raise client_error(error, self.connection.address, connected=True) from error
         if response is grpc.aio.EOF:
             raise await self._ended()
         assert isinstance(response, pb.InferResponse)
-        if response.WhichOneof("message") not in expected:
-            found = response.WhichOneof("message")
-            raise SessionError(f"the server sent a {found} where {expected} was expected")
         return response
+
+    def _unexpected(self, response: pb.InferResponse, expected: str) -> SessionError:
+        found = response.WhichOneof("message")
+        return SessionError(f"the server sent a {found} where {expected} was expected")
 
     async def _ended(self) -> ClientError:
         """Why the stream is over, when it was found to be."""
         code = await self._call.code()
         details = await self._call.details()
         trailers = await self._call.trailing_metadata()
-        address = self._connection.address
+        address = self.connection.address
         if code is grpc.StatusCode.OK:
-            return SessionError(f"the server at {address} ended the session")
+            return ConnectionLostError(f"the server at {address} ended the session")
         error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details=details)
         return client_error(error, address, connected=True)
 
 
-def _describe(name: str, tensor: torch.Tensor, grid: tuple[int, int]) -> pb.CodedTensor:
-    batch, tokens, channels = tensor.shape
-    rows, columns = grid
-    return pb.CodedTensor(
-        name=name,
-        batch=batch,
-        tokens=tokens,
-        channels=channels,
-        grid_rows=rows,
-        grid_columns=columns,
-    )
+def _request_of(response: pb.InferResponse) -> int:
+    answer = getattr(response, response.WhichOneof("message") or "")
+    return int(answer.request)

@@ -2,6 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
+from featurewire_client.edge import Seconds
+from featurewire_client.transcript import Transcript
+
 
 @dataclass(frozen=True)
 class InferStats:
@@ -21,6 +24,11 @@ class InferStats:
         total_ms: from the call to its answer.
         tokens: tokens generated; 0 for an inference.
         first_token_ms: from the call to the first token; 0 for an inference.
+        kept_bytes: what was kept here to repeat the request on another server.
+        replays: how often it had to be repeated.
+        snr_db: the quality that was asked for, the last of a request of several.
+        shortfall_ms, shortfall_bytes: what was to be beyond the budget even at the lowest quality;
+            0 where there is no budget, or it can be held.
     """
 
     features: int
@@ -34,6 +42,11 @@ class InferStats:
     total_ms: float
     tokens: int = 0
     first_token_ms: float = 0.0
+    kept_bytes: int = 0
+    replays: int = 0
+    snr_db: float = 0.0
+    shortfall_ms: float = 0.0
+    shortfall_bytes: int = 0
 
     @property
     def raw_bytes(self) -> int:
@@ -71,22 +84,37 @@ class InferStats:
             f" ({self.bpfp:.2f} bits each; float16 is {self.float16_bytes} bytes), ms: {times}"
         )
         if self.tokens:
-            text += f"; {self.tokens} tokens, first after {self.first_token_ms:.1f}"
+            text += (
+                f"; {self.tokens} tokens, first after {self.first_token_ms:.1f};"
+                f" {self.kept_bytes} bytes kept to go on elsewhere"
+            )
+        if self.replays:
+            text += f"; moved {self.replays} times"
         return text
 
 
-def total(steps: list[InferStats], total_ms: float, first_token_ms: float) -> InferStats:
-    """The account of a generation from those of its steps."""
+def of_request(
+    request: Transcript,
+    seconds: Seconds,
+    total_s: float,
+    snr_db: float,
+    tokens: int = 0,
+    first_s: float = 0.0,
+) -> InferStats:
+    """The account of one request, or of a generation as far as it has come."""
     return InferStats(
-        features=sum(step.features for step in steps),
-        sent_bytes=sum(step.sent_bytes for step in steps),
-        received_bytes=sum(step.received_bytes for step in steps),
-        head_ms=sum(step.head_ms for step in steps),
-        encode_ms=sum(step.encode_ms for step in steps),
-        queue_ms=sum(step.queue_ms for step in steps),
-        decode_ms=sum(step.decode_ms for step in steps),
-        tail_ms=sum(step.tail_ms for step in steps),
-        total_ms=total_ms,
-        tokens=len(steps),
-        first_token_ms=first_token_ms,
+        features=seconds.points,
+        sent_bytes=request.sent_bytes,
+        received_bytes=request.received_bytes,
+        head_ms=1000 * seconds.head,
+        encode_ms=1000 * seconds.encode,
+        queue_ms=request.server_ms("queue"),
+        decode_ms=request.server_ms("decode"),
+        tail_ms=request.server_ms("tail"),
+        total_ms=1000 * total_s,
+        tokens=tokens,
+        first_token_ms=1000 * first_s,
+        kept_bytes=request.kept_bytes,
+        replays=request.replays,
+        snr_db=snr_db,
     )

@@ -52,6 +52,11 @@ def read_lead(data: bytes, agreed: Header) -> tuple[Header, int]:
     return _header_led(lead, agreed), lead >> 14
 
 
+def is_framed(data: bytes) -> bool:
+    """Whether a bitstream that begins so has chunks with lengths, and can be fed in pieces."""
+    return len(data) >= LEAD_BYTES and int.from_bytes(data[:LEAD_BYTES], "little") >> 14 == FRAMED
+
+
 @functools.lru_cache(maxsize=256)
 def _header_led(lead: int, agreed: Header) -> Header:
     """Return the header that two bytes begin; a session has the same few again and again."""

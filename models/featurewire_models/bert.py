@@ -69,6 +69,7 @@ class BertTail(Tail):
     "embedding"; ``.last_hidden_state`` and ``.pooler_output``, as BertModel, for "tokens".
     """
 
+    per_sample = frozenset({"attention_mask"})
     encoder: Any
     pooling: Pooling | None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -52,11 +52,37 @@ class Head(Half):
 
 
 class Tail(Half):
-    """The cloud's half."""
+    """The cloud's half.
+
+    ``per_sample`` names the uncoded tensors that have a row for each sample of the batch; a feature
+    with any other goes through the tail alone.
+    """
+
+    per_sample: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:
         """What the unsplit class returns for the batch. Raises InputError."""
+
+    def step(self, feature: Features, cache: Cache) -> Tensor:
+        """The next tokens of one sequence: the logits ``[vocabulary]`` of the last of them.
+
+        Raises InputError.
+        """
+        logits: Tensor = self(feature, cache=cache).logits[0, -1]
+        return logits
+
+    def steps(self, features: Sequence[Features], caches: Sequence[Cache]) -> list[Tensor]:
+        """The same for several sequences.
+
+        Families that can do it run one forward pass for all; its sums differ from those of single
+        passes in the last bits.
+        """
+        return [self.step(*one) for one in zip(features, caches, strict=True)]
+
+    def cache_bytes(self, tokens: int) -> int:
+        """What a cache of so many tokens takes; TaskError in families that are not causal."""
+        raise TaskError(f"{self.info.name} is a {self.info.family} model and has no cache.")
 
     def differentiable(self, features: Features) -> Any:
         """The same with gradients towards features that ask for them, where there are any.

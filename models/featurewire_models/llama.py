@@ -9,8 +9,8 @@ pass computes masks, rotary embeddings and caches as it does unsplit.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from featurewire_models.halves import (
     refuse_unknown,
 )
 from featurewire_models.info import ModelInfo, read_config
+from featurewire_models.ragged import is_whole, ragged, ragged_mask
 from featurewire_models.split import check_split, layers_before
 from featurewire_models.weights import (
     Checkpoint,
@@ -74,6 +75,7 @@ class LlamaTail(Tail):
     where labels came, ``.loss``: the mean of the next-token losses, in nats.
     """
 
+    per_sample = frozenset({"attention_mask"})
     language_model: Any
 
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:
@@ -89,6 +91,51 @@ class LlamaTail(Tail):
     def new_cache(self) -> Cache:
         """An empty cache of the tail's own blocks."""
         return Cache(DynamicCache(config=self.language_model.config))
+
+    def step(self, feature: Features, cache: Cache) -> Tensor:
+        """As of every causal tail, without the logits of the tokens before the last."""
+        last = {"logits_to_keep": torch.tensor(1)}
+        logits: Tensor = self(replace(feature, uncoded=last), cache=cache).logits[0, -1]
+        return logits
+
+    def cache_bytes(self, tokens: int) -> int:
+        """Keys and values of the tail's own blocks, a sliding window taken for the whole."""
+        config, weight = self.language_model.config, self.language_model.lm_head.weight
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        return int(2 * config.num_hidden_layers * heads * width * weight.itemsize * tokens)
+
+    def steps(self, features: Sequence[Features], caches: Sequence[Cache]) -> list[Any]:
+        """A token of each of several sequences in one forward pass, where the blocks allow it."""
+        if len(caches) < 2 or not all(is_whole(cache.states) for cache in caches):
+            return super().steps(features, caches)
+        width = self.language_model.config.hidden_size
+        rows = [require(feature, "hidden", width) for feature in features]
+        if any(row.shape[:2] != (1, 1) for row in rows):
+            return super().steps(features, caches)
+        parameter = self.language_model.lm_head.weight
+        lengths = [cache.length for cache in caches]
+        for length in lengths:
+            check_context(self.info, length + 1)
+        device = parameter.device
+        arguments: dict[str, Any] = {"use_cache": False}
+        if self.language_model.config.num_hidden_layers:
+            arguments = {
+                "use_cache": True,
+                "past_key_values": ragged([cache.states for cache in caches]),
+                "attention_mask": ragged_mask([length + 1 for length in lengths], device),
+            }
+        with gradients_for(*rows):
+            outputs = self.language_model(
+                inputs_embeds=torch.cat(rows).to(device, parameter.dtype),
+                position_ids=torch.tensor(lengths, device=device)[:, None],
+                **arguments,
+            )
+        for cache in caches:
+            cache.length += 1
+        return list(outputs.logits[:, -1])
 
 
 @dataclass(frozen=True)
@@ -207,13 +254,18 @@ def _run(info: ModelInfo, module: Any, inputs: Mapping[str, Tensor], cache: Cach
     return outputs
 
 
+def check_context(info: ModelInfo, tokens: int) -> None:
+    """InputError if the model cannot hold so many tokens."""
+    if info.context is not None and tokens > info.context:
+        raise InputError(
+            f"{tokens} tokens are more than the {info.context} of {info.name}'s context."
+        )
+
+
 def _check_shapes(
     info: ModelInfo, given: Mapping[str, Tensor], batch: int, tokens: int, seen: int
 ) -> None:
-    if info.context is not None and seen + tokens > info.context:
-        raise InputError(
-            f"{seen + tokens} tokens are more than the {info.context} of {info.name}'s context."
-        )
+    check_context(info, seen + tokens)
     mask, positions = given.get("attention_mask"), given.get("position_ids")
     if mask is not None and mask.shape != (batch, seen + tokens):
         raise InputError(

@@ -7,6 +7,7 @@ safetensors files, be they one or many shards.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -49,8 +51,23 @@ def place(dtype: str, device: str) -> Placement:
 
 def skeleton(module_class: Callable[[Any], Module], config: Any) -> Module:
     """The module of that configuration on the meta device: names and shapes, no memory."""
+    if isinstance(config, PreTrainedConfig):
+        config = copy.deepcopy(config)
+        _name_dtype(config)
     with torch.device("meta"):
         return module_class(config).eval()
+
+
+def _name_dtype(config: PreTrainedConfig) -> None:
+    """Names the process's own element type in a configuration and those within it.
+
+    Where it names another one, transformers sets it for the whole process while it builds a
+    module: what runs in other threads meanwhile would compute in it. Weights bring their own.
+    """
+    config.dtype = torch.get_default_dtype()
+    for part in vars(config).values():
+        if isinstance(part, PreTrainedConfig):
+            _name_dtype(part)
 
 
 def fill(module: nn.Module, tensor_of: TensorOf) -> None:

@@ -72,6 +72,18 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Tails that run at once.")] = (
         ServerConfig.workers
     ),
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Requests or steps that may share a pass; 1: none do.")
+    ] = ServerConfig.max_batch,
+    batch_wait_ms: Annotated[
+        float, typer.Option(min=0, help="How long a request waits for others of its shape.")
+    ] = ServerConfig.batch_wait_ms,
+    cache_mb: Annotated[
+        int, typer.Option(min=1, help="MiB that the caches of all generations may take.")
+    ] = ServerConfig.cache_mb,
+    idle_s: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without a message that end a session.")
+    ] = ServerConfig.idle_s,
     grace_s: Annotated[
         float, typer.Option(min=0, help="Seconds that requests may go on for after SIGTERM.")
     ] = ServerConfig.grace_s,
@@ -87,6 +99,10 @@ def serve(
         max_sessions=max_sessions,
         threads=threads,
         workers=workers,
+        max_batch=max_batch,
+        batch_wait_ms=batch_wait_ms,
+        cache_mb=cache_mb,
+        idle_s=idle_s,
         grace_s=grace_s,
     )
     logging.basicConfig(

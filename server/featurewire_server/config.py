@@ -19,6 +19,12 @@ class ServerConfig:
         max_sessions: sessions open at once; one more is refused with a time to retry after.
         threads: CPU threads of one tail's operators; 0: torch's own choice.
         workers: tails that run at once.
+        max_batch: requests of one shape, or steps of generations, that may share one pass of a
+            tail; 1: none do, and no answer depends on its company in its last bits.
+        batch_wait_ms: how long a one-shot request waits for others to share its pass, when other
+            sessions are open.
+        cache_mb: mebibytes that the caches of all generations may take together.
+        idle_s: seconds without a message after which a session is ended.
         grace_s: seconds that requests may go on for after SIGTERM.
     """
 
@@ -32,4 +38,8 @@ class ServerConfig:
     max_sessions: int = 64
     threads: int = 0
     workers: int = 1
+    max_batch: int = 16
+    batch_wait_ms: float = 1.0
+    cache_mb: int = 4096
+    idle_s: float = 600.0
     grace_s: float = 10.0

@@ -1,9 +1,9 @@
-"""A feature on its way in: Begin and Chunk messages in, the coded bytes of every sample out.
+"""A feature on its way in: Begin and Chunk messages in, pieces of coded samples out.
 
 Every size is checked against a limit before anything of that size is kept.
 """
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 
 from featurewire.v1 import featurewire_pb2 as pb
@@ -11,84 +11,74 @@ from featurewire.wire import limits
 from featurewire.wire.coder import max_coded_bytes
 from featurewire.wire.status import Refusal
 
+from featurewire_server.refusals import out_of_order, too_large
+
 
 @dataclass
 class FeatureBuffer:
-    """Collects one request's chunks.
+    """Follows one request's chunks.
 
     Attributes:
-        begin: what the client announced.
-        before: the tensors of the session's Begin before; a Begin without any means the same.
+        begin: what the client announced, tensors included.
         received_bytes: serialised size of the messages so far, Begin included.
+        samples: how many have begun to come, over all tensors.
+        tally: what the tail's pass has come to: bytes, features, seconds of each stage.
     """
 
     begin: pb.Begin
-    before: Sequence[pb.CodedTensor] = ()
-    received_bytes: int = 0
+    received_bytes: int
     chunks: int = 0
-    _samples: list[list[bytes]] = field(default_factory=list)
+    samples: int = 0
+    tally: Counter[str] = field(default_factory=Counter)
     _sample_bytes: int = 0
-
-    def __post_init__(self) -> None:
-        self.received_bytes = self.begin.ByteSize()
-        if not self.begin.tensors:
-            self.begin.tensors.extend(self.before)
-        _check(self.begin)
 
     @property
     def features(self) -> int:
         """Feature points of all tensors and samples."""
         return sum(t.batch * t.tokens * t.channels for t in self.begin.tensors)
 
-    def add(self, chunk: pb.Chunk) -> None:
-        """Keeps one chunk.
+    def add(self, chunk: pb.Chunk, payload_bytes: int) -> pb.CodedTensor:
+        """Counts one chunk in: the tensor that it belongs to; its sample is the last of `samples`.
 
         Raises:
-            Refusal: it is out of order, too large, or one more than announced.
+            Refusal: it is out of order, too large, one more than announced, or says that it is the
+                last where samples are missing.
         """
         if chunk.request != self.begin.request:
-            raise _out_of_order(f"a chunk of request {chunk.request}", self.begin.request)
-        payload = chunk.payload  # a copy at every read
-        if len(payload) > limits.MAX_CHUNK_BYTES:
-            raise _too_large("a chunk's bytes", len(payload), limits.MAX_CHUNK_BYTES)
+            raise out_of_order(f"a chunk of request {chunk.request}", str(self.begin.request))
+        if payload_bytes > limits.MAX_CHUNK_BYTES:
+            raise too_large("a chunk's bytes", payload_bytes, limits.MAX_CHUNK_BYTES)
         if chunk.tensor >= len(self.begin.tensors):
-            raise _out_of_order(f"tensor {chunk.tensor}", len(self.begin.tensors))
+            raise out_of_order(f"tensor {chunk.tensor}", str(len(self.begin.tensors)))
         tensor = self.begin.tensors[chunk.tensor]
         if chunk.sample >= tensor.batch:
-            raise _out_of_order(f"sample {chunk.sample}", tensor.batch)
+            raise out_of_order(f"sample {chunk.sample}", str(tensor.batch))
         index = sum(t.batch for t in self.begin.tensors[: chunk.tensor]) + chunk.sample
-        if index == len(self._samples):
-            self._samples.append([])
+        if index == self.samples:
+            self.samples += 1
             self._sample_bytes = 0
-        elif index != len(self._samples) - 1:
-            raise _out_of_order(f"sample {index}", len(self._samples))
-        self._sample_bytes += len(payload)
+        elif index != self.samples - 1:
+            raise out_of_order(f"sample {index}", str(self.samples))
+        self._sample_bytes += payload_bytes
         allowed = max_coded_bytes(tensor.tokens * tensor.channels)
         if self._sample_bytes > allowed:
-            raise _too_large("a coded sample's bytes", self._sample_bytes, allowed)
-        self._samples[-1].append(payload)
+            raise too_large("a coded sample's bytes", self._sample_bytes, allowed)
+        announced = sum(t.batch for t in self.begin.tensors)
+        if chunk.last and self.samples != announced:
+            raise out_of_order(f"the last chunk of {self.samples} samples", str(announced))
         self.received_bytes += chunk.ByteSize()
         self.chunks += 1
-
-    def coded(self) -> dict[str, list[bytes]]:
-        """The coded bytes of each tensor's samples, once the last chunk is in.
-
-        Raises:
-            Refusal: samples are missing.
-        """
-        announced = sum(t.batch for t in self.begin.tensors)
-        if len(self._samples) != announced:
-            raise _out_of_order(f"{len(self._samples)} samples", announced)
-        samples = iter(self._samples)
-        return {
-            tensor.name: [b"".join(next(samples)) for _ in range(tensor.batch)]
-            for tensor in self.begin.tensors
-        }
+        return tensor
 
 
-def _check(begin: pb.Begin) -> None:
+def check_begin(begin: pb.Begin) -> None:
+    """Holds what a Begin announces against the limits.
+
+    Raises:
+        Refusal: it is empty, malformed or too large.
+    """
     if not 1 <= len(begin.tensors) <= limits.MAX_TENSORS:
-        raise _too_large("a feature's tensors", len(begin.tensors), limits.MAX_TENSORS)
+        raise too_large("a feature's tensors", len(begin.tensors), limits.MAX_TENSORS)
     if len({tensor.name for tensor in begin.tensors}) != len(begin.tensors):
         raise Refusal("TENSOR_MALFORMED", "two tensors of one feature have the same name")
     features = 0
@@ -97,25 +87,7 @@ def _check(begin: pb.Begin) -> None:
             raise Refusal("TENSOR_MALFORMED", f"tensor {tensor.name!r} is empty", found="0")
         features += tensor.batch * tensor.tokens * tensor.channels
     if features > limits.MAX_FEATURES:
-        raise _too_large("a request's feature points", features, limits.MAX_FEATURES)
+        raise too_large("a request's feature points", features, limits.MAX_FEATURES)
     uncoded = sum(len(raw.payload) for raw in begin.uncoded)
     if uncoded > limits.MAX_UNCODED_BYTES:
-        raise _too_large("a request's uncoded bytes", uncoded, limits.MAX_UNCODED_BYTES)
-
-
-def _too_large(what: str, found: int, allowed: int) -> Refusal:
-    return Refusal(
-        "TOO_LARGE",
-        f"{what} are {found}; between 1 and {allowed} are allowed",
-        found=str(found),
-        allowed=str(allowed),
-    )
-
-
-def _out_of_order(found: str, expected: int) -> Refusal:
-    return Refusal(
-        "MESSAGE_OUT_OF_ORDER",
-        f"{found} came where {expected} was expected",
-        found=found,
-        allowed=str(expected),
-    )
+        raise too_large("a request's uncoded bytes", uncoded, limits.MAX_UNCODED_BYTES)

@@ -7,13 +7,17 @@ from featurewire.wire import limits
 from featurewire.wire.profiles import ProfileSet
 from featurewire.wire.status import Refusal
 from featurewire_models import Tail
+from featurewire_models.text_stream import Vocabulary
 
 from featurewire_server.tails import Served, Tails
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What client and server agreed on for one session."""
+    """What client and server agreed on for one session.
+
+    `vocabulary` is the tokenizer's, where there is one, and `context` the tokens the model holds.
+    """
 
     model: str
     revision: str
@@ -23,6 +27,8 @@ class Terms:
     dtype: str
     tail: Tail
     profiles: ProfileSet
+    vocabulary: Vocabulary | None = None
+    context: int = 0
 
     def reply(self) -> pb.HandshakeReply:
         return pb.HandshakeReply(
@@ -85,6 +91,8 @@ def agree(offer: pb.Handshake, tails: Tails, dtype: str) -> Terms:
         dtype=dtype,
         tail=model.tail(task, split),
         profiles=_profiles(offer, model, task, split),
+        vocabulary=model.vocabularies.get(task),
+        context=model.info.context or 0,
     )
 
 

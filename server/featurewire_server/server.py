@@ -1,12 +1,9 @@
 """The server process: gRPC, health, reflection and metrics around the service."""
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
-from typing import TypeVar
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -15,7 +12,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.coder import warm_up
-from featurewire.wire.metrics import WireMetrics
+from featurewire.wire.runtime import use_threads
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
@@ -23,33 +20,18 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from featurewire_server.cache_budget import CacheBudget
 from featurewire_server.config import ServerConfig
 from featurewire_server.errors import ListenError
+from featurewire_server.metrics import ServerMetrics
+from featurewire_server.scheduler import Scheduler
 from featurewire_server.service import SplitInferenceService
+from featurewire_server.session import Shared
 from featurewire_server.tails import Tails
 
 log = logging.getLogger("featurewire.server")
 
-Result = TypeVar("Result")
-
 _SERVICE = pb.DESCRIPTOR.services_by_name["SplitInferenceService"].full_name
-
-
-class Executor:
-    """Runs torch on a fixed number of threads, never on the event loop's."""
-
-    def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="tail")
-
-    async def run(self, work: Callable[[], Result]) -> Result:
-        def without_gradients() -> Result:
-            with torch.inference_mode():
-                return work()
-
-        return await asyncio.get_running_loop().run_in_executor(self._pool, without_gradients)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Server:
@@ -69,12 +51,16 @@ class Server:
             ModelError: a model, a split point or its weights are not there.
         """
         self._config = config
+        self._service: SplitInferenceService | None = None
         if config.threads:
             torch.set_num_threads(config.threads)
         self._tails = Tails(config)
         warm_up()
-        self._executor = Executor(config.workers)
+        self._scheduler = Scheduler(config.workers, config.max_batch, torch.get_num_threads())
+        self._decoders = ThreadPoolExecutor(1, "decode", initializer=use_threads, initargs=(1,))
         self._registry = CollectorRegistry()
+        self._metrics = ServerMetrics(self._registry)
+        self._budget = CacheBudget(config.cache_mb << 20, self._metrics.cache_bytes.set)
         self._server: grpc.aio.Server | None = None
         self._health = health.aio.HealthServicer()
         self._http: tuple[WSGIServer, Thread] | None = None
@@ -84,6 +70,16 @@ class Server:
     def models(self) -> list[pb.Model]:
         return self._tails.describe()
 
+    @property
+    def open_sessions(self) -> int:
+        """Sessions open now."""
+        return self._service.open_sessions if self._service else 0
+
+    @property
+    def reserved_cache_bytes(self) -> int:
+        """What the caches of all generations may grow to."""
+        return self._budget.reserved
+
     async def start(self) -> None:
         """Listens, and answers health checks with SERVING.
 
@@ -92,8 +88,14 @@ class Server:
         """
         host, _, _ = self._config.listen.rpartition(":")
         server = grpc.aio.server(options=limits.SERVER_OPTIONS)
-        metrics = WireMetrics("server", self._registry)
-        service = SplitInferenceService(self._tails, self._executor, metrics, self._config)
+        shared = Shared(
+            self._scheduler,
+            self._decoders,
+            self._metrics,
+            self._budget,
+            self._config.batch_wait_ms / 1000,
+        )
+        self._service = service = SplitInferenceService(self._tails, shared, self._config)
         rpc.add_SplitInferenceServiceServicer_to_server(service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -124,11 +126,14 @@ class Server:
         started = time.monotonic()
         await self._health.enter_graceful_shutdown()
         if self._server is not None:
+            assert self._service is not None
+            await self._service.go_away()
             await self._server.stop(self._config.grace_s)
         if self._http is not None:
             http, thread = self._http
             http.shutdown()
             http.server_close()
             thread.join()
-        self._executor.close()
+        self._scheduler.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
         log.info("stopped after %.1f s", time.monotonic() - started)

@@ -11,7 +11,6 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.coder import Coder
-from featurewire.wire.metrics import WireMetrics
 from featurewire.wire.profiles import PROFILE_FILES
 from featurewire.wire.status import Refusal, trailers
 from featurewire_codec import CodecError
@@ -19,13 +18,15 @@ from featurewire_models import ModelError
 
 from featurewire_server.config import ServerConfig
 from featurewire_server.handshake import Terms, agree
-from featurewire_server.session import Session, Workers, out_of_order
+from featurewire_server.refusals import out_of_order
+from featurewire_server.session import Session, Shared
 from featurewire_server.tails import Tails
 
 log = logging.getLogger("featurewire.server")
 
 _PAGE_BYTES = 1024 * 1024
 _RETRY_S = 1.0
+_TELLING_S = 1.0  # that every session has to take a GoAway
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -41,17 +42,51 @@ def as_refusal(error: Exception) -> Refusal | None:
     return None
 
 
+class _NotReadingError(Exception):
+    """The client takes no answer."""
+
+
+class _Stream:
+    """Where a session's answers go; its tasks write one after the other, as gRPC needs it.
+
+    A client that does not read for `patience_s` ends its session.
+    """
+
+    def __init__(self, context: Context, patience_s: float) -> None:
+        self._context = context
+        self._patience_s = patience_s
+        self._turn = asyncio.Lock()
+        self.peer = context.peer()
+
+    async def write(self, message: pb.InferResponse) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s), self._turn:
+                await self._context.write(message)
+        except TimeoutError:
+            raise _NotReadingError from None
+
+
+def _first(error: Exception) -> Exception:
+    """The error that ended a group of tasks: one of ours before one of gRPC's."""
+    while isinstance(error, ExceptionGroup):
+        error = min(error.exceptions, key=lambda one: as_refusal(one) is None)
+    return error
+
+
 class SplitInferenceService(rpc.SplitInferenceServiceServicer):
     """Serves every model of `tails`; one Session a stream."""
 
-    def __init__(
-        self, tails: Tails, workers: Workers, metrics: WireMetrics, config: ServerConfig
-    ) -> None:
+    def __init__(self, tails: Tails, shared: Shared, config: ServerConfig) -> None:
         self._tails = tails
-        self._workers = workers
-        self._metrics = metrics
+        self._shared = shared
+        self._metrics = shared.metrics
         self._config = config
-        self._open = 0
+        self._streams: set[_Stream] = set()
+
+    @property
+    def open_sessions(self) -> int:
+        """Streams that have not ended."""
+        return len(self._streams)
 
     async def ListModels(  # noqa: N802 (the name that the .proto gives)
         self, request: pb.ListModelsRequest, context: Context
@@ -75,43 +110,106 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             payload = file.read(_PAGE_BYTES)
         return pb.GetProfileResponse(payload=payload, total_bytes=path.stat().st_size)
 
+    async def Probe(  # noqa: N802
+        self, request: pb.ProbeRequest, context: Context
+    ) -> pb.ProbeResponse:
+        return pb.ProbeResponse()
+
     async def Infer(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.InferRequest], context: Context
-    ) -> AsyncIterator[pb.InferResponse]:
-        if self._open >= self._config.max_sessions:
-            message = f"{self._open} sessions are open; {self._config.max_sessions} are allowed"
-            full = Refusal("SERVER_FULL", message, retry_s=_RETRY_S)
-            await self._abort(context, full)
-        session: Session | None = None
-        self._open += 1
-        self._metrics.sessions.inc()
+    ) -> None:
+        if len(self._streams) >= self._config.max_sessions:
+            message = (
+                f"{len(self._streams)} sessions are open; {self._config.max_sessions} are allowed"
+            )
+            await self._abort(context, Refusal("SERVER_FULL", message, retry_s=_RETRY_S))
+        stream = _Stream(context, self._config.idle_s)
+        self._streams.add(stream)
+        self._count_sessions()
         try:
-            async for request in request_iterator:
-                if session is None:
-                    terms = self._agree(request)
-                    # off the loop, and before the reply: no request waits for what a codec loads
-                    coder = await asyncio.to_thread(Coder, terms.codec, terms.profiles.profiles)
-                    session = Session(terms, coder, self._workers, self._metrics, context.peer())
-                    yield pb.InferResponse(handshake=terms.reply())
-                    continue
-                async for response in session.receive(request):
-                    yield response
+            await self._converse(request_iterator, stream)
         except Exception as error:
-            refusal = as_refusal(error)
+            first = _first(error)
+            if isinstance(first, _NotReadingError):
+                log.warning("dropped peer=%s: it does not read", context.peer())
+                # no status can be sent behind a write that is stuck: gRPC resets the stream
+                raise asyncio.CancelledError from first
+            refusal = as_refusal(first)
             if refusal is None:
-                log.exception("error peer=%s", context.peer())
+                log.error("error peer=%s", context.peer(), exc_info=first)
                 self._metrics.errors.labels("INTERNAL").inc()
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed; see its log")
             await self._abort(context, refusal)
         finally:
-            if session is not None:
-                session.end_request()
-            self._open -= 1
-            self._metrics.sessions.dec()
+            self._streams.discard(stream)
+            self._count_sessions()
+
+    async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: "_Stream") -> None:
+        """Handshake, then messages in and answers out, each in a task of its own."""
+        incoming = aiter(requests)
+        first = await self._next(incoming, None)
+        if first is None:
+            return
+        terms = self._agree(first)
+        # off the loop, and before the reply: no request waits for what a codec loads
+        coder = await asyncio.to_thread(Coder, terms.codec, terms.profiles.profiles)
+        session = Session(terms, coder, self._shared, stream.peer)
+        await stream.write(pb.InferResponse(handshake=terms.reply()))
+
+        async def read() -> None:
+            while (message := await self._next(incoming, session)) is not None:
+                if (ack := await session.receive(message)) is not None:
+                    await stream.write(ack)
+            await session.end()
+
+        async def answer() -> None:
+            async for response in session.answers():
+                await stream.write(response)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for part in (read(), session.decode(), answer()):
+                    tasks.create_task(part)
+        finally:
+            session.close()
+
+    async def _next(
+        self, incoming: AsyncIterator[pb.InferRequest], session: Session | None
+    ) -> pb.InferRequest | None:
+        """The next message, None at the end.
+
+        Raises:
+            Refusal: none came for too long, while the session had nothing to do.
+        """
+        idle_s = self._config.idle_s
+        waiting = asyncio.ensure_future(anext(incoming, None))
+        try:
+            while not (await asyncio.wait((waiting,), timeout=idle_s))[0]:
+                if session is None or not session.is_busy:
+                    message = f"the session was idle for {idle_s:g} s, as long as is allowed"
+                    raise Refusal("SESSION_IDLE", message)
+            return await waiting
+        finally:
+            waiting.cancel()
+
+    def _count_sessions(self) -> None:
+        self._metrics.open_sessions = len(self._streams)
+        self._metrics.sessions.set(len(self._streams))
+
+    async def go_away(self) -> None:
+        """Tells every session that the server is about to stop; who does not read is not told."""
+        message = pb.InferResponse(go_away=pb.GoAway(grace_ms=int(1000 * self._config.grace_s)))
+        told = [asyncio.ensure_future(stream.write(message)) for stream in list(self._streams)]
+        if told:
+            _, untold = await asyncio.wait(told, timeout=_TELLING_S)
+            for task in untold:
+                task.cancel()
+            await asyncio.gather(*told, return_exceptions=True)
 
     def _agree(self, first: pb.InferRequest) -> Terms:
         if not first.HasField("handshake"):
-            raise out_of_order(first.WhichOneof("message"), "handshake")
+            kind = first.WhichOneof("message") or "nameless"
+            raise out_of_order(f"a {kind} message", "a handshake")
         return agree(first.handshake, self._tails, self._config.dtype)
 
     def _profile_file(self, request: pb.GetProfileRequest) -> Path:

@@ -1,209 +1,360 @@
 """One session: a client's messages in, the answers to them out.
 
-The order of messages is in proto/README.md. A session owns no socket: it takes messages and gives
-messages, and hands decoding and the tail to the workers.
+The order of messages is in proto/README.md. A session owns no socket. Three things go on at once,
+each as far as bounded queues let it: `receive` takes messages, `decode` turns coded samples into
+features, and `answers` runs the tail on them.
 """
 
+import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire.wire.coder import Coder
-from featurewire.wire.metrics import WireMetrics
+from featurewire.wire.coder import Coder, SampleDecoder
 from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import output_chunks, unpack
-from featurewire_models import Features, outputs_to_tensors
+from featurewire_models import Features
+from featurewire_models.stacked import stacking_key
 
-from featurewire_server.feature_buffer import FeatureBuffer
+from featurewire_server.cache_budget import CacheBudget
+from featurewire_server.feature_buffer import FeatureBuffer, check_begin
+from featurewire_server.generation import Generation, Step, run_steps
 from featurewire_server.handshake import Terms
-from featurewire_server.sampling import next_token
+from featurewire_server.metrics import ServerMetrics
+from featurewire_server.one_shot import run_together
+from featurewire_server.refusals import out_of_order
+from featurewire_server.scheduler import Ran, Scheduler
 
 log = logging.getLogger("featurewire.server")
 
 Result = TypeVar("Result")
 
-
-class Workers(Protocol):
-    """Where torch runs: never on the event loop's thread."""
-
-    async def run(self, work: Callable[[], Result]) -> Result: ...
+_CHUNKS_WAITING = 8  # 1 MiB of them
+_FEATURES_WAITING = 2
+_INLINE_FEATURES = 8192  # fewer are decoded sooner than another thread takes over
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one request came to; seconds by stage."""
+class Shared:
+    """What all sessions of a server share."""
 
-    outputs: dict[str, torch.Tensor]
-    token: pb.Token | None
-    queue_s: float
+    scheduler: Scheduler
+    decoders: Executor
+    metrics: ServerMetrics
+    budget: CacheBudget
+    batch_wait_s: float
+
+
+@dataclass
+class _Coded:
+    """Bytes of one sample, or of one bitstream of a generation."""
+
+    request: FeatureBuffer | Generation
+    name: str
+    shape: tuple[int, int]
+    grid: tuple[int, int] | None
+    payload: bytes
+    starts: bool = True
+    ends_request: bool = True
+
+
+@dataclass
+class _Decoded:
+    """A feature, or a span of a generation, ready for the tail."""
+
+    request: FeatureBuffer | Generation
+    features: Features
     decode_s: float
-    tail_s: float
+
+
+@dataclass
+class _Decoding:
+    """The samples of the feature that is under way."""
+
+    decoders: dict[str, list[SampleDecoder]] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class Session:
-    """One client's requests on agreed terms: between two of them, or amid one's chunks."""
+    """One client's requests on agreed terms: between two of them, or amid one."""
 
     def __init__(
-        self, terms: Terms, coder: Coder, workers: Workers, metrics: WireMetrics, peer: str
+        self,
+        terms: Terms,
+        coder: Coder,
+        shared: Shared,
+        peer: str,
     ) -> None:
         self._terms = terms
         self._coder = coder
-        self._workers = workers
-        self._metrics = metrics
+        self._shared = shared
         self._peer = peer
-        self._buffer: FeatureBuffer | None = None
+        self._request: FeatureBuffer | Generation | None = None
         self._tensors: Sequence[pb.CodedTensor] = ()
-        self._cache: Any = None
-        self._position = 0
-        self._sampling = pb.Sampling()
-        self._tally: Counter[str] = Counter()
+        self._bitstream: list[bytes] = []
+        self._coded: asyncio.Queue[_Coded | None] = asyncio.Queue(_CHUNKS_WAITING)
+        self._decoded: asyncio.Queue[_Decoded | None] = asyncio.Queue(_FEATURES_WAITING)
+        self._unanswered = 0  # features, and bitstreams of generations
+        self._unwritten: Generation | None = None  # its line of the log is yet to come
 
-    async def receive(self, message: pb.InferRequest) -> AsyncIterator[pb.InferResponse]:
-        """Takes one message and gives the answers it calls for.
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that came has not been answered yet."""
+        return self._unanswered > 0
+
+    async def receive(self, message: pb.InferRequest) -> pb.InferResponse | None:
+        """Takes one message and gives the Ack that it calls for, once there is room for more.
 
         Raises:
             Refusal: the message is out of order, too large, or asks for what is not here.
-            CodecError: a bitstream is damaged.
-            ModelError: the tail cannot run on the feature.
+            ModelError: a generation of a model that is not causal.
         """
         kind = message.WhichOneof("message")
-        if kind == "begin" and self._buffer is None:
-            self._buffer = FeatureBuffer(message.begin, self._tensors)
-            self._tensors = self._buffer.begin.tensors
-        elif kind == "chunk" and self._buffer is not None:
-            received_ns = time.monotonic_ns()
-            buffer = self._buffer
-            buffer.add(message.chunk)
-            yield pb.InferResponse(
-                ack=pb.Ack(
-                    request=buffer.begin.request,
-                    chunks=buffer.chunks,
-                    bytes=buffer.received_bytes,
-                    received_ns=received_ns,
-                )
-            )
-            if message.chunk.last:
-                self._buffer = None
-                async for response in self._answer(buffer):
-                    yield response
+        if kind == "begin" and not isinstance(self._request, FeatureBuffer):
+            self._begin(message.begin)
+            return None
+        if kind != "chunk" or self._request is None:
+            expected = "chunk" if isinstance(self._request, FeatureBuffer) else "begin"
+            raise out_of_order(f"a {kind or 'nameless'} message", f"a {expected}")
+        received_ns = time.monotonic_ns()
+        request, payload = self._request, message.chunk.payload  # a copy at every read
+        answered = False
+        if isinstance(request, Generation):
+            tokens = request.add(message.chunk, len(payload))
+            answered = bool(tokens) and request.is_answered
+            await self._collect(request, tokens, payload)
         else:
-            raise out_of_order(kind, "begin" if self._buffer is None else "chunk")
+            first = request.samples
+            tensor = request.add(message.chunk, len(payload))
+            shape = (tensor.tokens, tensor.channels)
+            starts, last = request.samples > first, message.chunk.last
+            coded = _Coded(request, tensor.name, shape, _grid(tensor), payload, starts, last)
+            self._unanswered += last
+            if last:
+                self._request = None
+            await self._coded.put(coded)
+        if answered:
+            return None
+        ack = pb.Ack(
+            request=message.chunk.request,
+            chunks=request.chunks,
+            bytes=request.received_bytes,
+            received_ns=received_ns,
+        )
+        return pb.InferResponse(ack=ack)
 
-    async def _answer(self, buffer: FeatureBuffer) -> AsyncIterator[pb.InferResponse]:
-        coded = buffer.coded()
-        submitted = time.perf_counter()
-        answer = await self._workers.run(lambda: self._compute(buffer.begin, coded, submitted))
-        request = buffer.begin.request
+    async def end(self) -> None:
+        """No message follows: `answers` ends after those for what has come."""
+        await self._coded.put(None)
+
+    def _begin(self, begin: pb.Begin) -> None:
+        received_bytes = begin.ByteSize()
+        if not begin.tensors:
+            begin.tensors.extend(self._tensors)
+        check_begin(begin)
+        self._tensors = begin.tensors
+        if isinstance(self._request, Generation):  # given up
+            self._release(self._request)
+        if not begin.HasField("generation"):
+            self._request = FeatureBuffer(begin, received_bytes)
+            return
+        self._bitstream = []
+        generation = Generation(begin, self._terms, received_bytes)
+        self._shared.budget.reserve(generation.cache_bytes)
+        generation.reserved_bytes = generation.cache_bytes
+        self._request = generation
+
+    async def _collect(self, generation: Generation, tokens: int, payload: bytes) -> None:
+        """Keeps pieces of a bitstream until it is complete."""
+        self._bitstream.append(payload)
+        if tokens:
+            tensor = generation.begin.tensors[0]
+            whole = b"".join(self._bitstream)
+            self._bitstream = []
+            shape = (tokens, tensor.channels)
+            self._unanswered += 1
+            await self._coded.put(_Coded(generation, tensor.name, shape, None, whole))
+
+    async def decode(self) -> None:
+        """Decodes what comes until the end.
+
+        Raises:
+            CodecError: a bitstream is damaged.
+            Refusal: a tensor is malformed.
+        """
+        decoding = _Decoding()
+        while (coded := await self._coded.get()) is not None:
+            features_of_it = coded.shape[0] * coded.shape[1]
+            inline = features_of_it <= _INLINE_FEATURES and self._coder.codec != "dt-ufc"
+
+            def work(coded: _Coded = coded, decoding: _Decoding = decoding) -> Features | None:
+                return self._decode(coded, decoding)
+
+            features = work() if inline else await self._off_loop(work)
+            if features is not None:
+                await self._decoded.put(_Decoded(coded.request, features, decoding.seconds))
+                decoding = _Decoding()
+        await self._decoded.put(None)
+
+    async def _off_loop(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._shared.decoders, work)
+
+    def _decode(self, coded: _Coded, decoding: _Decoding) -> Features | None:
+        """Feeds bytes to their sample's decoder; the request's features with the last of them."""
+        started = time.perf_counter()
+        samples = decoding.decoders.setdefault(coded.name, [])
+        if coded.starts:
+            samples.append(self._coder.decoder(coded.name, coded.shape, coded.grid))
+        samples[-1].feed(coded.payload)
+        features = None
+        if coded.ends_request:
+            tensors = {
+                name: torch.stack([sample.finish() for sample in samples])
+                for name, samples in decoding.decoders.items()
+            }
+            begin = coded.request.begin
+            grids = {tensor.name: grid for tensor in begin.tensors if (grid := _grid(tensor))}
+            features = Features(tensors, grids, unpack(begin.uncoded))
+        decoding.seconds += time.perf_counter() - started
+        return features
+
+    async def answers(self) -> AsyncIterator[pb.InferResponse]:
+        """The answers to everything that is decoded, until the end.
+
+        Raises:
+            Refusal: the tail cannot run on the feature, or has no such output.
+            ModelError: likewise.
+        """
+        while (decoded := await self._decoded.get()) is not None:
+            if self._unwritten is not decoded.request:
+                self._write_line(self._unwritten)
+            if isinstance(decoded.request, Generation):
+                self._unwritten = decoded.request
+                async for response in self._next_token(decoded, decoded.request):
+                    yield response
+            else:
+                async for response in self._outputs(decoded, decoded.request):
+                    yield response
+            self._unanswered -= 1
+
+    async def _outputs(
+        self, decoded: _Decoded, request: FeatureBuffer
+    ) -> AsyncIterator[pb.InferResponse]:
+        tail, shared = self._terms.tail, self._shared
+        key = stacking_key(tail, decoded.features)
+        ran = await self._run(
+            shared.scheduler.join(
+                key and (id(tail), key),
+                lambda features: run_together(features, tail),
+                decoded.features,
+                shared.batch_wait_s if shared.metrics.open_sessions > 1 else 0.0,
+            )
+        )
+        shared.metrics.pass_requests.labels(self._terms.model).observe(ran.shared)
+        outputs = _wanted(ran.result, list(request.begin.outputs))
         output_bytes = 0
-        for chunk in output_chunks(request, answer.outputs):
+        for chunk in output_chunks(request.begin.request, outputs):
             output_bytes += chunk.ByteSize()
             yield pb.InferResponse(output=chunk)
-        if answer.token is not None:
-            output_bytes += answer.token.ByteSize()
-            yield pb.InferResponse(token=answer.token)
-        self._record(buffer, answer, output_bytes)
-        yield pb.InferResponse(
-            account=pb.Account(
-                request=request,
-                received_bytes=buffer.received_bytes,
-                features=buffer.features,
-                queue_seconds=answer.queue_s,
-                decode_seconds=answer.decode_s,
-                tail_seconds=answer.tail_s,
-            )
-        )
+        self._record(request.features, request.received_bytes, decoded, ran, output_bytes)
+        yield pb.InferResponse(account=_account(request))
+        self._write_line(request)
 
-    def _compute(self, begin: pb.Begin, coded: dict[str, list[bytes]], submitted: float) -> Answer:
-        """Decodes and runs the tail; on a worker's thread."""
-        started = time.perf_counter()
-        features = Features(
-            tensors={
-                tensor.name: self._decode(tensor, coded[tensor.name]) for tensor in begin.tensors
-            },
-            grids={
-                tensor.name: grid for tensor in begin.tensors if (grid := _grid(tensor)) is not None
-            },
-            uncoded=unpack(begin.uncoded),
+    async def _next_token(
+        self, decoded: _Decoded, generation: Generation
+    ) -> AsyncIterator[pb.InferResponse]:
+        generation.check_open()
+        step = Step(generation, decoded.features)
+        tensor = next(iter(decoded.features.tensors.values()))
+        terms, scheduler = self._terms, self._shared.scheduler
+        # the prompt goes alone: what the tail cannot take is found before there is company
+        key = None if generation.is_prefilling else ("step", id(terms.tail))
+        ran = await self._run(scheduler.join(key, lambda steps: run_steps(steps, terms), step))
+        self._shared.metrics.pass_requests.labels(terms.model).observe(ran.shared)
+        drawn, untold = ran.result, generation.untold
+        untold.update({"queue": ran.queue_s, "decode": decoded.decode_s, "tail": ran.run_s})
+        token = pb.Token(
+            request=generation.begin.request,
+            position=drawn.position,
+            id=drawn.token or 0,
+            finish=drawn.finish,
+            queue_us=round(1e6 * untold["queue"]),
+            decode_us=round(1e6 * untold["decode"]),
+            tail_us=round(1e6 * untold["tail"]),
         )
-        decoded = time.perf_counter()
-        token = None
-        outputs: dict[str, torch.Tensor] = {}
+        fresh = generation.received_bytes - generation.tally["received_bytes"]
+        sent_bytes = token.ByteSize() if drawn.token is not None else 0
+        self._record(tensor.numel(), fresh, decoded, ran, sent_bytes)
+        if drawn.token is not None:
+            generation.tally["tokens"] += 1
+            untold.clear()
+            yield pb.InferResponse(token=token)
+        if drawn.finish:
+            yield pb.InferResponse(account=_account(generation))
+            self._write_line(generation)
+            self._release(generation)
+
+    async def _run(self, job: Awaitable[Ran[Result]]) -> Ran[Result]:
+        """What a job gives; what torch says of masks and positions is the client's to hear."""
         try:
-            if begin.HasField("sampling"):
-                token = self._step(begin, features)
-            else:
-                every = outputs_to_tensors(self._terms.tail(features))
-                outputs = _wanted(every, list(begin.outputs))
+            return await job
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
-            # masks and positions are the client's: what torch says of them is the client's to hear
             log.warning("the tail failed peer=%s", self._peer, exc_info=True)
             said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             message = f"the tail of {self._terms.model} cannot run on this feature: {said}"
             raise Refusal("INPUT_INVALID", message) from error
-        ended = time.perf_counter()
-        return Answer(outputs, token, started - submitted, decoded - started, ended - decoded)
 
-    def _decode(self, tensor: pb.CodedTensor, samples: list[bytes]) -> torch.Tensor:
-        shape, grid = (tensor.tokens, tensor.channels), _grid(tensor)
-        decode = self._coder.decode
-        return torch.stack([decode(tensor.name, data, shape, grid) for data in samples])
-
-    def _step(self, begin: pb.Begin, features: Features) -> pb.Token:
-        """One step of a generation: the tail with its cache, and the next token."""
-        tensor = begin.tensors[0]
-        if begin.sampling.restart or self._cache is None:
-            self._cache = self._terms.tail.new_cache()
-            self._position = 0
-            self._sampling = begin.sampling
-        if tensor.batch != 1:
-            raise Refusal(
-                "TOO_LARGE",
-                f"a generation of {tensor.batch} sequences; 1 is allowed",
-                found=str(tensor.batch),
-                allowed="1",
-            )
-        outputs = self._terms.tail(features, cache=self._cache)
-        self._position += tensor.tokens
-        token = next_token(outputs.logits[0, -1], self._sampling, self._position)
-        return pb.Token(request=begin.request, position=self._position, id=token)
-
-    def _record(self, buffer: FeatureBuffer, answer: Answer, output_bytes: int) -> None:
-        """Counts a feature; one request is one line of the log, a generation when it ends."""
-        stages = {"queue": answer.queue_s, "decode": answer.decode_s, "tail": answer.tail_s}
-        is_step = answer.token is not None
-        begins = not is_step or buffer.begin.sampling.restart
-        if begins:
-            self.end_request()
-        self._metrics.feature(
-            new_request=begins,
+    def _record(
+        self,
+        features: int,
+        received_bytes: int,
+        decoded: _Decoded,
+        ran: Ran[Any],
+        output_bytes: int,
+    ) -> None:
+        """Counts a feature, or a span of a generation, which is one request as a whole."""
+        stages = {"queue": ran.queue_s, "decode": decoded.decode_s, "tail": ran.run_s}
+        tally = decoded.request.tally
+        self._shared.metrics.feature(
+            new_request=not tally["features"],
             model=self._terms.model,
             task=self._terms.task,
             codec=self._terms.codec,
             direction="received",
-            features=buffer.features,
-            coded_bytes=buffer.received_bytes,
+            features=features,
+            coded_bytes=received_bytes,
             output_bytes=output_bytes,
             stages_s=stages,
         )
-        self._tally.update(stages)
-        self._tally["features"] += buffer.features
-        self._tally["received_bytes"] += buffer.received_bytes
-        self._tally["output_bytes"] += output_bytes
-        self._tally["tokens"] += is_step
-        if not is_step:
-            self.end_request()
+        tally.update(stages)
+        tally["features"] += features
+        tally["received_bytes"] += received_bytes
+        tally["output_bytes"] += output_bytes
 
-    def end_request(self) -> None:
-        """Writes the log's line of the request under way, if there is one."""
-        sums, self._tally = self._tally, Counter()
-        if not sums["features"]:
+    def _release(self, generation: Generation) -> None:
+        """Gives back what a generation had reserved, finished or given up."""
+        self._shared.budget.release(generation.reserved_bytes)
+        generation.reserved_bytes = 0
+        if self._request is generation:  # the client may have begun another one
+            self._request = None
+
+    def close(self) -> None:
+        """Frees what the session holds, however it ended."""
+        if isinstance(self._request, Generation):
+            self._release(self._request)
+        self._write_line(self._unwritten)
+
+    def _write_line(self, request: FeatureBuffer | Generation | None) -> None:
+        """Writes a request's line of the log, once it is over."""
+        self._unwritten = None
+        if request is None:
             return
-        terms = self._terms
+        sums, terms = request.tally, self._terms
         log.info(
             "request peer=%s model=%s task=%s split=%s codec=%s features=%d received_bytes=%d"
             " bpfp=%.3f output_bytes=%d tokens=%d queue_ms=%.1f decode_ms=%.1f tail_ms=%.1f",
@@ -214,17 +365,23 @@ class Session:
             terms.codec,
             sums["features"],
             sums["received_bytes"],
-            8 * sums["received_bytes"] / sums["features"],
+            8 * sums["received_bytes"] / max(sums["features"], 1),
             sums["output_bytes"],
             sums["tokens"],
             *(1000 * sums[stage] for stage in ("queue", "decode", "tail")),
         )
 
 
-def out_of_order(kind: str | None, expected: str) -> Refusal:
-    """The refusal of a message that came at the wrong time."""
-    message = f"a {kind or 'nameless'} message came where a {expected} was expected"
-    return Refusal("MESSAGE_OUT_OF_ORDER", message, found=kind or "", allowed=expected)
+def _account(request: FeatureBuffer | Generation) -> pb.Account:
+    tally = request.tally
+    return pb.Account(
+        request=request.begin.request,
+        received_bytes=tally["received_bytes"],
+        features=tally["features"],
+        queue_seconds=tally["queue"],
+        decode_seconds=tally["decode"],
+        tail_seconds=tally["tail"],
+    )
 
 
 def _grid(tensor: pb.CodedTensor) -> tuple[int, int] | None:

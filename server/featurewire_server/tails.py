@@ -2,11 +2,21 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire.wire.status import Refusal
-from featurewire_models import ModelInfo, Tail, describe, load_model, load_tail
+from featurewire_models import (
+    ModelError,
+    ModelInfo,
+    Tail,
+    describe,
+    load_model,
+    load_processor,
+    load_tail,
+)
+from featurewire_models.text_stream import Vocabulary
 
 from featurewire_server.config import ServerConfig
 
@@ -20,6 +30,8 @@ class Served:
     default_split: str
     tails: dict[tuple[str, str], Tail]
     profiles: dict[tuple[str, str], ProfileSet] = field(default_factory=dict)
+    vocabularies: dict[str, Vocabulary] = field(default_factory=dict)
+    """Of the tasks that generate text, where the model's folder has a tokenizer."""
 
     def tail(self, task: str, split: str) -> Tail:
         return self.tails[task, split]
@@ -63,7 +75,17 @@ def serve(model: str, config: ServerConfig, given: list[ProfileSet]) -> Served:
         for split in splits:
             profiles[task, split] = _profiles(info, split, task, given)
     default = config.split or info.default_split
-    return Served(info, splits, default, tails, profiles)
+    return Served(info, splits, default, tails, profiles, _vocabularies(model, info))
+
+
+def _vocabularies(model: str, info: ModelInfo) -> dict[str, Vocabulary]:
+    if "generation" not in info.tasks:
+        return {}
+    try:
+        processor: Any = load_processor(model, "generation")
+    except ModelError:  # a folder without tokenizer: generations end by their length
+        return {}
+    return {"generation": processor}
 
 
 class Tails:

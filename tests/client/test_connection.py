@@ -14,11 +14,11 @@ def connection(least: int, most: int) -> Connection:
 
 def test_a_server_of_the_protocol_before_is_refused_with_both_values():
     with pytest.raises(
-        RefusedError, match=r"client has '2 to 2', the server .* '1 to 1'"
+        RefusedError, match=r"client has '3 to 3', the server .* '2 to 2'"
     ) as caught:
-        connection(1, 1).check_protocol()
+        connection(2, 2).check_protocol()
     assert caught.value.reason == "PROTOCOL_MISMATCH"
-    assert (caught.value.found, caught.value.allowed) == ("2 to 2", "1 to 1")
+    assert (caught.value.found, caught.value.allowed) == ("3 to 3", "2 to 2")
 
 
 def test_a_server_that_has_our_protocol_among_others_is_taken():

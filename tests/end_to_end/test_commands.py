@@ -167,7 +167,42 @@ def test_models_lists_what_the_server_has(featurewire):
     assert "tiny-llama3" in featurewire("models")[1]
 
 
-def test_plan_measures_every_split_point_and_names_the_fastest(featurewire):
+def test_split_auto_runs_where_the_plan_would(featurewire, picture):
+    status, out, err = featurewire("infer", "tiny-dinov2", picture, "--split", "auto", "--json")
+    assert status == 0, err
+    assert "label" in json.loads(out)["result"]
+    assert "Split at layers." in err
+    status, out, err = featurewire(
+        "generate", "tiny-llama3", "Return the", "--split", "auto", "--max-tokens", 3
+    )
+    assert status == 0, err
+    assert "Split at layers." in err
+
+
+def test_a_budget_of_bytes_lowers_the_quality_and_one_that_is_too_small_is_said(
+    featurewire, picture
+):
+    options = ("--snr-db", 30, "--json")
+    free = json.loads(featurewire("infer", "tiny-dinov2", picture, *options)[1])["stats"]
+    bound = ("--budget-bytes", free["sent_bytes"] // 2)
+    status, out, err = featurewire("infer", "tiny-dinov2", picture, *options, *bound)
+    assert status == 0, err
+    stats = json.loads(out)["stats"]
+    assert stats["snr_db"] < free["snr_db"]
+    assert stats["sent_bytes"] < free["sent_bytes"]
+    assert stats["shortfall_bytes"] == 0
+    out = featurewire("infer", "tiny-dinov2", picture, *options, "--budget-bytes", 20)[1]
+    assert json.loads(out)["stats"]["shortfall_bytes"] > 0
+
+
+def test_a_budget_for_elements_as_they_are_is_refused(featurewire, picture):
+    options = ("--codec", "float16", "--latency-budget-ms", 100)
+    status, _, err = featurewire("infer", "tiny-dinov2", picture, *options)
+    assert status == 2
+    assert "no quality that a budget could choose" in err
+
+
+def test_plan_predicts_every_split_point_and_names_the_fastest(featurewire):
     status, out, _ = featurewire("plan", "tiny-dinov2", "--runs", 1, "--json")
     answer = json.loads(out)
     served = json.loads(featurewire("models", "--json")[1])
@@ -175,6 +210,9 @@ def test_plan_measures_every_split_point_and_names_the_fastest(featurewire):
     assert [row["split"] for row in answer["rows"]] == served[1]["splits"]
     fastest = min(answer["rows"], key=lambda row: row["total_ms"])
     assert answer["best"] == fastest["split"]
+    assert answer["reason"].startswith(f"Split at {fastest['split']}: ")
+    assert answer["link"]["round_trip_ms"] > 0
+    assert all(row["sent_bytes"] > 0 for row in answer["rows"])
 
 
 def test_a_profile_learned_from_own_data_is_served_fetched_and_cheaper(run, tmp_path, monkeypatch):

@@ -106,7 +106,7 @@ async def test_without_async_the_answer_is_the_same(llama, serve):
 
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time(llama, serve, monkeypatch):
-    def stuck(self, begin, coded, submitted):
+    def stuck(self, coded, decoding):
         import time
 
         time.sleep(2.5)
@@ -115,7 +115,7 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time(llama, serve, m
         serve(llama) as server,
         SplitClient(server.address, str(llama), timeout_s=1.0) as client,
     ):
-        monkeypatch.setattr("featurewire_server.session.Session._compute", stuck)
+        monkeypatch.setattr("featurewire_server.session.Session._decode", stuck)
         with pytest.raises(DeadlineError, match="within 1 s"):
             await client.infer(IDS)
         monkeypatch.undo()
@@ -135,10 +135,10 @@ async def test_a_client_goes_on_after_its_server_was_started_again(llama, serve)
 
 
 async def test_a_server_that_never_shakes_hands_is_given_up_in_time(llama, serve, monkeypatch):
-    async def silent(connection, offer):
+    async def silent(connection, offer, link=None):
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("featurewire_client.client.Session.open", silent)
+    monkeypatch.setattr("featurewire_client.route.Session.open", silent)
     async with serve(llama) as server:
         with pytest.raises(DeadlineError, match="no handshake"):
             await SplitClient(server.address, str(llama), timeout_s=1.0).__aenter__()

@@ -139,7 +139,7 @@ async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, serv
     import asyncio
 
     from featurewire_client.connection import connect
-    from featurewire_client.session import CodedSample, Session
+    from featurewire_client.session import Session
     from featurewire_models import describe, load_head
 
     port = free_port()
@@ -150,12 +150,16 @@ async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, serv
         offer.protocol_min, offer.protocol_max = limits.PROTOCOL_MIN, limits.PROTOCOL_MAX
         offer.revision, offer.split = info.revision, "layers.2"
         session, cache = await Session.open(connection, offer), head.new_cache()
+        tensor = pb.CodedTensor(name="hidden", batch=1, tokens=1, channels=32)
+        generation = pb.Generation(max_tokens=4)
+        await session.begin(pb.Begin(request=1, tensors=[tensor], generation=generation))
         for step in range(4):
             features = head({"input_ids": torch.tensor([[5 + step]])}, cache=cache)
             data = features.tensors["hidden"].detach().numpy().tobytes()
-            await session.request(
-                features, [CodedSample(0, 0, [data])], pb.Sampling(restart=step == 0)
-            )
+            await session.send(pb.Chunk(request=1, payload=data, tokens=1))
+            token = (await session.answer(1)).token
+        assert token.finish == pb.FINISH_LENGTH
+        assert (await session.answer(1)).account.features == 128
         counted = await asyncio.to_thread(scrape, port)
         await session.close()
         await connection.channel.close()

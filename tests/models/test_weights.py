@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -178,3 +180,24 @@ def test_features_can_carry_gradients_through_a_tail(tmp_path):
     (gradient,) = torch.autograd.grad(tail(features).logits.sum(), hidden)
     assert gradient.shape == hidden.shape
     assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "task"), [("tiny-llama3", "generation"), ("tiny-dinov2", "depth")]
+)
+def test_models_loaded_in_many_threads_leave_what_others_compute_in_alone(model, task):
+    """Their weights are float16: transformers would make that the whole process's element type."""
+    seen, done = set(), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(torch.zeros(1).dtype)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: load_head(model, task=task), range(12)))
+    done.set()
+    watcher.join()
+    assert seen == {torch.float32}
+    assert torch.get_default_dtype() == torch.float32

@@ -5,6 +5,7 @@ import pytest
 import torch
 from featurewire.wire import limits
 from featurewire.wire.coder import Coder, max_coded_bytes, warm_up
+from featurewire.wire.status import Refusal
 from featurewire_codec import BitstreamError, CodecError, FeatureCodec, Profile
 from featurewire_codec.backend import load_backend
 
@@ -23,6 +24,13 @@ def coded(coder: Coder, sample: torch.Tensor, grid=None, snr_db: float = 25.0) -
     return b"".join(coder.encode("hidden", sample, grid, snr_db))
 
 
+def decoded_by(coder: Coder, name: str, data: bytes, shape, grid, piece=1 << 20) -> torch.Tensor:
+    decoder = coder.decoder(name, shape, grid)
+    for start in range(0, len(data), piece):
+        decoder.feed(data[start : start + piece])
+    return decoder.finish()
+
+
 def snr_db(sample: torch.Tensor, decoded: torch.Tensor) -> float:
     error = float(((sample - decoded) ** 2).sum()) + 1e-30
     return 10 * np.log10(float((sample**2).sum()) / error)
@@ -33,7 +41,7 @@ def snr_db(sample: torch.Tensor, decoded: torch.Tensor) -> float:
 def test_a_sample_comes_back_from_its_bytes(codec, grid):
     coder = Coder(codec, {})
     data = coded(coder, SAMPLES[0], grid, 30.0)
-    decoded = coder.decode("hidden", data, (64, 16), grid)
+    decoded = decoded_by(coder, "hidden", data, (64, 16), grid)
     assert (decoded.dtype, decoded.shape) == (torch.float32, (64, 16))
     assert snr_db(SAMPLES[0], decoded) > SNR_DB[codec]
 
@@ -45,7 +53,7 @@ def test_the_trellis_sends_less_of_the_same_quality(profile, profiled):
     sample, grid = torch.cat(list(SAMPLES)), None
     sizes = [len(coded(coder, sample, grid, 20.0)) for coder in (fast, trellis)]
     assert sizes[1] < 0.98 * sizes[0]
-    decoded = fast.decode("hidden", coded(trellis, sample, grid, 20.0), (512, 16), grid)
+    decoded = decoded_by(fast, "hidden", coded(trellis, sample, grid, 20.0), (512, 16), grid)
     assert snr_db(sample, decoded) > 19
 
 
@@ -53,9 +61,9 @@ def test_the_tensor_that_has_a_profile_is_coded_with_it(profile):
     coder, plain = Coder("featurewire", {"hidden": profile}), Coder("featurewire", {})
     data = coded(coder, SAMPLES[0])
     assert len(data) < len(coded(plain, SAMPLES[0]))
-    assert snr_db(SAMPLES[0], coder.decode("hidden", data, (64, 16), None)) > 22
+    assert snr_db(SAMPLES[0], decoded_by(coder, "hidden", data, (64, 16), None)) > 22
     with pytest.raises(CodecError):
-        coder.decode("other", data, (64, 16), None)
+        decoded_by(coder, "other", data, (64, 16), None)
 
 
 @pytest.mark.parametrize("profiled", [False, True])
@@ -72,7 +80,7 @@ def test_bytes_of_another_shape_than_announced_are_refused(codec, shape):
     coder = Coder(codec, {})
     data = coded(coder, SAMPLES[0])
     with pytest.raises(BitstreamError):
-        coder.decode("hidden", data, shape, None)
+        decoded_by(coder, "hidden", data, shape, None)
 
 
 def test_a_feature_of_several_chunks_comes_back_whole():
@@ -81,8 +89,31 @@ def test_a_feature_of_several_chunks_comes_back_whole():
     pieces = list(coder.encode("hidden", feature, None, 10.0))
     assert len(pieces) > 4
     assert max(map(len, pieces)) <= limits.MAX_CHUNK_BYTES
-    decoded = coder.decode("hidden", b"".join(pieces), tuple(feature.shape), None)
+    shape = tuple(feature.shape)
+    decoded = decoded_by(coder, "hidden", b"".join(pieces), shape, None)
     assert snr_db(feature, decoded) > 9
+
+
+@pytest.mark.parametrize("codec", ["featurewire", "float16"])
+@pytest.mark.parametrize("piece", [1, 2, 1000, 70_000])
+def test_a_sample_comes_back_from_pieces_of_any_size(codec, piece):
+    feature = torch.randn(1 << 10, 1 << 9, generator=torch.Generator().manual_seed(2))
+    coder, shape = Coder(codec, {}), tuple(feature.shape)
+    data = coded(coder, feature, None, 3.0)
+    whole = decoded_by(coder, "hidden", data, shape, None)
+    assert torch.equal(decoded_by(coder, "hidden", data, shape, None, piece), whole)
+    with pytest.raises((BitstreamError, Refusal)):
+        decoded_by(coder, "hidden", data[:-40], shape, None, piece)
+
+
+def test_chunks_are_decoded_as_they_come():
+    feature = torch.randn(1 << 11, 1 << 10, generator=torch.Generator().manual_seed(2))
+    pieces = list(Coder("featurewire", {}).encode("hidden", feature, None, 10.0))
+    pieces[2] = bytes(len(pieces[2]))
+    decoder = Coder("featurewire", {}).decoder("hidden", tuple(feature.shape), None)
+    decoder.feed(pieces[0])
+    with pytest.raises(BitstreamError):  # before the last piece is there
+        decoder.feed(b"".join(pieces[1:-1]))
 
 
 @pytest.mark.parametrize("codec", limits.CODECS)
@@ -98,3 +129,16 @@ def test_a_coder_has_its_kernels_before_it_codes():
     load_backend.cache_clear()
     Coder("featurewire", {})
     assert load_backend.cache_info().currsize == 1
+
+
+def test_a_coder_has_used_each_profile_before_a_request_does(profile, monkeypatch):
+    used = []
+    encode = FeatureCodec.encode_chunks
+
+    def counted(self, *arguments, **settings):
+        used.append(self.profile)
+        return encode(self, *arguments, **settings)
+
+    monkeypatch.setattr(FeatureCodec, "encode_chunks", counted)
+    Coder("featurewire", {"hidden": profile})
+    assert profile in used

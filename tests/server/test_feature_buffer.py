@@ -4,7 +4,7 @@ import pytest
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire import limits
 from featurewire.wire.status import Refusal
-from featurewire_server.feature_buffer import FeatureBuffer
+from featurewire_server.feature_buffer import FeatureBuffer, check_begin
 
 
 def begin(*shapes: tuple[int, int, int]) -> pb.Begin:
@@ -25,34 +25,31 @@ def reason_of(call, *arguments) -> str:
     return caught.value.reason
 
 
-def test_chunks_join_by_tensor_and_sample():
-    buffer = FeatureBuffer(begin((2, 3, 4), (1, 1, 1)))
+def buffer_of(*shapes: tuple[int, int, int]) -> FeatureBuffer:
+    announced = begin(*shapes)
+    return FeatureBuffer(announced, announced.ByteSize())
+
+
+def add(buffer: FeatureBuffer, part: pb.Chunk) -> pb.CodedTensor:
+    return buffer.add(part, len(part.payload))
+
+
+def test_chunks_are_followed_by_tensor_and_sample():
+    buffer = buffer_of((2, 3, 4), (1, 1, 1))
     parts = [(0, 0, b"a"), (0, 0, b"b"), (0, 1, b"c"), (1, 0, b"d")]
-    for part in parts:
-        buffer.add(chunk(*part))
-    assert buffer.coded() == {"t0": [b"ab", b"c"], "t1": [b"d"]}
+    seen = [(add(buffer, chunk(*part)).name, buffer.samples) for part in parts]
+    assert seen == [("t0", 1), ("t0", 1), ("t0", 2), ("t1", 3)]
     assert buffer.features == 25
+    assert buffer.chunks == 4
     sizes = [chunk(*part).ByteSize() for part in parts]
     assert buffer.received_bytes == begin((2, 3, 4), (1, 1, 1)).ByteSize() + sum(sizes)
 
 
-def test_a_begin_without_tensors_means_those_of_the_begin_before():
-    bare = pb.Begin(request=1)
-    buffer = FeatureBuffer(bare, begin((1, 3, 4)).tensors)
-    buffer.add(chunk(0, 0))
-    assert buffer.coded() == {"t0": [b"x"]}
-    assert buffer.features == 12
-    assert buffer.received_bytes == pb.Begin(request=1).ByteSize() + chunk(0, 0).ByteSize()
-
-
-def test_a_first_begin_without_tensors_is_refused():
-    assert reason_of(FeatureBuffer, pb.Begin(request=1)) == "TOO_LARGE"
-
-
-def test_missing_samples_are_refused():
-    buffer = FeatureBuffer(begin((2, 3, 4)))
-    buffer.add(chunk(0, 0))
-    assert reason_of(buffer.coded) == "MESSAGE_OUT_OF_ORDER"
+def test_a_last_chunk_before_all_samples_is_refused():
+    buffer = buffer_of((2, 3, 4))
+    last = chunk(0, 0)
+    last.last = True
+    assert reason_of(add, buffer, last) == "MESSAGE_OUT_OF_ORDER"
 
 
 @pytest.mark.parametrize(
@@ -61,26 +58,26 @@ def test_missing_samples_are_refused():
     ids=["skips a sample", "skips a tensor", "no such sample", "no such tensor", "other request"],
 )
 def test_a_chunk_out_of_order_is_refused(stray):
-    buffer = FeatureBuffer(begin((2, 3, 4), (1, 1, 1)))
-    assert reason_of(buffer.add, stray) == "MESSAGE_OUT_OF_ORDER"
+    buffer = buffer_of((2, 3, 4), (1, 1, 1))
+    assert reason_of(add, buffer, stray) == "MESSAGE_OUT_OF_ORDER"
 
 
 def test_going_back_to_an_earlier_sample_is_refused():
-    buffer = FeatureBuffer(begin((2, 3, 4)))
-    buffer.add(chunk(0, 0))
-    buffer.add(chunk(0, 1))
-    assert reason_of(buffer.add, chunk(0, 0)) == "MESSAGE_OUT_OF_ORDER"
+    buffer = buffer_of((2, 3, 4))
+    add(buffer, chunk(0, 0))
+    add(buffer, chunk(0, 1))
+    assert reason_of(add, buffer, chunk(0, 0)) == "MESSAGE_OUT_OF_ORDER"
 
 
 def test_a_sample_of_more_bytes_than_its_features_could_need_is_refused():
-    buffer = FeatureBuffer(begin((1, 1, 1)))
-    assert reason_of(buffer.add, chunk(0, 0, bytes(5000))) == "TOO_LARGE"
+    buffer = buffer_of((1, 1, 1))
+    assert reason_of(add, buffer, chunk(0, 0, bytes(5000))) == "TOO_LARGE"
 
 
 def test_a_chunk_over_the_limit_is_refused():
-    buffer = FeatureBuffer(begin((1, 1000, 1000)))
+    buffer = buffer_of((1, 1000, 1000))
     too_many = bytes(limits.MAX_CHUNK_BYTES + 1)
-    assert reason_of(buffer.add, chunk(0, 0, too_many)) == "TOO_LARGE"
+    assert reason_of(add, buffer, chunk(0, 0, too_many)) == "TOO_LARGE"
 
 
 @pytest.mark.parametrize(
@@ -98,4 +95,4 @@ def test_a_chunk_over_the_limit_is_refused():
     ids=["no tensor", "2^62 features", "65 tensors", "no tokens", "same name", "3 MiB uncoded"],
 )  # fmt: skip
 def test_what_cannot_be_kept_is_refused_at_its_announcement(announced, reason):
-    assert reason_of(FeatureBuffer, announced) == reason
+    assert reason_of(check_begin, announced) == reason

@@ -10,9 +10,11 @@ from featurewire.wire.runtime import run
 
 from featurewire_client.commands.options import (
     Address,
+    BytesBudget,
     Codec,
     EffortChoice,
     Json,
+    LatencyBudget,
     MetricsPort,
     ModelName,
     ProfileChoice,
@@ -23,6 +25,7 @@ from featurewire_client.commands.options import (
     Timeout,
     make_client,
 )
+from featurewire_client.commands.planning import AUTO, chosen_split, one_row
 
 if TYPE_CHECKING:
     from featurewire_client.client import InferResult
@@ -40,6 +43,8 @@ def infer(
     snr_db: SnrDb = 25.0,
     effort: EffortChoice = "fast",
     profile: ProfileChoice = "server",
+    latency_budget_ms: LatencyBudget = None,
+    budget_bytes: BytesBudget = None,
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of text to image.")] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance of text to image.")] = 4.0,
@@ -54,25 +59,12 @@ def infer(
 
     Example: featurewire infer tiny-dinov2 a.png --server localhost:50051 --task depth --out b.png
     """
-    import torch
     from featurewire_models import describe, load_processor
     from PIL import Image
 
     from featurewire_client import result
     from featurewire_client.raw_input import read_input
 
-    client = make_client(
-        model,
-        server,
-        split=split,
-        task=task,
-        codec=codec,
-        snr_db=snr_db,
-        effort=effort,
-        profile=profile,
-        timeout_s=timeout_s,
-        metrics_port=metrics_port,
-    )
     chosen = describe(model).check_task(task)
     processor: Any = load_processor(model, chosen)  # what it takes depends on the task
     raw = read_input(input, chosen)
@@ -83,8 +75,33 @@ def infer(
     if chosen in ("segmentation", "depth") and isinstance(raw, Image.Image):
         shown = {"size": (raw.height, raw.width)}
     inputs = processor.inputs(raw, **made)
-    if chosen == "generation":  # the answer is the next piece of text: one row of logits
-        inputs["logits_to_keep"] = torch.tensor(1)
+    inputs = one_row(chosen, inputs)
+    split = chosen_split(
+        split,
+        model,
+        server,
+        chosen,
+        inputs,
+        snr_db=snr_db,
+        codec=codec,
+        effort=effort,
+        profile=None if profile == "none" else profile,
+        timeout_s=timeout_s,
+    )
+    client = make_client(
+        model,
+        server,
+        split=split,
+        task=task,
+        codec=codec,
+        snr_db=snr_db,
+        effort=effort,
+        profile=profile,
+        latency_budget_ms=latency_budget_ms,
+        budget_bytes=budget_bytes,
+        timeout_s=timeout_s,
+        metrics_port=metrics_port,
+    )
 
     async def once() -> "InferResult":
         async with client:
@@ -116,6 +133,8 @@ def generate(
     snr_db: SnrDb = 25.0,
     effort: EffortChoice = "fast",
     profile: ProfileChoice = "server",
+    latency_budget_ms: LatencyBudget = None,
+    budget_bytes: BytesBudget = None,
     timeout_s: Timeout = 60.0,
     metrics_port: MetricsPort = 0,
     as_json: Json = False,
@@ -124,6 +143,23 @@ def generate(
 
     Example: featurewire generate tiny-llama3 "Return the number of" --server localhost:50051
     """
+    if split == AUTO:
+        from featurewire_models import load_processor
+
+        processor: Any = load_processor(model, "generation")
+        inputs = processor.inputs(prompt)
+        split = chosen_split(
+            split,
+            model,
+            server,
+            "generation",
+            inputs,
+            snr_db=snr_db,
+            codec=codec,
+            effort=effort,
+            profile=None if profile == "none" else profile,
+            timeout_s=timeout_s,
+        )
     client = make_client(
         model,
         server,
@@ -133,6 +169,8 @@ def generate(
         snr_db=snr_db,
         effort=effort,
         profile=profile,
+        latency_budget_ms=latency_budget_ms,
+        budget_bytes=budget_bytes,
         timeout_s=timeout_s,
         metrics_port=metrics_port,
     )

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from featurewire.wire.limits import CODECS
+from featurewire.wire.limits import CODECS, TUNABLE_CODECS
 
 if TYPE_CHECKING:
     from featurewire_client.client import SplitClient
@@ -12,7 +12,10 @@ ModelName = Annotated[str, typer.Argument(help="Bundled name, local folder or hu
 Address = Annotated[
     str, typer.Option("--server", help="HOST:PORT, or several with commas: the first to answer.")
 ]
-Split = Annotated[str | None, typer.Option(help="Split point. [default: the server's]")]
+Split = Annotated[
+    str | None,
+    typer.Option(help="Split point; auto: as `featurewire plan` finds. [default: the server's]"),
+]
 TaskName = Annotated[
     str | None,
     typer.Option(
@@ -39,6 +42,17 @@ ProfileChoice = Annotated[
     str, typer.Option(help="'server': the server's; 'none': self-describing; or a folder.")
 ]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one request may take.")]
+LatencyBudget = Annotated[
+    float | None,
+    typer.Option(
+        min=1,
+        help="Milliseconds that a request may take, of a generation its first token: the quality"
+        " follows the link, between 5 and 30 dB, from --snr-db at first.",
+    ),
+]
+BytesBudget = Annotated[
+    int | None, typer.Option(min=1, help="Bytes to aim at for what a request sends, likewise.")
+]
 MetricsPort = Annotated[
     int, typer.Option(min=0, max=65535, help="Prometheus metrics while it runs; 0: none.")
 ]
@@ -55,6 +69,8 @@ def make_client(
     snr_db: float,
     effort: Literal["fast", "trellis"],
     profile: str,
+    latency_budget_ms: float | None,
+    budget_bytes: int | None,
     timeout_s: float,
     metrics_port: int,
 ) -> "SplitClient":
@@ -64,7 +80,13 @@ def make_client(
 
     from featurewire_client.client import SplitClient
     from featurewire_client.errors import ClientError
+    from featurewire_client.quality import Budget
 
+    budget = None
+    if latency_budget_ms is not None or budget_bytes is not None:
+        if codec not in TUNABLE_CODECS:
+            raise typer.BadParameter(f"--codec {codec} has no quality that a budget could choose")
+        budget = Budget(latency_ms=latency_budget_ms, request_bytes=budget_bytes)
     if codec not in CODECS:
         raise typer.BadParameter(f"--codec {codec!r} is none of {', '.join(CODECS)}")
     metrics = None
@@ -84,5 +106,6 @@ def make_client(
         effort=effort,
         profile=None if profile == "none" else profile,
         timeout_s=timeout_s,
+        budget=budget,
         metrics=metrics,
     )

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from featurewire_client.commands.options import Address, Json, ModelName, SnrDb, TaskName
-from featurewire_client.progress import steps
+from featurewire_client.commands.planning import one_row, planned
 
 
 def models(server: Address, as_json: Json = False) -> None:
@@ -18,10 +18,10 @@ def models(server: Address, as_json: Json = False) -> None:
 
     Example: featurewire models --server localhost:50051
     """
-    from featurewire_client.connection import connect
+    from featurewire_client.route import Route
 
     async def listing() -> list[dict[str, Any]]:
-        connection = await connect(server, timeout_s=10)
+        connection = await Route(server).connect(timeout_s=10)
         served = connection.catalogue.models
         await connection.channel.close()
         return [
@@ -67,46 +67,37 @@ def plan(
     ] = None,
     task: TaskName = None,
     snr_db: SnrDb = 25.0,
-    runs: Annotated[int, typer.Option(min=1, help="Runs at each split point.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of everything that is timed.")] = 3,
     as_json: Json = False,
 ) -> None:
-    """Where to split: runs every split point that the server serves, over the link as it is.
+    """Where to split: predicts every split point that the server serves, over the link as it is.
+
+    Heads run here, requests go at three of the split points, and the link is measured.
 
     Example: featurewire plan tiny-llama3 --server localhost:50051
     """
     from featurewire_models import describe, load_processor
 
-    from featurewire_client import plan as planning
-    from featurewire_client.client import SplitClient
-    from featurewire_client.connection import connect
+    from featurewire_client.plan import reason
     from featurewire_client.raw_input import read_input, sample_input
 
     chosen = describe(model).check_task(task)
     raw = sample_input(chosen) if input is None else read_input(input, chosen)
     processor: Any = load_processor(model, chosen)
-    inputs = processor.inputs(raw)
-
-    def make_client(split: str) -> SplitClient:
-        return SplitClient(server, model, split=split, task=chosen, snr_db=snr_db)
-
-    async def measure() -> list[planning.SplitCost]:
-        connection = await connect(server, timeout_s=10)
-        splits = list(connection.model(describe(model).name).splits)
-        await connection.channel.close()
-        with steps(len(splits)) as begin:
-            return await planning.measure(make_client, splits, inputs, runs, begin)
-
-    costs = run(measure())
+    inputs = one_row(chosen, processor.inputs(raw))
+    found = run(planned(model, server, chosen, inputs, runs, snr_db))
     if as_json:
-        rows = [asdict(cost) for cost in costs]
-        print(json.dumps({"rows": rows, "best": planning.best(costs).split}))
+        rows = [asdict(cost) for cost in found.costs]
+        answer = {"link": asdict(found.link), "rows": rows, "best": found.best.split}
+        print(json.dumps(answer | {"reason": reason(found)}))
         return
     stages = ("head", "encode", "network", "decode", "tail", "total")
-    table = Table("split point", "profile", "bytes", *stages, caption="times in ms, medians")
-    for cost in costs:
-        mark = "bold" if cost is planning.best(costs) else ""
+    link = f"{found.link.rate_mbit:.3g} Mbit/s, round trip {found.link.round_trip_ms:.1f} ms"
+    table = Table("split point", "profile", "bytes", *stages, caption=f"predicted, ms; {link}")
+    for cost in found.costs:
+        mark = "bold" if cost is found.best else ""
         times = [value for name, value in asdict(cost).items() if name.endswith("_ms")]
         cells = [cost.split, "yes" if cost.profiled else "no", str(cost.sent_bytes)]
         table.add_row(*cells, *(f"{time:.1f}" for time in times), style=mark)
     Console().print(table)
-    print(planning.reason(costs))
+    print(reason(found))

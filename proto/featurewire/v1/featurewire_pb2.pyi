@@ -18,6 +18,13 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_UINT8: _ClassVar[DataType]
     DATA_TYPE_BOOL: _ClassVar[DataType]
     DATA_TYPE_FLOAT64: _ClassVar[DataType]
+
+class Finish(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FINISH_UNSPECIFIED: _ClassVar[Finish]
+    FINISH_STOP: _ClassVar[Finish]
+    FINISH_LENGTH: _ClassVar[Finish]
+    FINISH_CONTEXT: _ClassVar[Finish]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_FLOAT16: DataType
@@ -27,6 +34,10 @@ DATA_TYPE_INT32: DataType
 DATA_TYPE_UINT8: DataType
 DATA_TYPE_BOOL: DataType
 DATA_TYPE_FLOAT64: DataType
+FINISH_UNSPECIFIED: Finish
+FINISH_STOP: Finish
+FINISH_LENGTH: Finish
+FINISH_CONTEXT: Finish
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
@@ -100,6 +111,16 @@ class GetProfileResponse(_message.Message):
     total_bytes: int
     def __init__(self, payload: _Optional[bytes] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
+class ProbeRequest(_message.Message):
+    __slots__ = ("padding",)
+    PADDING_FIELD_NUMBER: _ClassVar[int]
+    padding: bytes
+    def __init__(self, padding: _Optional[bytes] = ...) -> None: ...
+
+class ProbeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class RawTensor(_message.Message):
     __slots__ = ("name", "data_type", "shape", "payload")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -161,60 +182,74 @@ class Handshake(_message.Message):
     def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., split: _Optional[str] = ..., task: _Optional[str] = ..., codec: _Optional[str] = ..., profiles: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("request", "tensors", "uncoded", "sampling", "outputs")
+    __slots__ = ("request", "tensors", "uncoded", "generation", "outputs")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     UNCODED_FIELD_NUMBER: _ClassVar[int]
-    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     request: int
     tensors: _containers.RepeatedCompositeFieldContainer[CodedTensor]
     uncoded: _containers.RepeatedCompositeFieldContainer[RawTensor]
-    sampling: Sampling
+    generation: Generation
     outputs: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[CodedTensor, _Mapping]]] = ..., uncoded: _Optional[_Iterable[_Union[RawTensor, _Mapping]]] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., outputs: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, request: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[CodedTensor, _Mapping]]] = ..., uncoded: _Optional[_Iterable[_Union[RawTensor, _Mapping]]] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ..., outputs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Generation(_message.Message):
+    __slots__ = ("sampling", "stop", "max_tokens", "delivered")
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    sampling: Sampling
+    stop: _containers.RepeatedScalarFieldContainer[str]
+    max_tokens: int
+    delivered: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., max_tokens: _Optional[int] = ..., delivered: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Sampling(_message.Message):
-    __slots__ = ("restart", "temperature", "top_k", "top_p", "seed")
-    RESTART_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("temperature", "top_k", "top_p", "seed")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
-    restart: bool
     temperature: float
     top_k: int
     top_p: float
     seed: int
-    def __init__(self, restart: bool = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("request", "tensor", "sample", "payload", "last")
+    __slots__ = ("request", "tensor", "sample", "payload", "last", "tokens")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     request: int
     tensor: int
     sample: int
     payload: bytes
     last: bool
-    def __init__(self, request: _Optional[int] = ..., tensor: _Optional[int] = ..., sample: _Optional[int] = ..., payload: _Optional[bytes] = ..., last: bool = ...) -> None: ...
+    tokens: int
+    def __init__(self, request: _Optional[int] = ..., tensor: _Optional[int] = ..., sample: _Optional[int] = ..., payload: _Optional[bytes] = ..., last: bool = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class InferResponse(_message.Message):
-    __slots__ = ("handshake", "ack", "output", "token", "account")
+    __slots__ = ("handshake", "ack", "output", "token", "account", "go_away")
     HANDSHAKE_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    GO_AWAY_FIELD_NUMBER: _ClassVar[int]
     handshake: HandshakeReply
     ack: Ack
     output: OutputChunk
     token: Token
     account: Account
-    def __init__(self, handshake: _Optional[_Union[HandshakeReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., output: _Optional[_Union[OutputChunk, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., account: _Optional[_Union[Account, _Mapping]] = ...) -> None: ...
+    go_away: GoAway
+    def __init__(self, handshake: _Optional[_Union[HandshakeReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., output: _Optional[_Union[OutputChunk, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., account: _Optional[_Union[Account, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
 
 class HandshakeReply(_message.Message):
     __slots__ = ("protocol", "model", "revision", "split", "task", "codec", "profiles", "dtype", "limits")
@@ -277,14 +312,28 @@ class OutputChunk(_message.Message):
     def __init__(self, request: _Optional[int] = ..., name: _Optional[str] = ..., data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Token(_message.Message):
-    __slots__ = ("request", "position", "id")
+    __slots__ = ("request", "position", "id", "finish", "queue_us", "decode_us", "tail_us")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_US_FIELD_NUMBER: _ClassVar[int]
+    DECODE_US_FIELD_NUMBER: _ClassVar[int]
+    TAIL_US_FIELD_NUMBER: _ClassVar[int]
     request: int
     position: int
     id: int
-    def __init__(self, request: _Optional[int] = ..., position: _Optional[int] = ..., id: _Optional[int] = ...) -> None: ...
+    finish: Finish
+    queue_us: int
+    decode_us: int
+    tail_us: int
+    def __init__(self, request: _Optional[int] = ..., position: _Optional[int] = ..., id: _Optional[int] = ..., finish: _Optional[_Union[Finish, str]] = ..., queue_us: _Optional[int] = ..., decode_us: _Optional[int] = ..., tail_us: _Optional[int] = ...) -> None: ...
+
+class GoAway(_message.Message):
+    __slots__ = ("grace_ms",)
+    GRACE_MS_FIELD_NUMBER: _ClassVar[int]
+    grace_ms: int
+    def __init__(self, grace_ms: _Optional[int] = ...) -> None: ...
 
 class Account(_message.Message):
     __slots__ = ("request", "received_bytes", "features", "queue_seconds", "decode_seconds", "tail_seconds")

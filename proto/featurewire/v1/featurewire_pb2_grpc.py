@@ -44,6 +44,11 @@ class SplitInferenceServiceStub(object):
                 request_serializer=featurewire_dot_v1_dot_featurewire__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=featurewire_dot_v1_dot_featurewire__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.Probe = channel.unary_unary(
+                '/featurewire.v1.SplitInferenceService/Probe',
+                request_serializer=featurewire_dot_v1_dot_featurewire__pb2.ProbeRequest.SerializeToString,
+                response_deserializer=featurewire_dot_v1_dot_featurewire__pb2.ProbeResponse.FromString,
+                _registered_method=True)
         self.Infer = channel.stream_stream(
                 '/featurewire.v1.SplitInferenceService/Infer',
                 request_serializer=featurewire_dot_v1_dot_featurewire__pb2.InferRequest.SerializeToString,
@@ -68,6 +73,13 @@ class SplitInferenceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Probe(self, request, context):
+        """Answers at once: padded requests tell a client the link's rate before it has sent anything.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Infer(self, request_iterator, context):
         """One session: a handshake, then any number of requests, one after the other.
         """
@@ -87,6 +99,11 @@ def add_SplitInferenceServiceServicer_to_server(servicer, server):
                     servicer.GetProfile,
                     request_deserializer=featurewire_dot_v1_dot_featurewire__pb2.GetProfileRequest.FromString,
                     response_serializer=featurewire_dot_v1_dot_featurewire__pb2.GetProfileResponse.SerializeToString,
+            ),
+            'Probe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Probe,
+                    request_deserializer=featurewire_dot_v1_dot_featurewire__pb2.ProbeRequest.FromString,
+                    response_serializer=featurewire_dot_v1_dot_featurewire__pb2.ProbeResponse.SerializeToString,
             ),
             'Infer': grpc.stream_stream_rpc_method_handler(
                     servicer.Infer,
@@ -148,6 +165,33 @@ class SplitInferenceService(object):
             '/featurewire.v1.SplitInferenceService/GetProfile',
             featurewire_dot_v1_dot_featurewire__pb2.GetProfileRequest.SerializeToString,
             featurewire_dot_v1_dot_featurewire__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Probe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/featurewire.v1.SplitInferenceService/Probe',
+            featurewire_dot_v1_dot_featurewire__pb2.ProbeRequest.SerializeToString,
+            featurewire_dot_v1_dot_featurewire__pb2.ProbeResponse.FromString,
             options,
             channel_credentials,
             insecure,

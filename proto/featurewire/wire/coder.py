@@ -7,12 +7,13 @@ they are.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import torch
 from featurewire_codec import BitstreamError, FeatureCodec, Profile
 from featurewire_codec.quantiser import Effort
+from featurewire_codec.session_framing import is_framed
 
 from featurewire.wire.limits import MAX_CHUNK_BYTES
 from featurewire.wire.tensors import from_bytes, to_bytes
@@ -33,12 +34,73 @@ def max_coded_bytes(features: int) -> int:
     return _MAX_OVERHEAD_BYTES + _MAX_BYTES_PER_FEATURE * features
 
 
+class SampleDecoder(Protocol):
+    """Takes one coded sample in pieces, as they come."""
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next piece, and decodes what it completes.
+
+        Raises:
+            CodecError: the bytes are no bitstream of this codec and this shape.
+        """
+
+    def finish(self) -> torch.Tensor:
+        """The sample, float32 `[tokens, channels]`, once all pieces are in.
+
+        Raises:
+            CodecError: as `feed`, or bytes are missing.
+            Refusal: raw elements of another number than announced.
+        """
+
+
 class _Method(Protocol):
     """One sample `[tokens, channels]` to bytes, in pieces of any size, and all of them back."""
 
     def encode(self, sample: torch.Tensor, grid: Grid, snr_db: float) -> Iterable[bytes]: ...
 
-    def decode(self, data: bytes, shape: Shape, grid: Grid) -> torch.Tensor: ...
+    def decoder(self, shape: Shape, grid: Grid) -> SampleDecoder: ...
+
+
+class _Whole:
+    """Decodes a sample once all of it is there."""
+
+    def __init__(self, decode: Callable[[bytes], torch.Tensor]) -> None:
+        self._decode = decode
+        self._pieces: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def finish(self) -> torch.Tensor:
+        return self._decode(b"".join(self._pieces))
+
+
+class _Chunks:
+    """Decodes a session's bitstream of several chunks as they come; one of one chunk as a whole."""
+
+    def __init__(self, codec: FeatureCodec, shape: Shape, grid: Grid) -> None:
+        self._whole = _Whole(lambda data: codec.decode(data, shape=shape, grid=grid))
+        self._decoder = codec.decoder(shape, grid)
+        self._is_framed: bool | None = None
+        self._sample = torch.empty(0)
+        self._shape = shape
+
+    def feed(self, data: bytes) -> None:
+        if self._is_framed is None and data:
+            self._is_framed = is_framed(data)  # else, or of a first piece of one byte: as a whole
+        if not self._is_framed:
+            self._whole.feed(data)
+            return
+        for tokens, values in self._decoder.feed(data):
+            if not self._sample.numel():
+                self._sample = torch.empty(self._shape)
+            self._sample[tokens.start : tokens.stop] = values
+
+    def finish(self) -> torch.Tensor:
+        if not self._is_framed:
+            return self._whole.finish()
+        self._decoder.finish()
+        return self._sample
 
 
 class _Universal:
@@ -49,8 +111,20 @@ class _Universal:
     def encode(self, sample: torch.Tensor, grid: Grid, snr_db: float) -> Iterable[bytes]:
         return self._codec.encode_chunks(sample, snr_db, grid, self._effort)
 
-    def decode(self, data: bytes, shape: Shape, grid: Grid) -> torch.Tensor:
-        return self._codec.decode(data, shape=shape, grid=grid)
+    def decoder(self, shape: Shape, grid: Grid) -> SampleDecoder:
+        return _Chunks(self._codec, shape, grid)
+
+    def warm_up(self) -> None:
+        """Codes a sample there and back, so that no request loads the loops that it needs."""
+        profile, grid, shape = self._codec.profile, None, (1, 64)
+        if profile is not None:
+            side = getattr(profile.transform, "block", 1)
+            grid, shape = (side, side) if side > 1 else None, (side * side, profile.channels)
+        sample = torch.linspace(0.5, 1, shape[0] * shape[1]).reshape(shape)
+        decoder = self.decoder(shape, grid)
+        for piece in self.encode(sample, grid, 15.0):
+            decoder.feed(piece)
+        decoder.finish()
 
 
 class _DtUfc:
@@ -62,7 +136,10 @@ class _DtUfc:
     def encode(self, sample: torch.Tensor, grid: Grid, snr_db: float) -> Iterable[bytes]:
         return self._codec.encode_chunks(sample, snr_db, grid)
 
-    def decode(self, data: bytes, shape: Shape, grid: Grid) -> torch.Tensor:
+    def decoder(self, shape: Shape, grid: Grid) -> SampleDecoder:
+        return _Whole(lambda data: self._decode(data, shape))
+
+    def _decode(self, data: bytes, shape: Shape) -> torch.Tensor:
         from featurewire_codec.dt_ufc.stream import read_header
 
         header, _ = read_header(data)
@@ -81,8 +158,8 @@ class _Raw:
     def encode(self, sample: torch.Tensor, grid: Grid, snr_db: float) -> Iterable[bytes]:
         return [to_bytes(sample.to(self._dtype))]
 
-    def decode(self, data: bytes, shape: Shape, grid: Grid) -> torch.Tensor:
-        return from_bytes(data, self._dtype, shape).float()
+    def decoder(self, shape: Shape, grid: Grid) -> SampleDecoder:
+        return _Whole(lambda data: from_bytes(data, self._dtype, shape).float())
 
 
 class Coder:
@@ -104,7 +181,7 @@ class Coder:
         self, codec: str, profiles: Mapping[str, Profile], effort: Effort = "fast"
     ) -> None:
         self.codec = codec
-        self._profiled: dict[str, _Method] = {}
+        self._profiled: dict[str, _Universal] = {}
         self._method: _Method
         if codec in _RAW:
             self._method = _Raw(_RAW[codec])
@@ -116,6 +193,8 @@ class Coder:
             self._profiled = {
                 name: _Universal(profile, effort) for name, profile in profiles.items()
             }
+            for method in self._profiled.values():
+                method.warm_up()
 
     def encode(self, name: str, sample: torch.Tensor, grid: Grid, snr_db: float) -> Iterator[bytes]:
         """One sample `[tokens, channels]` as pieces of at most MAX_CHUNK_BYTES.
@@ -127,18 +206,17 @@ class Coder:
         for chunk in self._of(name).encode(sample, grid, snr_db):
             yield from _pieces(chunk)
 
-    def decode(self, name: str, data: bytes, shape: Shape, grid: Grid) -> torch.Tensor:
-        """The inverse of `encode`: float32 `[tokens, channels]` from all of a sample's bytes.
+    def decoder(self, name: str, shape: Shape, grid: Grid) -> SampleDecoder:
+        """The inverse of `encode`, for one sample that arrives in pieces.
 
         Args:
             shape: tokens and channels that were announced, within the limits.
             grid: rows and columns that were announced.
 
         Raises:
-            CodecError: the bytes are no bitstream of this codec and this shape.
-            Refusal: raw elements of another number than announced.
+            CodecError: the codec has no such shape.
         """
-        return self._of(name).decode(data, shape, grid)
+        return self._of(name).decoder(shape, grid)
 
     def _of(self, name: str) -> _Method:
         return self._profiled.get(name, self._method)
@@ -147,9 +225,7 @@ class Coder:
 @functools.cache
 def warm_up() -> None:
     """Runs the universal codec once, so that its kernels are compiled and its tables read."""
-    method = _Universal(None, "fast")
-    sample = torch.linspace(-1, 1, 64).reshape(1, 64)
-    method.decode(b"".join(method.encode(sample, None, 25.0)), (1, 64), None)
+    _Universal(None, "fast").warm_up()
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

@@ -5,9 +5,9 @@ CODECS = ("featurewire", "dt-ufc", "float16", "float32")
 # Those with a quality knob, in dB.
 TUNABLE_CODECS = ("featurewire", "dt-ufc")
 
-# 2: bitstreams within a session leave out what it has agreed on, which peers of 1 cannot read.
-PROTOCOL_MIN = 2
-PROTOCOL_MAX = 2
+# 3: a generation is one request, of one message each way for a token.
+PROTOCOL_MIN = 3
+PROTOCOL_MAX = 3
 
 # A message is one chunk and its framing; gRPC refuses a larger one before it is read.
 MAX_CHUNK_BYTES = 128 * 1024
@@ -21,10 +21,15 @@ MAX_FEATURES = 1 << 26
 MAX_UNCODED_BYTES = 2 * 1024 * 1024
 MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
+# Of a generation: the text is searched for them after every token.
+MAX_STOPS = 16
+MAX_STOP_CHARACTERS = 1024
 
-KEEPALIVE_MS = 30_000
+KEEPALIVE_MS = 10_000
+# A peer that does not answer a ping for so long is gone.
+PING_TIMEOUT_MS = 5_000
 # Below the client's period, or the server would answer its pings with GOAWAY.
-MIN_PING_INTERVAL_MS = 10_000
+MIN_PING_INTERVAL_MS = 5_000
 
 _SIZES = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -34,7 +39,8 @@ _SIZES = [
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     *_SIZES,
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),  # else a minute, whatever the other says
     ("grpc.use_local_subchannel_pool", 1),
 ]
 

@@ -36,6 +36,18 @@ def tune_malloc() -> bool:
     return all(mallopt(name, value) == 1 for name, value in settings.items())
 
 
+def use_threads(count: int) -> None:
+    """Sets on how many threads torch's operators run when this very thread calls them.
+
+    OpenMP keeps the number for each thread; one that never asked takes over the last number that
+    any thread has set, the first time that it runs an operator: so each sets its own.
+    """
+    import torch
+
+    torch.set_num_threads(count)
+    torch.get_num_threads()  # now, and not when another thread has set another one
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """uvloop's event loop where uvloop is installed, else asyncio's own."""
     try:

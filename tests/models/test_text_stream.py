@@ -1,7 +1,7 @@
 """Pieces of text come as early as they are sure, and never run past a stop string."""
 
 import pytest
-from featurewire_client.text import TextStream
+from featurewire_models.text_stream import TextStream
 
 
 class Bytes:

@@ -1,0 +1,99 @@
+"""What sessions reach: overlap with the ideal pipeline, load, predictions; tables out."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from featurewire_client.raw_input import sample_input
+from featurewire_models import load_processor
+
+from featurewire_bench.load import Load, run_load
+from featurewire_bench.overlap import Overlap, run_overlap
+from featurewire_bench.plan_accuracy import Predicted, run_plan_accuracy
+from featurewire_bench.random_models import random_dinov2
+
+OVERLAP_MBIT = (10.0, 50.0, 200.0)
+PLAN_MBIT = (1.0, 10.0, 100.0)
+MODEL, TASK = "tiny-dinov2", "classification"
+THREADS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The three parts."""
+
+    overlap: list[Overlap]
+    load: list[Load]
+    plan: list[Predicted]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every figure, for JSON."""
+        return asdict(self)
+
+
+async def run_sessions(
+    rtt_ms: float, snr_db: float, clients: int, seconds: float, progress: Callable[[str], None]
+) -> Sessions:
+    """Measures all of it.
+
+    Raises:
+        BenchError: a server does not start.
+        ClientError, ModelError, CodecError: a request fails.
+    """
+    overlap = await run_overlap(OVERLAP_MBIT, rtt_ms, snr_db, progress)
+    load = await _loads(clients, seconds, progress)
+    plan = await run_plan_accuracy(MODEL, TASK, PLAN_MBIT, rtt_ms, snr_db, progress)
+    return Sessions(overlap, load, plan)
+
+
+async def _loads(clients: int, seconds: float, progress: Callable[[str], None]) -> list[Load]:
+    """The small bundled model, and one of DINOv2 small's width and half its depth."""
+    loads = []
+    with tempfile.TemporaryDirectory() as folder:
+        large = random_dinov2(Path(folder), 384, 6, 224)
+        processor: Any = load_processor(MODEL, TASK)
+        pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+        for model, split, inputs in (
+            (MODEL, None, processor.inputs(sample_input(TASK))),
+            (str(large), "layers.1", {"pixel_values": pixels}),
+        ):
+            for threads in THREADS:
+                progress(f"{clients} clients of {Path(model).name}, {threads} threads")
+                load = await run_load(model, split, TASK, inputs, clients, seconds, threads)
+                loads.append(replace(load, model=Path(model).name))
+    return loads
+
+
+def report(found: Sessions) -> str:
+    """All tables as Markdown."""
+    overlap = _table(
+        ["request", "Mbit/s", "bytes", "one after the other, ms", "ideal, ms", "measured, ms",
+         "over ideal"],
+        [[row.what, f"{row.rate_mbit:g}", str(row.sent_bytes), f"{row.sum_ms:.0f}",
+          f"{row.ideal_ms:.0f}", f"{row.measured_ms:.0f}", f"{row.over_ideal - 1:+.0%}"]
+         for row in found.overlap],
+    )  # fmt: skip
+    load = _table(
+        ["model", "clients", "threads of the tail", "bare tail, requests/s", "in batches",
+         "served", "of batches", "p50, ms", "p99, ms"],
+        [[row.model, str(row.clients), str(row.threads), f"{row.bare_alone:.3g}",
+          f"{row.bare_batched:.3g}", f"{row.served:.3g}", f"{row.of_bare:.0%}",
+          f"{row.p50_ms:.0f}", f"{row.p99_ms:.0f}"]
+         for row in found.load],
+    )  # fmt: skip
+    plan = _table(
+        ["model", "Mbit/s", "split point", "predicted, ms", "measured, ms", "error"],
+        [[row.model, f"{row.rate_mbit:g}", f"**{row.split}**" if row.is_best else row.split,
+          f"{row.predicted_ms:.0f}", f"{row.measured_ms:.0f}", f"{row.error:+.0%}"]
+         for row in found.plan],
+    )  # fmt: skip
+    parts = (("Overlap", overlap), ("Load", load), ("Predictions", plan))
+    return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))

@@ -1,0 +1,131 @@
+"""A generation at the edge: a prompt in, pieces of text out, one token a message."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire_models.text_stream import TextStream
+
+from featurewire_client.edge import Edge, Seconds, Span, cut
+from featurewire_client.errors import SessionError
+from featurewire_client.quality import PROBING_BYTES, QualityControl
+from featurewire_client.route import Route
+from featurewire_client.stats import InferStats, of_request
+from featurewire_client.transcript import Transcript
+
+_REASONS = {
+    pb.FINISH_STOP: "stop",
+    pb.FINISH_LENGTH: "length",
+    pb.FINISH_CONTEXT: "context",
+}
+
+
+class Generation:
+    """One text's way: the head's cache here, the tail's on the server.
+
+    Attributes:
+        finish_reason: why it ended: "stop", "length" or "context"; "" while it has not.
+    """
+
+    def __init__(
+        self,
+        edge: Edge,
+        route: Route,
+        text: TextStream,
+        snr_db: float,
+        control: QualityControl | None = None,
+    ) -> None:
+        """`control`, where there is one, chooses the quality span by span in place of `snr_db`."""
+        self._edge = edge
+        self._route = route
+        self._text = text
+        self._snr_db = snr_db
+        self._control = control
+        self._seconds = Seconds()
+        self._request: Transcript | None = None
+        self._tokens = 0
+        self._started = time.perf_counter()
+        self._first_s = 0.0
+        self.finish_reason = ""
+
+    async def pieces(
+        self,
+        ids: torch.Tensor,
+        settings: pb.Generation,
+        deadline: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> AsyncIterator[str]:
+        """The text, as it comes, of the prompt `[1, tokens]`; `deadline` bounds each token.
+
+        Raises:
+            ClientError, ModelError, CodecError: as `SplitClient.infer`.
+        """
+        cache = self._edge.head.new_cache()
+        async with deadline():
+            token = await self._prompt(ids, cache, settings)
+        while True:
+            self._tokens += 1
+            self._first_s = self._first_s or time.perf_counter() - self._started
+            piece = self._text.add(token.id)
+            if piece:
+                yield piece
+            if token.finish:
+                break
+            if self._tokens >= settings.max_tokens:
+                raise SessionError(f"the server goes on after {self._tokens} tokens, all asked for")
+            async with deadline():
+                token = await self._step(token.id, cache)
+        if rest := self._text.rest():
+            yield rest
+        if token.finish not in _REASONS:
+            raise SessionError(f"the server ended a text for an unknown reason, {token.finish}")
+        self.finish_reason = _REASONS[token.finish]
+        async with deadline():
+            await self._route.finish(self._known())
+
+    async def _prompt(self, ids: torch.Tensor, cache: object, settings: pb.Generation) -> pb.Token:
+        async for span in self._edge.spans(ids, cache, self._quality, self._seconds):
+            if self._request is None:
+                tensor = pb.CodedTensor(
+                    name=span.name, batch=1, tokens=ids.shape[1], channels=span.channels
+                )
+                self._request = Transcript(pb.Begin(tensors=[tensor], generation=settings))
+                await self._route.begin(self._request)
+            await self._send(span)
+        sent = time.perf_counter()
+        token = await self._route.token(self._known())
+        if self._control is not None:
+            points, coded = self._seconds.points, self._seconds.payload_bytes
+            answered_s = time.perf_counter() - sent
+            self._control.learn(points, self._known().sent_bytes, coded, answered_s)
+        return token
+
+    def _quality(self, points: int) -> float:
+        """The SNR for what is left of the prompt."""
+        if self._control is not None:
+            spent_s = time.perf_counter() - self._started
+            sent_bytes = self._request.sent_bytes if self._request else 0
+            self._snr_db = self._control.choose(points, spent_s, sent_bytes)
+        return self._snr_db
+
+    async def _step(self, token: int, cache: object) -> pb.Token:
+        await self._send(await self._edge.step(token, cache, self._snr_db, self._seconds))
+        return await self._route.token(self._known())
+
+    async def _send(self, span: Span) -> None:
+        for chunk in cut(span.chunks, PROBING_BYTES if self._control else ()):
+            await self._route.send(self._known(), chunk)
+
+    def _known(self) -> Transcript:
+        assert self._request is not None
+        return self._request
+
+    def stats(self) -> InferStats | None:
+        """The account so far; None before the first token."""
+        if not self._tokens:
+            return None
+        total_s = time.perf_counter() - self._started
+        return of_request(
+            self._known(), self._seconds, total_s, self._snr_db, self._tokens, self._first_s
+        )

@@ -1,0 +1,149 @@
+"""The quality that holds a budget: a link, stages and a rate curve in, an SNR for each request out.
+
+The curve is the profile's own at first, and what was coded since. Quality falls at once when the
+budget asks for it, and rises when a decibel or more is to be had.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from featurewire_codec import Profile
+
+from featurewire_client.link_estimate import LinkEstimate
+
+# Pieces that tell rate and round trip apart: a small one first, and then enough of them.
+PROBING_BYTES = (1024, 4096, 8192)
+_DB_A_BIT = 6.02
+_MARGIN = 0.75  # of the time that is left for the wire
+_SIZE_MARGIN = 0.9
+_RISE_DB = 1.0  # less is not worth a change
+_MOST_RISE_DB = 8.0  # at once: an estimate from few bytes may be too good
+_STEP_DB = 0.5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a request may take.
+
+    Attributes:
+        latency_ms: from the call to its answer; of a generation, to its first token.
+        request_bytes: aimed at for all that is sent for it; the first requests teach how much.
+        least_snr_db, most_snr_db: the qualities to choose from.
+    """
+
+    latency_ms: float | None = None
+    request_bytes: int | None = None
+    least_snr_db: float = 5.0
+    most_snr_db: float = 30.0
+
+
+class RateCurve:
+    """Bits a feature point by SNR: a known curve, corrected where something was coded since."""
+
+    def __init__(self, known: dict[float, float]) -> None:
+        """`known`: bits by SNR; without any, a bit for 10 dB and one more each 6 dB."""
+        self._known = sorted((known or {10.0: 1.0, 22.0: 3.0}).items())
+        self._ratios: dict[float, float] = {}  # logarithms of what came, over the known
+
+    def see(self, snr_db: float, bits: float) -> None:
+        """Takes in what a feature came to."""
+        near = [snr for snr in self._ratios if abs(snr - snr_db) < _STEP_DB]
+        for snr in near:
+            del self._ratios[snr]
+        self._ratios[snr_db] = math.log(max(bits, 1e-4) / self._prior(snr_db))
+
+    def bits(self, snr_db: float) -> float:
+        """Bits a feature point at that SNR."""
+        seen = sorted(self._ratios)
+        ratio = np.interp(snr_db, seen, [self._ratios[snr] for snr in seen]) if seen else 0.0
+        return self._prior(snr_db) * math.exp(float(ratio))
+
+    def _prior(self, snr_db: float) -> float:
+        """Straight lines in the logarithm; 6 dB a bit above, halved each 4 dB below."""
+        (least, low), (most, high) = self._known[0], self._known[-1]
+        if snr_db > most:
+            return high + (snr_db - most) / _DB_A_BIT
+        if snr_db < least:
+            return float(low * 2 ** ((snr_db - least) / 4))
+        snrs, bits = zip(*self._known, strict=True)
+        return math.exp(float(np.interp(snr_db, snrs, np.log(bits))))
+
+    def snr_db(self, bits: float, least: float, most: float) -> float:
+        """The highest SNR of so many bits, between the two."""
+        if self.bits(least) >= bits:
+            return least
+        while most - least > 0.01:
+            middle = (least + most) / 2
+            least, most = (middle, most) if self.bits(middle) <= bits else (least, middle)
+        return least
+
+
+class QualityControl:
+    """Chooses the SNR of one request after the other.
+
+    Attributes:
+        snr_db: the last choice.
+        shortfall_ms, shortfall_bytes: what the request before takes beyond the budget even at the
+            lowest quality, as far as can be told; 0 where the budget can be held.
+    """
+
+    def __init__(
+        self, budget: Budget, snr_db: float, link: LinkEstimate, known: dict[float, float]
+    ) -> None:
+        self._budget = budget
+        self._link = link
+        self._curve = RateCurve(known)
+        self._others_s: deque[float] = deque([0.0], maxlen=3)  # stages but for head and wire
+        self._framing = 0
+        self.snr_db = min(max(snr_db, budget.least_snr_db), budget.most_snr_db)
+        self.shortfall_ms = 0.0
+        self.shortfall_bytes = 0
+
+    def choose(self, points: int, spent_s: float, sent_bytes: int = 0) -> float:
+        """The SNR for feature points that are to be sent, so long after the call.
+
+        `sent_bytes`: what has been sent of the request already.
+        """
+        budget = self._budget
+        allowed = math.inf
+        self.shortfall_ms, self.shortfall_bytes = 0.0, 0
+        least = self._framing + points * self._curve.bits(budget.least_snr_db) / 8
+        if budget.request_bytes is not None:
+            allowed = _SIZE_MARGIN * budget.request_bytes - sent_bytes
+            self.shortfall_bytes = max(0, math.ceil(least - allowed))
+        rate, trip = self._link.bytes_per_s, self._link.round_trip_s
+        if budget.latency_ms is not None and rate and trip is not None:
+            left_s = budget.latency_ms / 1000 - spent_s - median(self._others_s) - trip
+            allowed = min(allowed, _MARGIN * rate * left_s)
+            self.shortfall_ms = max(0.0, 1000 * (least / rate - left_s))
+        if allowed == math.inf:
+            return self.snr_db
+        bits = 8 * max(allowed - self._framing, 0) / points
+        wanted = self._curve.snr_db(bits, budget.least_snr_db, budget.most_snr_db)
+        if wanted < self.snr_db:
+            self.snr_db = wanted
+        elif wanted - self.snr_db >= _RISE_DB:
+            self.snr_db = min(wanted, self.snr_db + _MOST_RISE_DB)
+        return self.snr_db
+
+    def learn(self, points: int, sent_bytes: int, payload_bytes: int, other_s: float) -> None:
+        """Takes in what a request came to; `other_s`: its stages but for head and wire."""
+        if not points or not payload_bytes:
+            return
+        self._curve.see(self.snr_db, 8 * payload_bytes / points)
+        self._framing = sent_bytes - payload_bytes
+        self._others_s.append(other_s)
+
+
+def known_rates(profiles: Iterable[Profile]) -> dict[float, float]:
+    """Bits a feature point by SNR, as calibration measured them: the mean over the profiles."""
+    rates: dict[float, list[float]] = {}
+    for profile in profiles:
+        by_mode = profile.report.get("bpfp_by_mode_and_snr_db", {})
+        for snr_db, bits in by_mode.get(profile.report.get("kept"), {}).items():
+            rates.setdefault(float(snr_db), []).append(float(bits))
+    return {snr_db: sum(bits) / len(bits) for snr_db, bits in rates.items()}

@@ -1,0 +1,291 @@
+"""The way to a server that outlives its connections: requests in, answers out, whoever gives them.
+
+When a connection breaks or a server is about to stop, the next address is tried, at once and then
+after waits that grow, are capped and are random ("full jitter"). What the request had sent is sent
+again; the tokens that were delivered go along, so that none is drawn twice.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from featurewire.v1 import featurewire_pb2 as pb
+
+from featurewire_client.connection import Connection, connect, parse_addresses
+from featurewire_client.errors import (
+    ClientError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    RefusedError,
+    SessionError,
+)
+from featurewire_client.link_estimate import LinkEstimate
+from featurewire_client.session import Session
+from featurewire_client.transcript import Transcript
+
+log = logging.getLogger("featurewire.client")
+
+_FIRST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 2.0
+_CONNECT_S = 5.0
+
+
+class Route:
+    """Sessions to one of several addresses, one at a time.
+
+    Args:
+        addresses: "host:port", or several with commas between.
+
+    Attributes:
+        link: what is known of the link, over all sessions.
+    """
+
+    def __init__(self, addresses: str) -> None:
+        self._addresses = parse_addresses(addresses)
+        self._turn = 0
+        self._offer: pb.Handshake | None = None
+        self._trouble = ""
+        self._session: Session | None = None
+        self._connection: Connection | None = None
+        self._mending = asyncio.Lock()
+        self._requests = 0
+        self.link = LinkEstimate()
+        self._described: list[pb.CodedTensor] = []
+
+    async def connect(self, timeout_s: float) -> Connection:
+        """Connects to the first address that answers.
+
+        Raises:
+            ConnectionFailedError: none does.
+        """
+        failures = []
+        for _ in self._addresses:
+            try:
+                self._connection = await self._dial(timeout_s)
+                return self._connection
+            except ConnectionFailedError as error:
+                failures.append(str(error))
+                self._turn += 1
+        raise ConnectionFailedError("; ".join(failures))
+
+    async def _dial(self, timeout_s: float) -> Connection:
+        return await connect(self._addresses[self._turn % len(self._addresses)], timeout_s)
+
+    async def open(self, offer: pb.Handshake) -> pb.HandshakeReply:
+        """Opens the first session, on the connection that is there; others will offer the same.
+
+        Raises:
+            ClientError: the server is gone, or refuses.
+        """
+        assert self._connection is not None
+        self._offer = offer
+        self._session = await Session.open(self._connection, offer, self.link)
+        self._described = []
+        return self._session.terms
+
+    def overdue(self, timeout_s: float) -> str:
+        """What to say of a request that took longer than it may."""
+        addresses = ", ".join(self._addresses)
+        cause = f"; the last failure: {self._trouble}" if self._trouble else ""
+        return f"no answer from {addresses} within {timeout_s:g} s{cause}"
+
+    @property
+    def address(self) -> str:
+        """Where the session is, or was."""
+        return self._connection.address if self._connection else self._addresses[0]
+
+    async def begin(self, request: Transcript) -> None:
+        """Announces a request.
+
+        Raises:
+            ClientError: no server takes it.
+        """
+        session = self._session
+        if session is None or session.ended:
+            await self._mend(session, None)
+        elif session.leaving:
+            await self._move(session, None)
+        self._requests += 1
+        self.link.begin()
+        request.begin.request = self._requests
+        same = list(request.begin.tensors) == self._described
+        short = pb.Begin()
+        short.CopyFrom(request.begin)
+        if same:
+            del short.tensors[:]
+        self._described = list(request.begin.tensors)
+        request.sent_bytes += short.ByteSize()
+        await self._try(request, lambda session: session.begin(short))
+
+    async def send(self, request: Transcript, chunk: pb.Chunk) -> None:
+        """Sends one more chunk of the request.
+
+        Raises:
+            ClientError: no server takes it.
+        """
+        session = self._session
+        chunk.request = self._requests
+        if session is not None and session.leaving:
+            await self._move(session, request)
+        request.chunks.append(chunk)
+        request.sent_bytes += chunk.ByteSize()
+        await self._try(request, lambda session: session.send(chunk))
+
+    async def token(self, request: Transcript) -> pb.Token:
+        """The token that answers the last chunk.
+
+        Raises:
+            ClientError: no server gives it.
+        """
+        token = request.note(await self._answer(request))
+        if token is None:
+            raise SessionError(f"the server at {self.address} answered a step with no token")
+        return token
+
+    async def finish(self, request: Transcript) -> None:
+        """Waits until the request is answered whole, outputs and account.
+
+        Raises:
+            ClientError: no server gives them.
+        """
+        while request.account is None:
+            request.note(await self._answer(request))
+        if self._session is not None:
+            request.received_bytes += self._session.received_bytes.pop(self._requests, 0)
+
+    async def _answer(self, request: Transcript) -> pb.InferResponse:
+        while True:
+            session = self._session
+            try:
+                if session is None:
+                    raise ConnectionLostError("there is no session")
+                return await session.answer(self._requests)
+            except ConnectionLostError as error:
+                await self._mend(session, request, error)
+
+    async def _try(self, request: Transcript, act: Callable[[Session], object]) -> None:
+        """Writes once; what a broken session did not take, mending has sent again."""
+        session = self._session
+        try:
+            if session is None:
+                raise ConnectionLostError("there is no session")
+            await act(session)  # type: ignore[misc]
+        except ConnectionLostError as error:
+            await self._mend(session, request, error)
+
+    async def _mend(
+        self,
+        broken: Session | None,
+        request: Transcript | None,
+        cause: ConnectionLostError | None = None,
+    ) -> None:
+        """Replaces a session, unless that has happened meanwhile, and repeats the request.
+
+        Addresses are tried in turn until one takes it; the caller's deadline bounds that.
+
+        Raises:
+            RefusedError: a server refuses what the session is, other than for want of room.
+        """
+        async with self._mending:
+            if self._session is not broken:
+                return
+            if broken is not None:
+                self._take_leave(broken, request)
+                await broken.close()
+                self._session = None
+                await self._hang_up()
+                self._turn += 1
+            attempt = 0
+            while True:
+                if attempt:
+                    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
+                    await asyncio.sleep(random.uniform(0, longest))
+                attempt += 1
+                try:
+                    await self._replace(request)
+                    break
+                except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
+                    if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
+                        raise
+                    self._trouble = str(error)
+                    log.info("no session yet: %s", error)
+                    self._turn += 1
+            self._trouble = ""
+            if request is not None:
+                log.warning("the session moved to %s: %s", self.address, cause or "it was closed")
+
+    async def _move(self, leaving: Session, request: Transcript | None) -> None:
+        """Leaves a server that is about to stop for another one, if one takes the session at once.
+
+        Where none does, it stays until its server ends it.
+        """
+        async with self._mending:
+            if self._session is not leaving or not leaving.leaving:
+                return
+            leaving.leaving = False  # tried once
+            here, old = self._turn, self._connection
+            for _ in self._addresses[1:]:
+                self._turn += 1
+                try:
+                    await self._replace(request, keep=True)
+                except ClientError as error:
+                    log.info("stays at %s: %s", self.address, error)
+                    continue
+                self._take_leave(leaving, request)
+                await leaving.close()
+                if old is not None:
+                    await old.channel.close()
+                log.warning("the session moved to %s: its server is about to stop", self.address)
+                return
+            self._turn = here
+
+    def _take_leave(self, session: Session, request: Transcript | None) -> None:
+        if request is not None:
+            request.received_bytes += session.received_bytes.pop(self._requests, 0)
+
+    async def _replace(self, request: Transcript | None, keep: bool = False) -> None:
+        """Opens a session and repeats the request; `keep`: over a connection of its own."""
+        connection = None if keep else self._connection
+        if connection is None:
+            connection = await self._dial(_CONNECT_S)
+        assert self._offer is not None
+        session = None
+        try:
+            connection.check_protocol()
+            self.link.forget()
+            session = await Session.open(connection, self._offer, self.link)
+            described: list[pb.CodedTensor] = []
+            for message in request.again() if request is not None else ():
+                if isinstance(message, pb.Begin):
+                    await session.begin(message)
+                    described = list(message.tensors)
+                else:
+                    await session.send(message)
+                assert request is not None
+                request.sent_bytes += message.ByteSize()
+        except BaseException:
+            if session is not None:
+                await session.close()
+            await connection.channel.close()
+            if connection is self._connection:
+                self._connection = None
+            raise
+        self._session, self._connection, self._described = session, connection, described
+
+    async def _hang_up(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            await self._connection.channel.close()
+        self._connection = None
+
+    async def abandon(self) -> None:
+        """Ends the session amid a request; the connection stays for the next one."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def close(self) -> None:
+        """Ends everything; may be called twice."""
+        await self.abandon()
+        await self._hang_up()

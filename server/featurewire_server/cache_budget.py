@@ -1,0 +1,36 @@
+"""How much memory the caches of all generations may take together."""
+
+from collections.abc import Callable
+
+from featurewire.wire.status import Refusal
+
+_RETRY_S = 1.0
+
+
+class CacheBudget:
+    """Reservations within `allowed` bytes: a generation reserves what its cache may grow to."""
+
+    def __init__(self, allowed: int, tell: Callable[[float], None]) -> None:
+        """`tell` hears of every change of what is reserved."""
+        self._allowed = allowed
+        self._tell = tell
+        self.reserved = 0
+
+    def reserve(self, size: int) -> None:
+        """Raises Refusal: the bytes are not free now, or are more than there ever are."""
+        if self.reserved + size > self._allowed:
+            message = (
+                f"the generation's cache needs {size} bytes; {self._allowed - self.reserved} of"
+                f" {self._allowed} are free"
+            )
+            found, allowed = str(size), str(self._allowed)
+            if size > self._allowed:
+                raise Refusal("TOO_LARGE", message, found=found, allowed=allowed)
+            raise Refusal("SERVER_FULL", message, found=found, allowed=allowed, retry_s=_RETRY_S)
+        self.reserved += size
+        self._tell(self.reserved)
+
+    def release(self, size: int) -> None:
+        """Gives a reservation back."""
+        self.reserved -= size
+        self._tell(self.reserved)

@@ -1,0 +1,26 @@
+"""One-shot requests that share a pass: features of one shape in, the outputs of each out."""
+
+from collections.abc import Sequence
+
+import torch
+from featurewire_models import Features, Tail, outputs_to_tensors
+from featurewire_models.stacked import part, stack
+
+Outputs = dict[str, torch.Tensor]
+
+
+def run_together(features: Sequence[Features], tail: Tail) -> list[Outputs | Exception]:
+    """Runs the tail once for all; one by one where that fails, so that each has its own error."""
+    if len(features) > 1:
+        try:
+            batches = [len(next(iter(one.tensors.values()))) for one in features]
+            return list(part(outputs_to_tensors(tail(stack(features))), batches))
+        except Exception:
+            pass
+    outcomes: list[Outputs | Exception] = []
+    for one in features:
+        try:
+            outcomes.append(outputs_to_tensors(tail(one)))
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes

@@ -1,0 +1,102 @@
+"""One-shot requests of one shape share a pass of the tail, and each gets its own answer."""
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+from featurewire_client import RefusedError, SplitClient
+from featurewire_models import load_model, load_processor
+from featurewire_models.dinov2 import Dinov2Tail
+from PIL import Image
+
+MODEL = "tiny-dinov2"
+
+
+@pytest.fixture(scope="module")
+def images() -> list[dict[str, torch.Tensor]]:
+    rng = np.random.default_rng(0)
+    processor = load_processor(MODEL, "classification")
+    return [
+        processor.inputs(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)))
+        for _ in range(12)
+    ]
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The samples in every pass of the tail."""
+    seen: list[int] = []
+    call = Dinov2Tail.__call__
+
+    def counted(self, features, cache=None):
+        seen.append(len(next(iter(features.tensors.values()))))
+        return call(self, features, cache)
+
+    monkeypatch.setattr(Dinov2Tail, "__call__", counted)
+    return seen
+
+
+async def answers(address: str, images, repeats: int = 1) -> list[torch.Tensor]:
+    async def one(inputs) -> torch.Tensor:
+        async with SplitClient(address, MODEL, codec="float32") as client:
+            for _ in range(repeats):
+                result = await client.infer(inputs)
+        return result.output.logits
+
+    return await asyncio.gather(*map(one, images))
+
+
+async def test_requests_of_one_shape_share_passes(serve, images, passes):
+    whole = load_model(MODEL, task="classification")
+    expected = [whole(inputs).logits for inputs in images]
+    passes.clear()
+    async with serve(MODEL, batch_wait_ms=20) as server:
+        found = await answers(server.address, images, repeats=3)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert max(passes) > 3
+    assert sum(passes) == 3 * len(images)
+
+
+async def test_without_company_an_answer_is_the_unsplit_models_bit_for_bit(serve, images, passes):
+    whole = load_model(MODEL, task="classification")
+    async with serve(MODEL, max_batch=1) as server:
+        found = await answers(server.address, images[:4])
+    assert set(passes) == {1}
+    for inputs, logits in zip(images[:4], found, strict=True):
+        assert torch.equal(logits, whole(inputs).logits)
+
+
+async def test_a_batch_is_bounded(serve, images, passes):
+    async with serve(MODEL, batch_wait_ms=50, max_batch=3) as server:
+        await answers(server.address, images, repeats=2)
+    assert max(passes) == 3
+
+
+async def test_a_request_alone_does_not_wait_for_company(serve, images):
+    async with (
+        serve(MODEL, batch_wait_ms=600_000) as server,
+        SplitClient(server.address, MODEL) as client,
+    ):
+        for _ in range(3):
+            assert (await client.infer(images[0])).output.logits.shape == (1, 10)
+
+
+async def test_what_fails_in_company_fails_alone(serve):
+    model = "tiny-llama3"
+    ids = torch.tensor([[5, 6, 7]])
+    good = {"input_ids": ids, "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+
+    async def one(address: str, outputs: list[str]) -> torch.Tensor:
+        async with SplitClient(address, model, codec="float32") as client:
+            return (await client.infer(good, outputs=outputs)).output.logits
+
+    async with serve(model, batch_wait_ms=50) as server:
+        wanted = [["logits"], ["nothing"], ["logits"], ["logits"]]
+        found = await asyncio.gather(
+            *(one(server.address, outputs) for outputs in wanted), return_exceptions=True
+        )
+    assert isinstance(found[1], RefusedError)
+    expected = load_model(model)(good).logits
+    for number in (0, 2, 3):
+        torch.testing.assert_close(found[number], expected, rtol=1e-4, atol=1e-4)

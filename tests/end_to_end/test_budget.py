@@ -1,0 +1,155 @@
+"""A budget holds because the quality follows the link, down and up again; else it is said."""
+
+import numpy as np
+import pytest
+import torch
+from featurewire_bench.relay import Relay
+from featurewire_client import Budget, SplitClient
+from featurewire_client.link_estimate import LinkEstimate
+from featurewire_client.quality import QualityControl, RateCurve
+from featurewire_models import load_processor
+from PIL import Image
+
+MODEL = "tiny-dinov2"
+FAST, SLOW = 0.25, 0.025  # Mbit/s: what a busy machine adds is little beside it
+BUDGET_MS = 1700
+
+
+@pytest.fixture(scope="module")
+def inputs() -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    return load_processor(MODEL, "classification").inputs(image)
+
+
+async def test_the_budget_holds_again_within_two_requests_when_a_link_slows_down_and_recovers(
+    serve, inputs
+):
+    budget = Budget(latency_ms=BUDGET_MS)
+    async with serve(MODEL) as server:
+        with Relay(server.address, rate_mbit=FAST, rtt_ms=20) as link:
+            async with SplitClient(link.address, MODEL, budget=budget) as client:
+
+                async def run(count: int) -> list:
+                    return [(await client.infer(inputs)).stats for _ in range(count)]
+
+                before = (await run(4))[-2:]
+                assert all(stats.total_ms <= BUDGET_MS for stats in before)
+                link.set_rate(SLOW)
+                slow = await run(5)
+                assert all(stats.total_ms <= BUDGET_MS for stats in slow[2:])
+                assert slow[-1].snr_db < before[-1].snr_db - 5
+                assert slow[-1].sent_bytes < before[-1].sent_bytes / 2
+                link.set_rate(FAST)
+                after = await run(6)
+                assert all(stats.total_ms <= BUDGET_MS for stats in after[2:])
+                assert after[-1].snr_db > slow[-1].snr_db + 5
+                assert not after[-1].shortfall_ms
+
+
+async def test_the_first_request_holds_the_budget_too(serve, inputs):
+    """The link is probed before anything is sent: one request of a command is the first one."""
+    async with serve(MODEL) as server:
+        with Relay(server.address, rate_mbit=SLOW, rtt_ms=20) as link:
+            budget = Budget(latency_ms=3600)
+            async with SplitClient(link.address, MODEL, budget=budget, snr_db=30) as client:
+                assert client.link.bytes_per_s == pytest.approx(SLOW * 125_000, rel=0.3)
+                stats = (await client.infer(inputs)).stats
+    assert stats.snr_db < 28  # at 30 dB it takes almost 5 s
+
+
+async def test_a_generation_says_that_its_budget_cannot_be_held(serve, caplog):
+    async with serve("tiny-llama3") as server:
+        with Relay(server.address, rate_mbit=0.05, rtt_ms=20) as link:
+            budget = Budget(latency_ms=30)
+            async with SplitClient(link.address, "tiny-llama3", budget=budget) as client:
+                async for _ in client.generate("This function returns the value", max_tokens=2):
+                    pass
+                assert client.last_stats.shortfall_ms > 0
+    assert any("the budget cannot be held" in line for line in caplog.messages)
+
+
+async def test_a_budget_that_the_lowest_quality_cannot_hold_is_said(serve, inputs, caplog):
+    async with serve(MODEL) as server:
+        with Relay(server.address, rate_mbit=SLOW, rtt_ms=20) as link:
+            budget = Budget(latency_ms=40, least_snr_db=15)
+            async with SplitClient(link.address, MODEL, budget=budget) as client:
+                for _ in range(3):
+                    stats = (await client.infer(inputs)).stats
+    assert stats.shortfall_ms > 0
+    assert stats.snr_db == 15
+    assert any("the budget cannot be held" in line for line in caplog.messages)
+
+
+async def test_a_budget_of_bytes_bounds_what_is_sent(serve, inputs):
+    async with serve(MODEL) as server:
+        async with SplitClient(server.address, MODEL, budget=Budget(request_bytes=1500)) as client:
+            sizes = [(await client.infer(inputs)).stats.sent_bytes for _ in range(8)]
+        assert all(size <= 1500 for size in sizes[5:])
+        assert sizes[-1] > 1200
+
+
+async def test_the_quality_of_a_prompt_changes_from_span_to_span(serve, monkeypatch):
+    """A link that slows down amid a prompt: later spans are coarser than the first ones."""
+    prompt = "This function returns the value of the given name. " * 40
+    chosen: list[float] = []
+    choose = QualityControl.choose
+
+    def noted(self, points, spent_s, sent_bytes=0):
+        chosen.append(choose(self, points, spent_s, sent_bytes))
+        return chosen[-1]
+
+    monkeypatch.setattr(QualityControl, "choose", noted)
+    async with serve("tiny-llama3") as server:
+        with Relay(server.address, rate_mbit=4, rtt_ms=10) as link:
+            budget = Budget(latency_ms=3000, request_bytes=6000)
+            async with SplitClient(link.address, "tiny-llama3", budget=budget) as client:
+                for _ in range(2):
+                    async for _ in client.generate(prompt, max_tokens=1):
+                        pass
+                assert client.last_stats.sent_bytes < 6600
+    assert len(set(chosen)) > 2
+
+
+def test_an_estimate_tells_rate_and_round_trip_apart(monkeypatch):
+    clock = 0.0
+    monkeypatch.setattr("featurewire_client.link_estimate.time.perf_counter", lambda: clock)
+    link, rate, trip = LinkEstimate(), 10_000.0, 0.05
+    for _ in range(3):
+        link.begin()
+        for size in (100, 1000, 1000):
+            link.sent(size)
+        read = clock + trip / 2
+        for size in (100, 1000, 1000):
+            read += size / rate
+            clock = read + trip / 2
+            link.answered(int(1e9 * read))
+    assert link.bytes_per_s == pytest.approx(rate, rel=0.05)
+    assert link.round_trip_s == pytest.approx(trip, rel=0.25)
+
+
+def test_a_curve_passes_through_what_was_seen_and_is_inverted():
+    curve = RateCurve({15.0: 1.0, 25.0: 2.5})
+    curve.see(20.0, 1.2)
+    assert curve.bits(20.0) == pytest.approx(1.2)
+    assert curve.bits(26.0) > curve.bits(21.0) > curve.bits(12.0) > curve.bits(2.0) > 0
+    for bits in (0.3, 1.0, 2.0):
+        assert curve.bits(curve.snr_db(bits, 0, 40)) == pytest.approx(bits, rel=0.02)
+    assert curve.snr_db(1e-6, 5, 30) == 5
+    assert curve.snr_db(100.0, 5, 30) == pytest.approx(30, abs=0.02)
+
+
+def test_quality_falls_at_once_and_rises_only_where_it_is_worth_it():
+    link = LinkEstimate()
+    link.know(10_000.0, 1e-4)
+    control = QualityControl(Budget(latency_ms=1000), 20.0, link, {10.0: 1.0, 22.0: 3.0})
+    first = control.choose(20_000, 0.0)
+    assert control.choose(20_000, 0.02) < first  # a little less time
+    assert control.choose(20_000, 0.0) == control.snr_db  # a little more: not worth a change
+    for _ in range(2):
+        link.know(1e6, 1e-4)
+    risen = control.choose(20_000, 0.0)
+    assert first < risen <= first + 8.0
+    link.know(1000.0, 1e-4)
+    assert control.choose(20_000, 0.0) == 5.0
+    assert control.shortfall_ms > 0

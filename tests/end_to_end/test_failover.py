@@ -1,0 +1,184 @@
+"""A broken link, a killed or a draining server: the caller sees the same text, token for token."""
+
+import asyncio
+import signal
+import time
+
+import pytest
+import torch
+from featurewire_bench.process import ServerProcess, free_port
+from featurewire_bench.relay import Relay
+from featurewire_client import DeadlineError, RefusedError, SplitClient
+from featurewire_models import load_processor
+
+MODEL = "tiny-llama3"
+ALONE = ("--max-batch", "1")
+PROMPT = "This function returns the value of the given name. " * 12
+DRAWN = {"max_tokens": 40, "temperature": 1.2, "top_k": 50, "seed": 11}
+
+
+async def text_of(pieces) -> str:
+    return "".join([piece async for piece in pieces])
+
+
+@pytest.fixture(scope="module")
+def spare():
+    """A server that no test harms."""
+    with ServerProcess([MODEL], ALONE) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def unbroken(spare) -> str:
+    async def run() -> str:
+        async with SplitClient(spare.address, MODEL) as client:
+            text = await text_of(client.generate(PROMPT, **DRAWN))
+            assert client.last_stats.replays == 0
+            assert client.last_stats.tokens == 40
+            return text
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("after", [0, 1, 17])
+async def test_a_killed_server_is_invisible_to_the_caller(spare, unbroken, after):
+    with ServerProcess([MODEL], ALONE) as doomed:
+        async with SplitClient(f"{doomed.address},{spare.address}", MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = ""
+            if not after:
+                doomed.kill()
+            for _ in range(after):
+                text += await anext(pieces)
+            doomed.kill()
+            text += await text_of(pieces)
+            stats = client.last_stats
+    assert text == unbroken
+    assert stats.replays >= (after > 0)
+    assert stats.tokens == 40
+    # what a token costs to keep: far below the 256 bytes of its float16 features
+    assert 0 < stats.kept_bytes / (stats.tokens + 120) < 200
+
+
+async def test_a_broken_link_is_mended_on_the_same_server(spare, unbroken):
+    with Relay(spare.address) as link:
+        async with SplitClient(link.address, MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            for _ in range(3):
+                link.disconnect()
+                text += await anext(pieces)
+            text += await text_of(pieces)
+            assert client.last_stats.replays == 3
+    assert text == unbroken
+
+
+async def test_a_link_that_breaks_amid_a_prompt_repeats_what_was_sent(spare, unbroken):
+    with Relay(spare.address, rate_mbit=0.2) as link:
+        async with SplitClient(link.address, MODEL) as client:
+            task = asyncio.create_task(text_of(client.generate(PROMPT, **DRAWN)))
+            before = link.up_bytes
+            for _ in range(500):
+                if link.up_bytes > before + 1500:
+                    break
+                await asyncio.sleep(0.01)
+            link.disconnect()
+            link.set_rate(100)
+            assert await task == unbroken
+            assert client.last_stats.replays == 1
+
+
+async def test_a_draining_server_hands_its_sessions_over_and_ends_at_once(spare, unbroken):
+    with ServerProcess([MODEL], (*ALONE, "--grace-s", "20")) as leaving:
+        async with SplitClient(f"{leaving.address},{spare.address}", MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            leaving.kill(signal.SIGTERM)
+            started = time.monotonic()
+            await asyncio.sleep(0.3)
+            text += await text_of(pieces)
+            code = await asyncio.to_thread(leaving.wait)
+            assert time.monotonic() - started < 15
+            assert client.last_stats.replays == 1
+    assert text == unbroken
+    assert code == 0
+
+
+async def test_a_draining_server_is_not_left_for_one_that_does_not_answer(unbroken):
+    with ServerProcess([MODEL], (*ALONE, "--grace-s", "30")) as leaving:
+        addresses = f"{leaving.address},127.0.0.1:{free_port()}"
+        async with SplitClient(addresses, MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            leaving.kill(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            text += await text_of(pieces)
+            assert client.last_stats.replays == 0
+    assert text == unbroken
+
+
+async def test_a_full_server_is_passed_over_for_the_next_one(spare, unbroken):
+    with (
+        ServerProcess([MODEL], (*ALONE, "--max-sessions", "1")) as full,
+        ServerProcess([MODEL], ALONE) as doomed,
+    ):
+        addresses = f"{doomed.address},{full.address},{spare.address}"
+        async with SplitClient(full.address, MODEL), SplitClient(addresses, MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            doomed.kill()
+            text += await text_of(pieces)
+    assert text == unbroken
+
+
+async def test_a_server_that_falls_silent_is_given_up(spare, unbroken):
+    """It is stopped, not killed: only its missing answers tell."""
+    with ServerProcess([MODEL], ALONE) as silent:
+        async with SplitClient(f"{silent.address},{spare.address}", MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            silent.kill(signal.SIGSTOP)
+            try:
+                text += await text_of(pieces)
+            finally:
+                silent.kill(signal.SIGCONT)
+            assert client.last_stats.replays == 1
+    assert text == unbroken
+
+
+async def test_a_one_shot_request_is_repeated_elsewhere(spare):
+    inputs = load_processor(MODEL, "generation").inputs(PROMPT)
+    with ServerProcess([MODEL], ALONE) as doomed:
+        async with SplitClient(f"{doomed.address},{spare.address}", MODEL) as client:
+            before = await client.infer(inputs)
+            doomed.kill()
+            after = await client.infer(inputs)
+    assert torch.equal(before.output.logits, after.output.logits)
+
+
+async def test_what_a_server_refuses_is_not_tried_again(spare):
+    """The one that takes over serves another split point: that is said, at once."""
+    with (
+        ServerProcess([MODEL], ("--split", "layers.2")) as other,
+        ServerProcess([MODEL], ALONE) as doomed,
+    ):
+        async with SplitClient(f"{doomed.address},{other.address}", MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            await anext(pieces)
+            doomed.kill()
+            started = time.monotonic()
+            with pytest.raises(RefusedError, match="split point of tiny-llama3"):
+                await text_of(pieces)
+            assert time.monotonic() - started < 20
+
+
+async def test_the_deadline_holds_over_all_attempts():
+    with ServerProcess([MODEL], ALONE) as doomed:
+        async with SplitClient(doomed.address, MODEL, timeout_s=2.0) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            await anext(pieces)
+            doomed.kill()
+            started = time.monotonic()
+            with pytest.raises(DeadlineError, match=r"within 2 s; the last failure: no server"):
+                await text_of(pieces)
+            assert time.monotonic() - started < 10

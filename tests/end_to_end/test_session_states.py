@@ -1,0 +1,235 @@
+"""What a session's state does not take ends it with a reason, and leaves nothing behind."""
+
+import asyncio
+import time
+
+import grpc
+import pytest
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.v1 import featurewire_pb2_grpc as rpc
+from featurewire.wire import limits
+from featurewire.wire.status import Refusal, refusal_of
+from featurewire_client import SplitClient
+from featurewire_models import describe
+from featurewire_server import session as server_session
+
+CHANNELS, CONTEXT = 32, 64
+
+
+@pytest.fixture
+def offer(llama) -> pb.Handshake:
+    info = describe(llama)
+    return pb.Handshake(
+        protocol_min=limits.PROTOCOL_MIN,
+        protocol_max=limits.PROTOCOL_MAX,
+        model=info.name,
+        revision=info.revision,
+        split="layers.2",
+        codec="float16",
+    )
+
+
+def begin(tokens: int = 3, request: int = 1, **settings) -> pb.InferRequest:
+    tensor = pb.CodedTensor(name="hidden", batch=1, tokens=tokens, channels=CHANNELS)
+    generation = pb.Generation(**{"max_tokens": 8, **settings})
+    return pb.InferRequest(begin=pb.Begin(request=request, tensors=[tensor], generation=generation))
+
+
+def chunk(tokens: int, request: int = 1, announced: int | None = None) -> pb.InferRequest:
+    features = torch.randn(tokens, CHANNELS).half().numpy().tobytes()
+    counted = tokens if announced is None else announced
+    return pb.InferRequest(chunk=pb.Chunk(request=request, payload=features, tokens=counted))
+
+
+async def talk(address: str, *messages: pb.InferRequest) -> list[pb.InferResponse]:
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = rpc.SplitInferenceServiceStub(channel).Infer(iter(messages))
+        try:
+            return [response async for response in call]
+        except grpc.aio.AioRpcError as error:
+            raise refusal_of(error) or error from error
+
+
+async def settled(server) -> bool:
+    """Whether the server has forgotten every session soon."""
+    for _ in range(100):
+        if not server.open_sessions and not server.reserved_cache_bytes:
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def test_a_generation_by_hand(llama, serve, offer):
+    async with serve(llama) as server:
+        shake = pb.InferRequest(handshake=offer)
+        kinds = [
+            response.WhichOneof("message")
+            for response in await talk(
+                server.address,
+                shake,
+                begin(5, max_tokens=3),
+                chunk(2),
+                chunk(3),
+                chunk(1),
+                chunk(1),
+                begin(2, request=2, max_tokens=1),
+                chunk(2, request=2),
+            )
+        ]
+    expected = ["handshake", "ack", "token", "token", "token", "account", "token", "account"]
+    assert sorted(kinds) == sorted(expected)
+    assert kinds[-2:] == ["token", "account"]
+
+
+BAD = {
+    "beyond the prompt": ([begin(3), chunk(4)], "TOO_LARGE"),
+    "two tokens after it": ([begin(3), chunk(3), chunk(2)], "TOO_LARGE"),
+    "fewer bytes than its tokens": ([begin(3), chunk(1, announced=3)], "TENSOR_MALFORMED"),
+    "of another request": ([begin(3), chunk(3, request=2)], "MESSAGE_OUT_OF_ORDER"),
+    "after the last token": ([begin(3, max_tokens=1), chunk(3), chunk(1)], "MESSAGE_OUT_OF_ORDER"),
+    "without a begin": ([chunk(3)], "MESSAGE_OUT_OF_ORDER"),
+    "a prompt longer than the context": ([begin(CONTEXT + 1)], "TOO_LARGE"),
+    "more delivered than there is room": ([begin(3, delivered=[1] * 70)], "TOO_LARGE"),
+    "too many stop strings": ([begin(3, stop=["x"] * 17)], "TOO_LARGE"),
+    "too long stop strings": ([begin(3, stop=["x" * 1025])], "TOO_LARGE"),
+    "a temperature that is none": (
+        [begin(3, sampling=pb.Sampling(temperature=float("nan"))), chunk(3)],
+        "INPUT_INVALID",
+    ),
+    "a probability that is none": ([begin(3, sampling=pb.Sampling(top_p=1.5))], "INPUT_INVALID"),
+    "of a sample that is not there": (
+        [begin(3), pb.InferRequest(chunk=pb.Chunk(request=1, sample=1, tokens=1))],
+        "MESSAGE_OUT_OF_ORDER",
+    ),
+    "two sequences": (
+        [
+            pb.InferRequest(
+                begin=pb.Begin(
+                    tensors=[pb.CodedTensor(name="hidden", batch=2, tokens=3, channels=CHANNELS)],
+                    generation=pb.Generation(),
+                )
+            )
+        ],
+        "TOO_LARGE",
+    ),
+    "of another width": (
+        [
+            pb.InferRequest(
+                begin=pb.Begin(
+                    request=1,
+                    tensors=[pb.CodedTensor(name="hidden", batch=1, tokens=1, channels=8)],
+                    generation=pb.Generation(),
+                )
+            ),
+            pb.InferRequest(chunk=pb.Chunk(request=1, payload=bytes(16), tokens=1)),
+        ],
+        "INPUT_INVALID",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_what_a_generation_does_not_take_is_refused_and_frees_its_cache(
+    llama, serve, offer, name
+):
+    messages, reason = BAD[name]
+    async with serve(llama) as server:
+        with pytest.raises(Refusal) as caught:
+            await talk(server.address, pb.InferRequest(handshake=offer), *messages)
+        assert caught.value.reason == reason
+        assert await settled(server)
+        async with SplitClient(server.address, str(llama)) as client:
+            assert (await client.infer({"input_ids": torch.tensor([[5, 6]])})).output.logits.numel()
+
+
+async def test_what_fails_in_company_fails_alone(llama, serve, offer, monkeypatch):
+    """One sequence's features are no numbers: those that share its passes go on."""
+    torch.manual_seed(1)
+    companions = []
+    run_steps = server_session.run_steps
+
+    def together(steps, terms):
+        companions.append(len(steps))
+        time.sleep(0.02)  # so that steps of several sessions wait for the same pass
+        return run_steps(steps, terms)
+
+    monkeypatch.setattr(server_session, "run_steps", together)
+    drawn = {"sampling": pb.Sampling(temperature=1.0), "max_tokens": 30}
+    good = [chunk(3), *[chunk(1) for _ in range(29)]]
+    poison = torch.full((1, CHANNELS), torch.nan).half().numpy().tobytes()
+    bad = [*good[:10], pb.InferRequest(chunk=pb.Chunk(request=1, payload=poison, tokens=1))]
+    async with serve(llama) as server:
+        shake = pb.InferRequest(handshake=offer)
+        talks = [
+            talk(server.address, shake, begin(3, **drawn), *messages)
+            for messages in (good, good, bad, good)
+        ]
+        answers = await asyncio.gather(*talks, return_exceptions=True)
+    assert max(companions) > 2
+    assert isinstance(answers[2], Refusal)
+    for number in (0, 1, 3):
+        assert [a.WhichOneof("message") for a in answers[number]].count("token") == 30
+
+
+async def test_a_begin_amid_a_generation_gives_it_up(llama, serve, offer):
+    async with serve(llama) as server:
+        await talk(
+            server.address,
+            pb.InferRequest(handshake=offer),
+            *(message for request in range(1, 50) for message in (begin(3, request=request),)),
+            begin(2, request=50, max_tokens=1),
+            chunk(2, request=50),
+        )
+        assert await settled(server)
+
+
+async def test_a_session_that_waits_for_its_answer_is_not_idle(llama, serve, monkeypatch):
+    run = server_session.run_together
+
+    def slow(features, tail):
+        time.sleep(1.0)
+        return run(features, tail)
+
+    monkeypatch.setattr(server_session, "run_together", slow)
+    async with (
+        serve(llama, idle_s=0.3) as server,
+        SplitClient(server.address, str(llama)) as client,
+    ):
+        assert (await client.infer({"input_ids": torch.tensor([[5, 6]])})).stats.replays == 0
+
+
+async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
+    info = describe("tiny-llama3")
+    offer = pb.Handshake(
+        protocol_min=limits.PROTOCOL_MIN,
+        protocol_max=limits.PROTOCOL_MAX,
+        model=info.name,
+        revision=info.revision,
+        split="layers.4",
+        codec="float16",
+    )
+    tensor = pb.CodedTensor(name="hidden", batch=1, tokens=400, channels=128)
+    payload = torch.randn(400, 128).half().numpy().tobytes()
+    messages = [pb.InferRequest(handshake=offer)]
+    for request in range(1, 40):  # 3.3 MB of logits each
+        messages.append(pb.InferRequest(begin=pb.Begin(request=request, tensors=[tensor])))
+        messages.append(
+            pb.InferRequest(chunk=pb.Chunk(request=request, payload=payload, last=True))
+        )
+    async with (
+        serve("tiny-llama3", idle_s=1.0) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call = rpc.SplitInferenceServiceStub(channel).Infer(iter(messages))
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            if server.open_sessions:
+                break
+        assert server.open_sessions == 1
+        for _ in range(300):
+            await asyncio.sleep(0.1)
+            if not server.open_sessions:
+                break
+        assert server.open_sessions == 0
+        call.cancel()
