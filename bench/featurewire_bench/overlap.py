@@ -4,7 +4,8 @@ Ideal for a prompt of a causal model, whose spans go through all stages at once:
 wire's time at the link's rate, the processor's time of all stages over the cores they share, and
 the slowest stage; then one round trip, and one span of each other stage. For a feature that the
 tail needs whole: head, then the longest of encoding, wire and decoding, then tail and one round
-trip. The stages' own times are those of the same request over loopback, each by itself.
+trip. The stages' own times are of one after the other in this process, on one thread, with nothing
+beside them.
 """
 
 import os

@@ -16,13 +16,13 @@ import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
 from featurewire.wire.runtime import use_threads
+from featurewire_codec.encoder import CHUNK_FEATURES
 from featurewire_models import Features, Head
 
 Result = TypeVar("Result")
 
 SPAN_TOKENS = 64  # of a prompt, coded and run through the tail together
 _WAITING = 2
-_LONG_FEATURES = 1 << 18
 
 
 @dataclass
@@ -181,7 +181,7 @@ def _run(head: Head, inputs: Mapping[str, torch.Tensor], cache: Any, seconds: Se
 
 def is_long(points: int) -> bool:
     """Whether so many feature points are coded in several chunks, sent as they come."""
-    return points > _LONG_FEATURES
+    return points > CHUNK_FEATURES
 
 
 def _chunks(coder: Coder, features: Features, snr_db: float) -> Iterator[pb.Chunk]:

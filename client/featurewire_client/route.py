@@ -152,7 +152,7 @@ class Route:
         while request.account is None:
             request.note(await self._answer(request))
         if self._session is not None:
-            request.received_bytes += self._session.received_bytes.pop(self._requests, 0)
+            self._take_leave(self._session, request)
 
     async def _answer(self, request: Transcript) -> pb.InferResponse:
         while True:
@@ -241,6 +241,7 @@ class Route:
             self._turn = here
 
     def _take_leave(self, session: Session, request: Transcript | None) -> None:
+        """Counts what the session has received for the request, which gets no more from it."""
         if request is not None:
             request.received_bytes += session.received_bytes.pop(self._requests, 0)
 

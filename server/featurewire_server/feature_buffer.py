@@ -11,7 +11,7 @@ from featurewire.wire import limits
 from featurewire.wire.coder import max_coded_bytes
 from featurewire.wire.status import Refusal
 
-from featurewire_server.refusals import out_of_order, too_large
+from featurewire_server.refusals import check_chunk, out_of_order, too_large
 
 
 @dataclass
@@ -44,10 +44,7 @@ class FeatureBuffer:
             Refusal: it is out of order, too large, one more than announced, or says that it is the
                 last where samples are missing.
         """
-        if chunk.request != self.begin.request:
-            raise out_of_order(f"a chunk of request {chunk.request}", str(self.begin.request))
-        if payload_bytes > limits.MAX_CHUNK_BYTES:
-            raise too_large("a chunk's bytes", payload_bytes, limits.MAX_CHUNK_BYTES)
+        check_chunk(chunk, self.begin.request, payload_bytes)
         if chunk.tensor >= len(self.begin.tensors):
             raise out_of_order(f"tensor {chunk.tensor}", str(len(self.begin.tensors)))
         tensor = self.begin.tensors[chunk.tensor]

@@ -14,7 +14,7 @@ from featurewire_models import Features
 from featurewire_models.text_stream import TextStream
 
 from featurewire_server.handshake import Terms
-from featurewire_server.refusals import out_of_order, too_large
+from featurewire_server.refusals import check_chunk, out_of_order, too_large
 from featurewire_server.sampling import next_token
 
 
@@ -77,7 +77,7 @@ class Generation:
         self.tally: Counter[str] = Counter()
         self.untold: Counter[str] = Counter()
         self.chunks = 0
-        self._name, self._channels = tensor.name, tensor.channels
+        self._channels = tensor.channels
         self._prompt = tensor.tokens
         self._context = context
         self._taken = 0  # tokens whose bitstreams have come
@@ -96,11 +96,8 @@ class Generation:
         Raises:
             Refusal: it is out of order or too large.
         """
-        if chunk.request != self.begin.request:
-            raise out_of_order(f"a chunk of request {chunk.request}", str(self.begin.request))
+        check_chunk(chunk, self.begin.request, payload_bytes)
         self.check_open()
-        if payload_bytes > limits.MAX_CHUNK_BYTES:
-            raise too_large("a chunk's bytes", payload_bytes, limits.MAX_CHUNK_BYTES)
         if chunk.tensor or chunk.sample:
             raise out_of_order(f"sample {chunk.sample} of tensor {chunk.tensor}", "the only one")
         allowed = max(self._prompt - self._taken, 1)

@@ -81,10 +81,6 @@ class Scheduler:
         for thread in self._threads:
             thread.start()
 
-    async def run(self, work: Callable[[], Result]) -> Ran[Result]:
-        """Runs one job by itself."""
-        return await self._submit(lambda items: [work()], None, None, 0.0)
-
     async def join(
         self,
         key: Hashable | None,

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire import limits
+from featurewire_models import describe
 from featurewire_server import Server, ServerConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -44,6 +47,20 @@ async def serving(*models: Path | str, **settings) -> AsyncIterator[Server]:
 @pytest.fixture
 def serve():
     return serving
+
+
+@pytest.fixture
+def offer(llama) -> pb.Handshake:
+    """A handshake that a server of the random Llama agrees to."""
+    info = describe(llama)
+    return pb.Handshake(
+        protocol_min=limits.PROTOCOL_MIN,
+        protocol_max=limits.PROTOCOL_MAX,
+        model=info.name,
+        revision=info.revision,
+        split="layers.2",
+        codec="featurewire",
+    )
 
 
 @pytest.fixture

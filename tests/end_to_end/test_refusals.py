@@ -7,7 +7,6 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
-from featurewire.wire import limits
 from featurewire.wire.status import Refusal, refusal_of
 from featurewire_client import ConnectionFailedError, RefusedError, SplitClient
 from featurewire_codec import FeatureCodec
@@ -16,19 +15,6 @@ from featurewire_models import describe
 IDS = {"input_ids": torch.tensor([[5, 6, 7]])}
 FEATURE = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
 CODEC = FeatureCodec(framing="session")
-
-
-@pytest.fixture
-def offer(llama) -> pb.Handshake:
-    info = describe(llama)
-    return pb.Handshake(
-        protocol_min=limits.PROTOCOL_MIN,
-        protocol_max=limits.PROTOCOL_MAX,
-        model=info.name,
-        revision=info.revision,
-        split="layers.2",
-        codec="featurewire",
-    )
 
 
 def feature_messages(data: bytes, tokens: int = 3, name: str = "hidden") -> list[pb.InferRequest]:

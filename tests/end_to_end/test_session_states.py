@@ -18,16 +18,9 @@ CHANNELS, CONTEXT = 32, 64
 
 
 @pytest.fixture
-def offer(llama) -> pb.Handshake:
-    info = describe(llama)
-    return pb.Handshake(
-        protocol_min=limits.PROTOCOL_MIN,
-        protocol_max=limits.PROTOCOL_MAX,
-        model=info.name,
-        revision=info.revision,
-        split="layers.2",
-        codec="float16",
-    )
+def offer(offer) -> pb.Handshake:
+    offer.codec = "float16"
+    return offer
 
 
 def begin(tokens: int = 3, request: int = 1, **settings) -> pb.InferRequest:

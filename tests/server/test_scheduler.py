@@ -30,9 +30,13 @@ def passes():
     return []
 
 
+async def alone(scheduler: Scheduler, work):
+    return await scheduler.join(None, lambda items: [work()], None)
+
+
 async def held(scheduler: Scheduler) -> tuple[Gate, asyncio.Task]:
     gate = Gate()
-    task = asyncio.create_task(scheduler.run(gate))
+    task = asyncio.create_task(alone(scheduler, gate))
     await asyncio.to_thread(gate.entered.wait, 10)
     return gate, task
 
@@ -96,7 +100,7 @@ async def test_an_error_of_the_whole_pass_reaches_all_of_it_and_the_worker_goes_
 
     with pytest.raises(ValueError, match="broken"):
         await scheduler.join("a", work, 1)
-    assert (await scheduler.run(lambda: 7)).result == 7
+    assert (await alone(scheduler, lambda: 7)).result == 7
 
 
 async def test_a_pass_that_is_not_full_waits_for_company_and_no_longer(scheduler, passes):

@@ -74,8 +74,7 @@ def infer(
         made = {"seed": seed, "steps": steps, "guidance": guidance}
     if chosen in ("segmentation", "depth") and isinstance(raw, Image.Image):
         shown = {"size": (raw.height, raw.width)}
-    inputs = processor.inputs(raw, **made)
-    inputs = one_row(chosen, inputs)
+    inputs = one_row(chosen, processor.inputs(raw, **made))
     split = chosen_split(
         split,
         model,
@@ -147,7 +146,7 @@ def generate(
         from featurewire_models import load_processor
 
         processor: Any = load_processor(model, "generation")
-        inputs = processor.inputs(prompt)
+        inputs = one_row("generation", processor.inputs(prompt))
         split = chosen_split(
             split,
             model,

@@ -37,7 +37,7 @@ def chosen_split(
         return split
     from featurewire_client.plan import reason
 
-    found = run(planned(model, server, task, one_row(task, inputs), _RUNS, **options))
+    found = run(planned(model, server, task, inputs, _RUNS, **options))
     print(reason(found), file=sys.stderr)
     return found.best.split
 
