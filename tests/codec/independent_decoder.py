@@ -1,21 +1,13 @@
 """A second decoder, written from BITSTREAM.md alone in plain numpy: [n] names its sections."""
 
 import io
-import itertools
 import zlib
 
 import numpy as np
 
 NEXT = (0, 3, 5, 6, 1, 2, 4, 7), (1, 2, 4, 7, 0, 3, 5, 6)  # [12], by the parity of q
+ROWS = "dct", "one-sided"  # [5] modes whose chunks have whole rows of the grid
 SIDES = ((-1, 1, -1, 1), (-1, 1, 1, -1)), ((-1, 1, 0, 0), (0, 0, -1, 1))  # [14], by that of a pass
-WEIGHTS = "neighbour_weights", "error", "channel_weights", "gains", "refined"
-
-
-def lines(n, B, at):  # [5], [8.2] of tokens in these lines: band, place in it, its size; cosines
-    bands = enumerate(np.array_split(np.arange(n), -(-n // B)))
-    band, u, h = np.array([(i, u, len(part)) for i, part in bands for u in range(len(part))])[at].T
-    D = np.cos(np.pi * u[:, None] * (2 * u + 1) / (2 * h)) * np.sqrt((2 - (u == 0)) / h)[:, None]
-    return band, u, h, D * (band[:, None] == band)
 
 
 class Reader(io.BytesIO):  # of bytes, of bits as "0" and "1", or of a lane, which comes in reverse
@@ -26,12 +18,10 @@ class Reader(io.BytesIO):  # of bytes, of bits as "0" and "1", or of a lane, whi
         return data
 
     def varint(self, low, high):  # [1], a signed one where low is below 0
-        data = self.take(1)
-        while data[-1] > 127:
-            data += self.take(1)
-        v = sum((byte & 127) << 7 * i for i, byte in enumerate(data))
+        v = self.take(1)[0]
+        v += 128 * self.varint(1, high >> 6) - 128 if v > 127 < high else 0  # the rest is not 0
         v = v >> 1 ^ -(v & 1) if low < 0 else v
-        assert len(data) < 10 and (data[-1] or len(data) == 1) and low <= v <= high
+        assert low <= v <= high
         return v
 
     def fields(self, widths):  # [8]
@@ -47,7 +37,7 @@ class Reader(io.BytesIO):  # of bytes, of bits as "0" and "1", or of a lane, whi
         return np.array(out, int)
 
 
-def one_sided(t, j, cell, width, turn, bits):  # [14] all indices, and their centroids
+def one_sided(t, j, cell, width, turn, bits):  # [14] indices, centroids, Q, signs
     o, R, L = 8 * (t["offsets"][t["order"]] - 48) - j, t["tables.radii"], 1 << 24
     models = np.split(t["tables.classes"], np.cumsum(R + 1)[:-1])
     mean = np.minimum(t["octave"][o % 32] << (o >> 5).clip(-20, 20) + 20 >> 32, L)
@@ -58,23 +48,22 @@ def one_sided(t, j, cell, width, turn, bits):  # [14] all indices, and their cen
     passes = np.where(cell < 0, 0, 7 - 2 * np.log2(h) - (y & x & h % 8 > 0))
     for i, kind in enumerate((0, 0, 1, 2, 3, 4, 5, 6)):  # none of kind 0 has neighbours decoded
         at, (dy, dx) = np.flatnonzero(passes == i), (8 >> i // 2) * np.array(SIDES[i % 2]) + 9
-        w, e, weights, gains, r = (t[name][kind] for name in WEIGHTS)
         near = k[place[y[at] + dy[:, None], x[at] + dx[:, None]]]
-        seen, near = near >= 0, 16 * near.clip(max=1 << 20)
-        average = np.where(seen.any(0), (near * seen).sum(0) * (65536 // seen.sum(0)) >> 16, mean)
+        seen, near = near >= 0, 16 * near.clip(0, 1 << 20)
+        average = np.where(seen.any(0), near.sum(0) * (65536 // seen.sum(0)) >> 16, mean)
         near = np.where(seen, near, average)
         (first, second), (a, b) = near[::2] + near[1::2] >> 1, abs(near[::2] - near[1::2])
         smooth = np.select((a > 2 * b, b > 2 * a), (second, first), average) + average >> 1
-        value = sum(a * b for a, b in zip(w.T, (first, second, smooth, mean))) >> 10
-        value, spread = value.clip(-L, L), abs(near - average).sum(0) >> 2
-        hints = spread, abs(first - second), value.clip(0), 16, mean
+        w, e, r = (t[name][kind] for name in ("neighbour_weights", "error", "refined"))
+        value = (sum(a * b for a, b in zip(w.T, (first, second, smooth, mean))) >> 10).clip(-L, L)
+        hints = abs(near - average).sum(0) >> 2, abs(first - second), value.clip(0), 16, mean
         error, missed = sum(a * b for a, b in zip(e, hints)) >> 10, 0 * value
         for f, end in zip(t["bounds"], t["bounds"][1:]):
-            own = error[:, f:end] * gains[f:end] >> 8
-            v = (value[:, f:end] + (missed[:, :f] @ weights[f:end, :f].T >> 12)).clip(0, L)
-            ratio = (abs(missed).sum(1) + 16) * 256 // (error[:, :f].sum(1) + 16)
-            lively = own * ratio.clip(max=2048)[:, None] >> 8
-            u = r[0] * own + r[1] * lively + r[2] * v + r[3] * 16 >> 10
+            own = error[:, f:end] * t["gains"][kind, f:end] >> 8
+            v = missed[:, :f] @ t["channel_weights"][kind, f:end, :f].T >> 12
+            v = (value[:, f:end] + v).clip(0, L)
+            ratio = (256 * (abs(missed).sum(1) + 16) // (error[:, :f].sum(1) + 16)).clip(max=2048)
+            u = r[0] * own + r[1] * (own * ratio[:, None] >> 8) + r[2] * v + r[3] * 16 >> 10
             s = np.frexp(u // 96)[1]
             v, u, base = v >> s, u >> s, ((v >> s + 4) - 48).clip(0)
             c = t["classes"][np.digitize(v, t["value_bounds"]), np.digitize(u, t["error_bounds"])]
@@ -86,21 +75,20 @@ def one_sided(t, j, cell, width, turn, bits):  # [14] all indices, and their cen
             assert ((new >= 0) & (new <= 1 << 30)).all()
             d[at, f:end] = t["tables.centroids"][c, new.clip(max=3)]
             missed[:, f:end] = 16 * new.clip(max=1 << 20) - value[:, f:end]
-    return k[:-1, np.argsort(t["order"])], d[:-1, np.argsort(t["order"])]
+    return k[:-1, np.argsort(t["order"])], d[:-1, np.argsort(t["order"])], 0, 1
 
 
 @np.errstate(all="ignore")
 def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
     """Return the integers of each chunk, and the values; a session has a shape."""
-    form, chunks, arrived, (config, t) = 4, [], {}, profile
+    form, chunks, arrived, config, t = 4, [], {}, profile[0], tables["one_sided"] | profile[1]
     digest = bytes.fromhex(config.get("digest", "0000803f"))[:8]
     if shape:  # [3]
         n = int.from_bytes(Reader(data).take(2), "little")
         form, j, flags = n >> 14, (n & 4095) - 2048, (n >> 11 & 4) + (n >> 9 & 8)
-        flags, n = flags + bool(t) + 2 * bool(grid), (*shape, 2 * j ^ j >> 12, *grid)
+        flags, n = flags + bool(config) + 2 * bool(grid), (*shape, 2 * j ^ j >> 12, *grid)
         n = [v >> s for v in n for s in (0, 7, 14, 21) if s == 0 or v >> s]
-        n = bytes(v & 127 | (v > 127) << 7 for v in n)
-        data = b"FW\2%c" % flags + n + digest + data[2:]
+        data = b"FW\2%c" % flags + bytes(v & 127 | (v > 127) << 7 for v in n) + digest + data[2:]
     r = Reader(data)
     magic, flags = r.take(3), r.take(1)[0]  # [2.1]
     T, C, j = r.varint(1, 1 << 24), r.varint(1, 1 << 16), r.varint(-2048, 2047)
@@ -112,88 +100,99 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
     head, bound = data[: r.tell()], (1 << 18) + 10 * min(T * C, 1 << 22)
     while (at := r.tell()) < len(data):  # [2.2], [3]
         body = r.read() if form < 3 else r.take(r.varint(0, bound))
-        crc = zlib.crc32(data[at : r.tell()], zlib.crc32(head)).to_bytes(4, "little")
-        assert len(body) <= bound and (form < 4 or r.take(4) == crc)
-        b = Reader(bytes([8 + 2 * form + 32 * bool(book)] * (form < 2)) + body)  # [4]
+        assert form < 4 or zlib.crc32(head + data[at : r.tell()]).to_bytes(4, "little") == r.take(4)
+        b = Reader(bytes([8 + 2 * form + 32 * (book is not None)] * (form < 2)) + body)  # [4]
         new, reset, adapts, raw, whole, columns, rows, plain = map(int, f"{b.take(1)[0]:08b}")
         first, tokens = (0, T) if whole else (b.varint(0, T - 1), b.varint(1, T))
         base, mode = (b.varint(-2048, 2048), None) if plain else (0, config.get("mode"))
         bits = Reader("".join(f"{v:08b}" for v in b.take(raw and b.varint(0, bound))).encode())
-        n, part = tokens * C, range(first, first + tokens)
+        size, m, part = tokens * C, tokens * (mode != "one-sided"), range(first, first + tokens)
+        edges = range(prefix, T + 1, width) if height and mode in ROWS else range(T + 1)
         assert not new and reset <= adapts == (book is not None and not plain) and columns <= plain
-        assert (plain or named) and part.stop <= T and n <= 1 << 22 and not arrived.keys() & part
-        if reset:
-            book.reset()
-        check = zlib.crc32(head + b.getvalue()[: b.tell()] + (book.checked() if adapts else b""))
-        lengths = [b.varint(1, bound) for _ in range((n >= 1 << 11) + 2 * (n >= 1 << 14))]
+        assert (first == 0 or first in edges) and part.stop in edges and (plain or named)  # [5]
+        assert len(body) <= bound and size <= 1 << 22 and rows <= m and not arrived.keys() & part
+        places, made, updates = book if adapts > reset and book else ([], 0, 0)  # [13]
+        check = head + b.getvalue()[: b.tell()] + updates.to_bytes(8 * (updates > 0), "little")
+        lengths = [b.varint(1, bound) for _ in range((size >= 1 << 11) + 2 * (size >= 1 << 14))]
         lanes = [*map(b.take, lengths), b.read()]
         assert all(lane and lane[-1] for lane in lanes)
         lanes = [Reader((lane + bytes(-len(lane) % 4))[::-1]) for lane in lanes]
-        words, f, row, x = np.zeros(0, int), np.zeros(tokens, int), np.arange(tokens), 0.0
-        panel, inner, cell, turn = f, f >= 0, np.array(part) - prefix, itertools.cycle(lanes)
-        if mode == "codebook":  # [7.1]
-            own, codes, counts = t["group"], t["codewords"] * t["scales"][t["group"]], t["counts"]
+        words, f, row, inner, x = np.zeros(0, int), np.zeros(m, int), np.arange(m), ..., 0.0
+        panel, cell, turn = f, np.array(part) - prefix, (lane for _ in part for lane in C * lanes)
+        if mode == "codebook":  # [7.1], [13]; a place has its codeword, group, next age and count
+            own, n, unit = t["group"], t["counts"], 2.0 ** (np.frexp(t["spreads"].min())[1] - 10)
+            codes = t["codewords"] * t["scales"][own] / unit
             if adapts:
-                codes, own, _, counts = map(np.array, zip(*book.places))
-            table = 1 + counts.astype(object) * ((1 << 24) - len(counts)) // int(counts.sum())
+                start = np.minimum(np.rint(t["scales"] / unit * 65536), 2.0**40)[own]
+                start = ((t["codewords"] * start + 32768) // 65536).clip(-(2**28), 2**28)
+                places = places or [*zip(start, own, n.clip(max=31) + 1, n * 32768 // n.sum() + 1)]
+                codes, own, _, n = map(np.array, zip(*places))
+            table = 1 + n.astype(object) * ((1 << 24) - len(n)) // int(n.sum())
             table[0] += (1 << 24) - table.sum()
             words = lanes[0].symbols(table, tokens)
             panel = f = own[words].astype(int)
-            x = np.float32(codes[words] * (2.0**book.q if adapts else 1))
+            x = np.float32(codes[words] * unit)
         if mode == "dct":  # [5] what a block has at (u, v) is kept with the token that is there
-            assert height
-            B, inner, (y, z) = config["block"], cell >= 0, divmod(cell.clip(0), width)
-            (band, u, h, V), (strip, v, w, H) = lines(height, B, y), lines(width, B, z)
-            assert (first == 0 or cell[0] > 0) and u[0] == z[0] == 0
-            assert cell[-1] >= 0 and u[-1] + 1 == h[-1] and z[-1] + 1 == width
-            panel = np.where(inner, -17 * h - w, -999)  # the larger first
-            row = np.unique_inverse(panel * 2**30 + band * width + strip + cell.clip(max=0))[1]
+            B, inner, lines = config["block"], cell >= 0, np.array([[height], [width]])
+            bands, at = -(-lines // B), np.array(divmod(cell, width))
+            cut = lines % bands * (lines // bands + 1)  # where the smaller ones begin
+            h, w = lengths = np.where(inner, lines // bands + (at < cut), 1)
+            u, v = at = (at - cut) % lengths
+            assert (first == 0 or cell[0] > 0 == u[0]) and cell[-1] >= 0 and u[-1] + 1 == h[-1]
+            panel, block = np.where(inner, -17 * h - w, -999), cell - u * width - v  # larger first
+            row = np.unique_inverse(panel * 2**30 + block)[1]
             f = np.where(inner, u * B // h * B + v * B // w, B * B)
-        if mode == "one-sided":  # [5] no panels
-            assert not rows and (first == 0 or not height or cell[0] >= 0 == cell[0] % width)
-            assert not height or cell[-1] >= -1 and not (cell[-1] + 1) % width
-            f, row, panel = f[:0], row[:0], panel[:0]
         rows = lanes[0].symbols(tables["row_exponents"], len({*row}) * rows) - 31
         columns = lanes[0].symbols(tables["column_exponents"], C * columns) - 31
         column, y, p = (f[:, None] * C + np.arange(C)).ravel(), row.repeat(C), panel.repeat(C)
-        offset = (t["offsets"] if mode else np.resize(columns, C))[column]
-        group = (offset + np.resize(rows, len(row))[y] + base - (j >> 3)).clip(0, 159)  # [5.1]
-        by = (y, column, offset, p) if trellis else (column, offset, y, p, group)  # [12], [5.2]
-        order, kind, wide = np.lexsort(by), ("classes", "trellis")[trellis], 1 + trellis
-        s, radii, state = np.maximum(group - 60 >> 2, 0)[order], tables["radii"], 0 * row
-        own, q, Q = group[order] - 4 * s, 0 * s, 0 * s
-        models = np.split(tables[kind], np.cumsum(np.repeat(2 * radii + 1, wide))[:-1])
+        off = (t["offsets"] if mode else np.resize(columns, C))[column]
+        group = (off + np.resize(rows, len(row))[y] + base - (j >> 3)).clip(0, 159)  # [5.1]
+        order = np.lexsort((y, column, off, p) if trellis else (column, off, y, p, group))  # [5.2]
+        s, radii = np.maximum(group - 60 >> 2, 0)[order], np.repeat(tables["radii"], 1 + trellis)
+        own, q, Q, state = (group[order] - 4 * s) * (1 + trellis), 0 * s, 0 * s, 0 * row
+        models = np.split(tables[("classes", "trellis")[trellis]], np.cumsum(2 * radii + 1)[:-1])
         for i, (c, y, fine) in enumerate(zip(own, y[order], trellis & (s == 0))):  # [6], [12]
             Q[i] = state[y] & fine
-            q[i] = next(turn).symbols(models[wide * c + Q[i]])[0] - radii[c]
+            q[i] = next(turn).symbols(models[c + Q[i]])[0] - radii[c]
             state[y] = NEXT[q[i] & 1][state[y]]
         edges, low = np.flatnonzero(abs(q) == radii[own]), bits.fields(s)
         widths = lanes[0].symbols(tables["escape_lengths"], len(edges))
         q[edges] += np.sign(q[edges]) * ((1 << widths) + bits.fields(widths) - 1)
         k = (q << s) + low - (1 << s >> 1)
-        d = tables["trellis_" * trellis + "centroids"].reshape(-1, 4)
-        d = d[wide * own + Q, abs(k).clip(max=3)]
+        d = tables["trellis_" * trellis + "centroids"].reshape(-1, 4)[own + Q, abs(k).clip(max=3)]
         k, d, Q, sign = (a[np.argsort(order)].reshape(-1, C) for a in (k, d, Q, np.sign(k)))
         if mode == "one-sided":
-            k, d = one_sided(t | tables["one_sided"], j, cell, width, turn, bits)
-            Q, sign, mode = 0, 1, None
-        assert all(lane.x == 1 << 24 | check & 0xFFFFFF and not lane.read() for lane in lanes)
-        assert len(rest := bits.read()) < 8 and b"1" not in rest
-        a = abs(k).astype(np.float32)  # [8.1]
-        residual = sign * (a + (d / 256 - Q / 2).astype(np.float32))
-        x = x + (sign * (a - Q / 2) if midpoint else residual) * 2 ** (j / 32)
-        if mode:  # [8.2]
+            k, d, Q, sign = one_sided(t, j, cell, width, turn, bits)
+        end = 1 << 24 | zlib.crc32(check) & 0xFFFFFF  # [4]
+        assert {(lane.x, lane.read()) for lane in lanes} == {(end, b"")} and bits.read() in b"0" * 7
+        residual = sign * (np.float32(abs(k)) + np.float32(d / 256 - Q / 2))  # [8.1]
+        x = x + (sign * (np.float32(abs(k)) - Q / 2) if midpoint else residual) * 2 ** (j / 32)
+        if mode not in (None, "one-sided"):  # [8.2]
             M = t.get("matrices", t.get("matrix", np.eye(C))).reshape(-1, C, C)
             M = t.get("weight_inverse", np.eye(C)).T @ M
             x[inner] = np.einsum("tic,tc->ti", M[f[inner] % len(M)], x[inner])
             if mode == "dct":
-                x[inner] = (V * H)[inner][:, inner].T @ x[inner]
+                D = np.cos(np.pi * at[:, :, None] * (2 * at[:, None] + 1) / (2 * lengths[:, None]))
+                D = D * np.sqrt((2 - (at == 0)) / lengths)[:, :, None]
+                x = (D.prod(0) * (block[:, None] == block)).T @ x
                 x[~inner] += t["prefix_mean"] - t["mean"]
             x = x + t["mean"]
         assert np.isfinite(x := x.astype(np.float32)).all()
         arrived.update(zip(part, x))
-        if adapts:
-            book.update(words, j, residual)
+        if adapts:  # [13]
+            a = np.minimum(abs(residual), 2.0**32) * np.rint(2 ** (14 + j % 32 / 32))
+            a = np.floor(a * 2.0 ** ((j >> 5) - 14) / unit + 0.5).clip(max=2**28)
+            W = 2**22 // np.maximum(t["spreads"] // unit, 1)
+            far = ((a * W[f] // 65536).clip(max=2**14) ** 2).sum(1) > np.floor(0.7 * C * 4096)
+            at = np.where(far, len(t["counts"]) + (made + np.cumsum(far) - 1) % 4096, words)
+            for p, token, g, new in zip(at, codes[words] + np.sign(residual) * a, f, far):
+                code, own, age, count = (token, g, 1, 0) if new else places[p]
+                code = code + ((token - code) * (65536 // age) + 32768) // 65536
+                code, age = code.clip(-(2**28), 2**28), min(age + 1, 32)
+                places[p : p + 1] = [(code, own, age, count + 64)]
+            many = sum(count for *_, count in places) > 1 << 18
+            places = [(*rest, count + many >> many) for *rest, count in places]
+            book[:] = places, made + far.sum(), updates + 1
         chunks.append((words, rows, columns, k, panel, row, f))
     assert len(arrived) == T
     return chunks, np.stack([arrived[i] for i in range(T)])
