@@ -3,9 +3,9 @@
 What leaves a ReLU is never below zero, often exactly zero, and smooth over the grid. So its indices
 are coded as they are, in passes over ever finer grids: first every eighth place both ways, then the
 places amid four known ones, each time halving the distance. For each index the known neighbours
-give a prediction and its expected error, both in sixteenths of a step; their *cell* names one of 64
-frozen tables. With a profile's channel weights the channels come in groups, and a group is also
-predicted from how far the earlier groups of the same place missed.
+give a prediction and its expected error, both in sixty-fourths of a step; their *cell* names one of
+64 frozen tables. The channels come in groups, and a group is also predicted from how far the
+earlier groups of the same place missed, with weights of the profile.
 
 Everything here is integers, the same on any machine: products fit float64's 53 bits, so the matrix
 product of the channel weights is exact too. The encoder repeats what the decoder does.
@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from .one_sided_tables import Parameters
 from .one_sided_weights import ChannelWeights
 
-UNIT = 16  # predictions and errors are in sixteenths of a step
+UNIT_BITS = 6
+UNIT = 1 << UNIT_BITS  # predictions and errors are in sixty-fourths of a step
 UNIT_LEVEL = 48  # the offset at which a channel's mean is one step, as in the entropy model
 COARSEST = 8  # the first pass takes every eighth place
 MAX_CONTEXT = 1 << 20  # larger indices count as this in contexts
@@ -92,19 +93,20 @@ def _no_neighbours(tokens: int) -> NDArray[np.int32]:
 
 
 def expected(offsets: NDArray[np.int32], step_exponent: int, parameters: Parameters) -> Ints:
-    """Return each channel's mean index in sixteenths of a step, int64[channels].
+    """Return each channel's mean index in sixty-fourths of a step, int64[channels].
 
     `offsets` int32[channels] are the channels' levels at a step of one, in quarter-octaves.
     """
     parts = 8 * (offsets.astype(np.int64) - UNIT_LEVEL) - step_exponent  # of 1/32 octave
     octaves = np.clip(parts >> 5, -20, 20)
     mantissa = parameters.octave[parts & 31].astype(np.int64)  # 2^(i/32), 2^16 is one
-    result: Ints = np.where(octaves > 12, mantissa << (octaves - 12), mantissa >> (12 - octaves))
+    up = octaves - (16 - UNIT_BITS)
+    result: Ints = np.where(up > 0, mantissa << np.maximum(up, 0), mantissa >> np.maximum(-up, 0))
     return np.minimum(result, LARGEST)
 
 
 def features(indices: NDArray[np.int32], one: Pass, mean: Ints) -> tuple[Ints, ...]:
-    """Return what a pass's indices are predicted from, each int64[n, channels] in sixteenths.
+    """Return what a pass's indices are predicted from, each int64[n, channels] in 1/64 step.
 
     The neighbours' averages on the one line and on the other; their average along the line that
     changes less; the channel's mean. Then, for the expected error, how far the neighbours lie from
@@ -149,7 +151,7 @@ def predict(
     """Predict a pass from its neighbours; `indices` int32[tokens, channels] has earlier passes.
 
     `mean` is what `expected` returns, `value_weights` int32[7, 1 or channels, 4] the frozen weights
-    or a profile's; the channels in one order. In sixteenths of a step.
+    or a profile's; the channels in one order. In sixty-fourths of a step.
     """
     first, second, smooth, mean, spread, lines = features(indices, one, mean)
     a, b, c, d = value_weights[one.kind].T.astype(np.int64)
@@ -262,7 +264,7 @@ def walk(
     listed: Sequence[Pass],
     offsets: NDArray[np.int32],
     step_exponent: int,
-    weights: ChannelWeights | None,
+    weights: ChannelWeights,
     fill: Fill,
     parameters: Parameters,
     loops: ModuleType,
@@ -273,16 +275,9 @@ def walk(
     encoder's rounds its values, the decoder's takes symbols from the stream. Here and in what is
     returned the channels are in decoding order. `loops` is this module, or its compiled twin.
     """
-    mean = expected(offsets, step_exponent, parameters)
+    mean = expected(offsets, step_exponent, parameters)[weights.order]
     tokens = sum(len(one.tokens) for one in listed)
     indices = np.zeros((tokens, len(offsets)), np.int32)
-    if weights is None:
-        for one in listed:
-            prediction = loops.predict(indices, one, mean, parameters, parameters.value)
-            part = contexts(prediction, parameters)
-            indices[one.tokens] = fill(one, slice(0, len(offsets)), part)
-        return indices
-    mean = mean[weights.order]
     for one in listed:
         prediction = loops.predict(indices, one, mean, parameters, weights.value)
         decoded = np.zeros((len(one.tokens), len(offsets)), np.int32)

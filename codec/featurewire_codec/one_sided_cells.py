@@ -10,7 +10,7 @@ _SEEN = 200  # a cell seen less often takes the class of the nearest one
 
 
 def merge_cells(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Merge cells to 64 classes, each time the two whose code lengths grow least: uint8[48, 24].
+    """Merge cells to 64 classes, each time the two whose code lengths grow least: uint8[64, 32].
 
     The classes are numbered by their mean symbol; cells hardly seen go with the nearest one.
     """

@@ -33,12 +33,7 @@ class Walk(NamedTuple):
     passes: Sequence[Pass]
     offsets: NDArray[np.int32]
     step_exponent: int
-    weights: ChannelWeights | None
-
-    @property
-    def order(self) -> NDArray[np.int32]:
-        """The channels as they are decoded."""
-        return self.weights.order if self.weights else np.arange(len(self.offsets), dtype=np.int32)
+    weights: ChannelWeights
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +58,7 @@ def quantise_walk(
     """
     parameters, tables = load_one_sided()
     backend, step = load_backend(), step_size(walked.step_exponent)
-    scaled = feature[:, walked.order] * np.float32(1.0 / step)
+    scaled = feature[:, walked.weights.order] * np.float32(1.0 / step)
     if not float(scaled.max(initial=0.0)) < MAX_INDEX:
         raise too_large()
     rebuilt = np.empty_like(scaled)
@@ -139,7 +134,7 @@ def decode_walk(
 def _in_own_order(matrix: NDArray[Any], walked: Walk, factor: float) -> NDArray[Any]:
     """Bring [tokens, channels] from decoding order back, multiplied."""
     own = np.empty_like(matrix)
-    own[:, walked.order] = matrix * matrix.dtype.type(factor)
+    own[:, walked.weights.order] = matrix * matrix.dtype.type(factor)
     return own
 
 

@@ -164,5 +164,5 @@ def _fit_gain(
 
 
 def misses(indices: NDArray[np.int32], one: Pass, prediction: Prediction) -> NDArray[np.float64]:
-    """Return by how much the indices of a pass exceed their prediction, in sixteenths of a step."""
+    """Return how far the indices of a pass exceed their prediction, in sixty-fourths of a step."""
     return (UNIT * indices[one.tokens].astype(np.int64) - prediction.value).astype(np.float64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .errors import TableError
 from .tables import CENTROIDS, CLASSES, FREQUENCY_SUM, to_frequencies
 
-PREDICTIONS, ERRORS = 48, 24  # levels of a predicted value and of its expected error
+PREDICTIONS, ERRORS = 64, 32  # levels of a predicted value and of its expected error
 KINDS = 7  # of passes
 ALPHABET = 128  # indices 0 .. 127; a class's last symbol escapes
 MIN_RADIUS = 3
@@ -29,8 +29,8 @@ class Parameters:
     """What predicts and which table codes; fitted once on several networks' features.
 
     octave int32[32]: 2^(i/32) in 2^-16. value int32[7, 1, 4], error int32[7, 5], refined
-    int32[7, 4]: weights by kind of pass, in 2^-10. value_bounds int32[47], error_bounds int32[23]:
-    where the levels begin, in sixteenths of a step. classes uint8[48, 24]: the table of each cell.
+    int32[7, 4]: weights by kind of pass, in 2^-10. value_bounds int32[63], error_bounds int32[31]:
+    where the levels begin, in 1/64 step. classes uint8[64, 32]: the table of each cell.
     """
 
     octave: NDArray[np.int32]

@@ -2,7 +2,8 @@
 
 First the weights that predict, by least squares; then histograms of all cells, which are merged to
 64 classes where it costs least; then, with the thresholds that follow, the histograms of the
-classes, from which `one_sided_tables.build_tables` makes the tables.
+classes, from which `one_sided_tables.build_tables` makes the tables. In the histograms all networks
+weigh alike: those whose features are mostly zeros have few other indices to say how they lie.
 """
 
 import dataclasses
@@ -59,6 +60,7 @@ SNRS_DB = (0, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 26)
 FITTED_SNR_DB = 15.0
 ROUNDS = 3  # of counting; each with the thresholds that follow from the one before
 _FLAT = UNIT // 2
+_MOST_SHARE = 16  # times that a source is counted
 Ints = NDArray[np.int64]
 
 
@@ -113,17 +115,29 @@ def train_one_sided(sources: Sequence[Source]) -> tuple[Parameters, Histograms]:
     parameters = _fit_shared(sources, blank_parameters())
     weights = [channel_weights(source, parameters) for source in sources]
     parameters = _fit_refined(sources, weights, parameters)
-    cells = _count_cells(sources, weights, parameters)
-    parameters = dataclasses.replace(parameters, classes=merge_cells(cells))
+    pairs = list(zip(sources, weights, strict=True))
+    cells = [_count_cells(source, own, parameters) for source, own in pairs]
+    shares = _balance(cells)
+    weighed = sum(share * counts for share, counts in zip(shares, cells, strict=True))
+    parameters = dataclasses.replace(parameters, classes=merge_cells(np.asarray(weighed)))
     thresholds = np.tile(np.array([0.58, 1.58, 2.58, 0.42], np.float32), (CLASSES, 1))
     for _ in range(ROUNDS):
         histograms = Histograms.zeros()
-        count = functools.partial(_count, histograms)
-        for source, own in zip(sources, weights, strict=True):
-            for chosen in (None, own):
-                quantise_source(source, chosen, thresholds, parameters, count)
+        for (source, own), share in zip(pairs, shares, strict=True):
+            count = functools.partial(_count, histograms, share)
+            quantise_source(source, own, thresholds, parameters, count)
         thresholds = class_thresholds(build_tables(histograms))
     return parameters, histograms
+
+
+def _balance(counts: Sequence[Ints]) -> list[int]:
+    """Return how often to count each source, for about as many symbols beyond zero of each.
+
+    counts int64[cells, 128]: the symbols of each source.
+    """
+    beyond = np.array([max(1, each[:, 1:].sum()) for each in counts])
+    shares: list[int] = np.clip(np.rint(beyond.max() / beyond), 1, _MOST_SHARE).astype(int).tolist()
+    return shares
 
 
 def class_thresholds(tables: Tables) -> Floats:
@@ -250,10 +264,8 @@ def _fit_refined(
     return parameters
 
 
-def _count_cells(
-    sources: Sequence[Source], weights: Sequence[ChannelWeights], parameters: Parameters
-) -> Ints:
-    """Count symbols in every cell, with channel weights and without: int64[cells, 128]."""
+def _count_cells(source: Source, own: ChannelWeights, parameters: Parameters) -> Ints:
+    """Count symbols in every cell: int64[cells, 128]."""
     counts = np.zeros((PREDICTIONS * ERRORS, ALPHABET), np.int64)
     # contexts() tells the high and the low half of a cell's number as if they were its class.
     number = np.arange(PREDICTIONS * ERRORS).reshape(PREDICTIONS, ERRORS)
@@ -266,15 +278,12 @@ def _count_cells(
         places = cell * ALPHABET + _symbols(true, low)
         counts.ravel()[...] += np.bincount(places.ravel(), minlength=counts.size)
 
-    for source, own in zip(sources, weights, strict=True):
-        for indices, listed, mean in _quantised(source, parameters):
-            for one in listed:
-                shared = predict(indices, one, mean, parameters, parameters.value)
-                count(shared, indices[one.tokens])
-                prediction, true = _ordered(indices, one, mean, own, parameters)
-                for group, (start, end) in enumerate(pairwise(own.bounds)):
-                    refined = refine(prediction, one, true, group, own, parameters)
-                    count(refined, true[:, start:end])
+    for indices, listed, mean in _quantised(source, parameters):
+        for one in listed:
+            prediction, true = _ordered(indices, one, mean, own, parameters)
+            for group, (start, end) in enumerate(pairwise(own.bounds)):
+                refined = refine(prediction, one, true, group, own, parameters)
+                count(refined, true[:, start:end])
     return counts
 
 
@@ -286,7 +295,7 @@ def _symbols(indices: NDArray[np.int32], how: Contexts) -> NDArray[np.int64]:
 
 def quantise_source(
     source: Source,
-    weights: ChannelWeights | None,
+    weights: ChannelWeights,
     thresholds: Floats,
     parameters: Parameters,
     count: Callable[[Floats, NDArray[np.int32], Contexts], None],
@@ -298,7 +307,7 @@ def quantise_source(
     for snr_db in SNRS_DB:
         step_exponent = source.step_exponent(snr_db)
         for sample in source.counted:
-            ordered = sample[:, weights.order] if weights else sample
+            ordered = sample[:, weights.order]
             values = ordered * np.float32(1 / step_size(step_exponent))
 
             def fill(
@@ -316,14 +325,18 @@ def quantise_source(
 
 
 def _count(
-    histograms: Histograms, values: Floats, indices: NDArray[np.int32], how: Contexts
+    histograms: Histograms,
+    share: int,
+    values: Floats,
+    indices: NDArray[np.int32],
+    how: Contexts,
 ) -> None:
     classes = how.classes.astype(np.int64)
     cells = (classes * ALPHABET + _symbols(indices, how)).ravel()
     counts = np.bincount(cells, minlength=CLASSES * ALPHABET)
-    histograms.indices[...] += counts.reshape(CLASSES, -1)
+    histograms.indices[...] += share * counts.reshape(CLASSES, -1)
     whole = how.low_bits == 0
     cells = classes[whole] * CENTROIDS + np.minimum(indices[whole], CENTROIDS - 1)
     beyond = np.clip(values[whole] - indices[whole], -4, 4) * CENTROID_UNIT
     sums = np.bincount(cells, np.floor(beyond), minlength=CLASSES * CENTROIDS)
-    histograms.offsets[...] += sums.astype(np.int64).reshape(CLASSES, -1)
+    histograms.offsets[...] += share * sums.astype(np.int64).reshape(CLASSES, -1)

@@ -37,8 +37,8 @@ def code_lengths(source: Source, parameters: Parameters, tables: Tables) -> tupl
     """Return the bits a feature of what is counted of a source, at all SNRs of training.
 
     First with these tables, then with the source's own ideal static ones of the same classes, whose
-    alphabets are the largest. Both have the same parameters and rounding, and their escapes' and
-    low bits; as in training, all is coded with the source's channel weights and without.
+    alphabets are the largest. Both have the same parameters and rounding, the source's channel
+    weights, and their escapes' and low bits.
     """
     frozen, ideal = _Counts(tables.radii), _Counts(np.full(CLASSES, ALPHABET - 1, np.int32))
 
@@ -46,8 +46,8 @@ def code_lengths(source: Source, parameters: Parameters, tables: Tables) -> tupl
         frozen.add(indices, how)
         ideal.add(indices, how)
 
-    for weights in (None, channel_weights(source, parameters)):
-        quantise_source(source, weights, class_thresholds(tables), parameters, count)
+    weights = channel_weights(source, parameters)
+    quantise_source(source, weights, class_thresholds(tables), parameters, count)
     others, own = float(frozen.raw_bits), float(ideal.raw_bits) + sum(map(entropy, ideal.symbols))
     for frequencies, seen in zip(tables.classes, frozen.symbols, strict=True):
         others += float(seen[: len(frequencies)] @ np.log2(FREQUENCY_SUM / frequencies))

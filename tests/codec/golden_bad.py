@@ -106,8 +106,8 @@ def header_rules() -> list[Bad]:
     return [
         bad("empty", b"", "ends in its header"),
         bad("magic", b"PK" + good()[2:], "begins with"),
-        bad("version_1", b"FW\x01" + good()[3:], "version 1"),
-        bad("version_3", b"FW\x03" + good()[3:], "version 3"),
+        bad("version_2", b"FW\x02" + good()[3:], "version 2"),
+        bad("version_4", b"FW\x04" + good()[3:], "version 4"),
         *(bad(f"flag_{bit}", header(flags=1 << bit), "reserved flags") for bit in (4, 5, 6, 7)),
         bad("cut", header()[:-1], "ends in its header"),
         bad("no_tokens", header(0, 3), "shape 0 x 3"),
@@ -143,8 +143,8 @@ def complete_rules(profiles: dict[str, Profile]) -> list[Bad]:
     crc = struct.pack("<I", zlib.crc32(head + framed))
     return [
         bad("magic", header(start=b"FX\x02"), "begins with"),
-        bad("version_1", header(start=b"FW\x01"), "version 1"),
-        bad("version_3", header(start=b"FW\x03"), "version 3"),
+        bad("version_2", header(start=b"FW\x02"), "version 2"),
+        bad("version_4", header(start=b"FW\x04"), "version 4"),
         *(bad(f"flag_{bit}", header(flags=1 << bit), "reserved flags") for bit in (4, 5, 6, 7)),
         *(
             bad(f"energy_{name}", header(tail=struct.pack("<f", value)), "energy")
