@@ -105,6 +105,18 @@ def expected(offsets: NDArray[np.int32], step_exponent: int, parameters: Paramet
     return np.minimum(result, LARGEST)
 
 
+def zeros_nearby(indices: NDArray[np.int32], one: Pass) -> NDArray[np.uint8]:
+    """Return for each index of a pass, uint8[n, channels], what its known neighbours are.
+
+    0: there is none; 1: none of them is zero; 2: some are; 3: all are.
+    """
+    known = one.near >= 0
+    zero = (indices[np.maximum(one.near, 0)] == 0) & known[:, :, None]
+    many, count = zero.sum(axis=1), known.sum(axis=1)[:, None]
+    found = 1 + (many > 0).astype(np.uint8) + (many == count)
+    return np.where(count > 0, found, 0).astype(np.uint8)
+
+
 def features(indices: NDArray[np.int32], one: Pass, mean: Ints) -> tuple[Ints, ...]:
     """Return what a pass's indices are predicted from, each int64[n, channels] in 1/64 step.
 
@@ -135,10 +147,14 @@ def features(indices: NDArray[np.int32], one: Pass, mean: Ints) -> tuple[Ints, .
 
 
 class Prediction(NamedTuple):
-    """What the neighbours say of a pass: a value and its expected error, int64[n, channels]."""
+    """What the neighbours say of a pass.
+
+    A value and its expected error, int64[n, channels], and what `zeros_nearby` returns.
+    """
 
     value: Ints
     error: Ints
+    zeros: NDArray[np.uint8]
 
 
 def predict(
@@ -160,7 +176,7 @@ def predict(
     e, f, g, h, i = parameters.error[one.kind].tolist()
     positive = np.maximum(value, 0)
     error = (e * spread + f * lines + g * positive + h * UNIT + i * mean) >> WEIGHT_BITS
-    return Prediction(value, np.maximum(error, 0))
+    return Prediction(value, np.maximum(error, 0), zeros_nearby(indices, one))
 
 
 def refinement(
@@ -207,7 +223,8 @@ def refine(
     value, error, lively = refinement(prediction, one, decoded, group, weights)
     a, b, c, d = parameters.refined[one.kind].tolist()
     mixed = a * error + b * lively + c * np.maximum(value, 0) + d * UNIT
-    return Prediction(value, np.maximum(mixed >> WEIGHT_BITS, 0))
+    zeros = prediction.zeros[:, weights.bounds[group] : weights.bounds[group + 1]]
+    return Prediction(value, np.maximum(mixed >> WEIGHT_BITS, 0), zeros)
 
 
 class Contexts(NamedTuple):
@@ -233,7 +250,8 @@ def contexts(prediction: Prediction, parameters: Parameters) -> Contexts:
     base = np.maximum(value // UNIT - HIGH, 0)
     places = np.minimum(value, (HIGH + 1) * UNIT - 1)
     levels, errors = level_tables(parameters)
-    cells = parameters.classes[levels[places], errors[np.minimum(error, RAW_ERROR - 1)]]
+    spreads = errors[np.minimum(error, RAW_ERROR - 1)]
+    cells = parameters.classes[prediction.zeros, levels[places], spreads]
     return Contexts(cells, low_bits.astype(np.uint8), base.astype(np.int32))
 
 

@@ -3,14 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .one_sided_tables import ALPHABET, ERRORS, PREDICTIONS
+from .one_sided_tables import ALPHABET, ERRORS, PREDICTIONS, ZEROS
 from .tables import CLASSES
 
+CELLS = ZEROS, PREDICTIONS, ERRORS
 _SEEN = 200  # a cell seen less often takes the class of the nearest one
+_DISTANCE = np.array([10, 2, 1])  # between levels of zeros nearby, predictions and errors
 
 
 def merge_cells(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Merge cells to 64 classes, each time the two whose code lengths grow least: uint8[64, 32].
+    """Merge cells to 64 classes, each time the two whose code lengths grow least: uint8[4, 64, 32].
 
     The classes are numbered by their mean symbol; cells hardly seen go with the nearest one.
     """
@@ -20,29 +22,35 @@ def merge_cells(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     member, alive = np.arange(len(seen)), np.ones(len(seen), np.bool_)
     loss = np.full((len(seen), len(seen)), np.inf)
     for cell in range(len(seen) - 1):
-        joint = _entropy(merged[cell] + merged[cell + 1 :])
-        loss[cell, cell + 1 :] = joint - bits[cell] - bits[cell + 1 :]
+        loss[cell, cell + 1 :] = _entropy(merged[cell] + merged[cell + 1 :])
+        loss[cell, cell + 1 :] -= bits[cell] + bits[cell + 1 :]
+    loss = np.minimum(loss, loss.T)
+    partner = loss.argmin(axis=1)  # of each, the one that it would cost least to join
     for _ in range(len(seen) - CLASSES):
-        kept, gone = divmod(int(loss.argmin()), len(seen))
+        kept = int(loss[np.arange(len(seen)), partner].argmin())
+        gone = int(partner[kept])
         merged[kept] += merged[gone]
         bits[kept] = _entropy(merged[kept])
         member[member == gone] = kept
         alive[gone] = False
         loss[gone], loss[:, gone] = np.inf, np.inf
-        change = _entropy(merged[kept] + merged) - bits[kept] - bits
-        change[~alive] = np.inf
-        loss[kept, kept + 1 :], loss[:kept, kept] = change[kept + 1 :], change[:kept]
+        change = np.full(len(seen), np.inf)
+        change[alive] = _entropy(merged[kept] + merged[alive]) - bits[kept] - bits[alive]
+        change[kept] = np.inf
+        loss[kept], loss[:, kept] = change, change
+        stale = (partner == kept) | (partner == gone)
+        closer = change < loss[np.arange(len(seen)), partner]
+        partner[closer] = kept
+        stale[kept] = True
+        partner[stale] = loss[stale].argmin(axis=1)
     left = np.flatnonzero(alive)
     mean = (merged[left] @ np.arange(ALPHABET)) / merged[left].sum(axis=1)
     number = np.zeros(len(seen), np.uint8)
     number[left[np.argsort(mean)]] = np.arange(len(left))
-    classes = np.zeros(PREDICTIONS * ERRORS, np.uint8)
-    places = np.stack(np.divmod(seen, ERRORS))
-    for cell in range(len(classes)):
-        level, error = divmod(cell, ERRORS)
-        nearest = (4 * (places[0] - level) ** 2 + (places[1] - error) ** 2).argmin()
-        classes[cell] = number[member[nearest]]
-    return classes.reshape(PREDICTIONS, ERRORS)
+    places = np.stack(np.unravel_index(seen, CELLS), axis=1)
+    every = np.stack(np.unravel_index(np.arange(len(counts)), CELLS), axis=1)
+    nearest = [int((((places - one) * _DISTANCE) ** 2).sum(axis=1).argmin()) for one in every]
+    return number[member[nearest]].reshape(CELLS)
 
 
 def _entropy(counts: NDArray[np.float64]) -> NDArray[np.float64]:

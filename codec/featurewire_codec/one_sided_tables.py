@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .errors import TableError
 from .tables import CENTROIDS, CLASSES, FREQUENCY_SUM, to_frequencies
 
+ZEROS = 4  # what the neighbours are: none known, none zero, some, all
 PREDICTIONS, ERRORS = 64, 32  # levels of a predicted value and of its expected error
 KINDS = 7  # of passes
 ALPHABET = 128  # indices 0 .. 127; a class's last symbol escapes
@@ -30,7 +31,7 @@ class Parameters:
 
     octave int32[32]: 2^(i/32) in 2^-16. value int32[7, 1, 4], error int32[7, 5], refined
     int32[7, 4]: weights by kind of pass, in 2^-10. value_bounds int32[63], error_bounds int32[31]:
-    where the levels begin, in 1/64 step. classes uint8[64, 32]: the table of each cell.
+    where the levels begin, in 1/64 step. classes uint8[4, 64, 32]: the table of each cell.
     """
 
     octave: NDArray[np.int32]
@@ -49,7 +50,7 @@ _PARAMETERS: dict[str, tuple[tuple[int, ...], Any]] = {
     "refined": ((KINDS, 4), np.int32),
     "value_bounds": ((PREDICTIONS - 1,), np.int32),
     "error_bounds": ((ERRORS - 1,), np.int32),
-    "classes": ((PREDICTIONS, ERRORS), np.uint8),
+    "classes": ((ZEROS, PREDICTIONS, ERRORS), np.uint8),
 }
 _HISTOGRAMS: dict[str, tuple[tuple[int, ...], Any]] = {
     "indices": ((CLASSES, ALPHABET), np.int64),

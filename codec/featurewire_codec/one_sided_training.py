@@ -36,7 +36,7 @@ from .one_sided import (
     refinement,
     walk,
 )
-from .one_sided_cells import merge_cells
+from .one_sided_cells import CELLS, merge_cells
 from .one_sided_fit import Floats, Grid, Quantised, fit_channel_weights, quantise_sample
 from .one_sided_symbols import quantise
 from .one_sided_tables import (
@@ -60,7 +60,7 @@ SNRS_DB = (0, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 26)
 FITTED_SNR_DB = 15.0
 ROUNDS = 3  # of counting; each with the thresholds that follow from the one before
 _FLAT = UNIT // 2
-_MOST_SHARE = 16  # times that a source is counted
+_MOST_SHARE = 64  # times that a source is counted
 Ints = NDArray[np.int64]
 
 
@@ -154,7 +154,7 @@ def blank_parameters() -> Parameters:
         refined=np.zeros((KINDS, 4), np.int32),
         value_bounds=_bounds(PREDICTIONS - 1, HIGH * UNIT),
         error_bounds=_bounds(ERRORS - 1, RAW_ERROR - UNIT // 4),
-        classes=np.zeros((PREDICTIONS, ERRORS), np.uint8),
+        classes=np.zeros(CELLS, np.uint8),
     )
 
 
@@ -266,9 +266,9 @@ def _fit_refined(
 
 def _count_cells(source: Source, own: ChannelWeights, parameters: Parameters) -> Ints:
     """Count symbols in every cell: int64[cells, 128]."""
-    counts = np.zeros((PREDICTIONS * ERRORS, ALPHABET), np.int64)
+    counts = np.zeros((math.prod(CELLS), ALPHABET), np.int64)
     # contexts() tells the high and the low half of a cell's number as if they were its class.
-    number = np.arange(PREDICTIONS * ERRORS).reshape(PREDICTIONS, ERRORS)
+    number = np.arange(len(counts)).reshape(CELLS)
     halves = [dataclasses.replace(parameters, classes=half.astype(np.uint8)) for half in
               (number >> 8, number & 255)]  # fmt: skip
 

@@ -45,7 +45,7 @@ def header(
     tokens: int = 1,
     channels: int = 1,
     *,
-    start: bytes = b"FW\x02",
+    start: bytes = b"FW\x03",
     flags: int = 0,
     j: int = 0,
     grid: tuple[int, int] | None = None,
@@ -115,8 +115,8 @@ def header_rules() -> list[Bad]:
         bad("tokens", header(2**24 + 1, 1), "number of tokens is 16777217"),
         bad("channels", header(1, 2**16 + 1), "number of channels is 65537"),
         bad("features", header(2**24, 17), "not within"),
-        bad("varint_long", b"FW\x02\x00\x81\x00\x01\x00" + bytes(4), "number of tokens"),
-        bad("varint_endless", b"FW\x02\x00" + b"\xff" * 12, "not a variable-length integer"),
+        bad("varint_long", b"FW\x03\x00\x81\x00\x01\x00" + bytes(4), "number of tokens"),
+        bad("varint_endless", b"FW\x03\x00" + b"\xff" * 12, "not a variable-length integer"),
         bad("step_coarse", header(j=2048), "step exponent is 2048"),
         bad("step_fine", header(j=-2049), "step exponent is -2049"),
         bad("grid_empty", header(4, 1, grid=(0, 2)), "grid of 0 x 2"),
@@ -137,7 +137,7 @@ def complete_rules(profiles: dict[str, Profile]) -> list[Bad]:
 
     energies = {"zero": 0.0, "negative": -1.0, "nan": float("nan"), "infinite": float("inf")}
     wide = profiles["klt"]
-    long_varint = b"FW\x02\x00\x81\x00\x01\x00" + struct.pack("<f", 1.0)
+    long_varint = b"FW\x03\x00\x81\x00\x01\x00" + struct.pack("<f", 1.0)
     head, body = header(), FIELDS + zeros(FIELDS, header())
     framed = bytes([len(body) | 0x80, 0]) + body
     crc = struct.pack("<I", zlib.crc32(head + framed))

@@ -38,9 +38,10 @@ class Reader(io.BytesIO):  # of bytes, of bits as "0" and "1", or of a lane, whi
 
 
 def one_sided(t, j, cell, width, turn, bits):  # [14] indices, centroids, Q, signs
-    o, R, L = 8 * (t["offsets"][t["order"]] - 48) - j, t["tables.radii"], 1 << 24
+    R, V, U = (t[name] for name in ("tables.radii", "value_bounds", "error_bounds"))
+    o, L = 8 * (t["offsets"][t["order"]] - 48) - j, 1 << 26
     models = np.split(t["tables.classes"], np.cumsum(R + 1)[:-1])
-    mean = np.minimum(t["octave"][o % 32] << (o >> 5).clip(-20, 20) + 20 >> 32, L)
+    mean = np.minimum(t["octave"][o % 32] << (o >> 5).clip(-20, 20) + 20 >> 30, L)
     k, d = np.full((2, len(cell) + 1, len(o)), -1)  # the last row is a missing neighbour's
     place = np.pad(np.flatnonzero(cell >= 0).reshape(-1, width), 9, constant_values=-1)
     y, x = divmod((cell - max(cell[0], 0)).clip(0), width)
@@ -49,24 +50,25 @@ def one_sided(t, j, cell, width, turn, bits):  # [14] indices, centroids, Q, sig
     for i, kind in enumerate((0, 0, 1, 2, 3, 4, 5, 6)):  # none of kind 0 has neighbours decoded
         at, (dy, dx) = np.flatnonzero(passes == i), (8 >> i // 2) * np.array(SIDES[i % 2]) + 9
         near = k[place[y[at] + dy[:, None], x[at] + dx[:, None]]]
-        seen, near = near >= 0, 16 * near.clip(0, 1 << 20)
+        seen, zero, near = near >= 0, near == 0, 64 * near.clip(0, 1 << 20)
         average = np.where(seen.any(0), near.sum(0) * (65536 // seen.sum(0)) >> 16, mean)
         near = np.where(seen, near, average)
         (first, second), (a, b) = near[::2] + near[1::2] >> 1, abs(near[::2] - near[1::2])
         smooth = np.select((a > 2 * b, b > 2 * a), (second, first), average) + average >> 1
         w, e, r = (t[name][kind] for name in ("neighbour_weights", "error", "refined"))
         value = (sum(a * b for a, b in zip(w.T, (first, second, smooth, mean))) >> 10).clip(-L, L)
-        hints = abs(near - average).sum(0) >> 2, abs(first - second), value.clip(0), 16, mean
-        error, missed = sum(a * b for a, b in zip(e, hints)) >> 10, 0 * value
+        hints = abs(near - average).sum(0) >> 2, abs(first - second), value.clip(0), 64, mean
+        error, missed = (sum(a * b for a, b in zip(e, hints)) >> 10).clip(0), 0 * value
+        zeros = 1 * seen.any(0) + zero.any(0) + (zero.any(0) & (zero == seen).all(0))
         for f, end in zip(t["bounds"], t["bounds"][1:]):
             own = error[:, f:end] * t["gains"][kind, f:end] >> 8
             v = missed[:, :f] @ t["channel_weights"][kind, f:end, :f].T >> 12
             v = (value[:, f:end] + v).clip(0, L)
-            ratio = (256 * (abs(missed).sum(1) + 16) // (error[:, :f].sum(1) + 16)).clip(max=2048)
-            u = r[0] * own + r[1] * (own * ratio[:, None] >> 8) + r[2] * v + r[3] * 16 >> 10
-            s = np.frexp(u // 96)[1]
-            v, u, base = v >> s, u >> s, ((v >> s + 4) - 48).clip(0)
-            c = t["classes"][np.digitize(v, t["value_bounds"]), np.digitize(u, t["error_bounds"])]
+            ratio = (256 * (abs(missed).sum(1) + 64) // (error[:, :f].sum(1) + 64)).clip(max=2048)
+            u = r[0] * own + r[1] * (own * ratio[:, None] >> 8) + r[2] * v + r[3] * 64 >> 10
+            s = np.frexp(u.clip(0) // 384)[1].clip(max=24)
+            v, u, base = v >> s, u >> s, ((v >> s + 6) - 48).clip(0)
+            c = t["classes"][zeros[:, f:end], np.digitize(v, V), np.digitize(u, U)]
             q = np.array([next(turn).symbols(models[i])[0] for i in c.flat], int).reshape(c.shape)
             sign = (q == R[c]) - 1 * ((q == 0) & (base > 0))
             low, widths = bits.fields(s.flat), bits.fields([5] * np.count_nonzero(sign))
@@ -74,7 +76,7 @@ def one_sided(t, j, cell, width, turn, bits):  # [14] indices, centroids, Q, sig
             k[at, f:end] = new = (base + q << s) + low.reshape(s.shape)
             assert ((new >= 0) & (new <= 1 << 30)).all()
             d[at, f:end] = t["tables.centroids"][c, new.clip(max=3)]
-            missed[:, f:end] = 16 * new.clip(max=1 << 20) - value[:, f:end]
+            missed[:, f:end] = 64 * new.clip(max=1 << 20) - value[:, f:end]
     return k[:-1, np.argsort(t["order"])], d[:-1, np.argsort(t["order"])], 0, 1
 
 
@@ -88,14 +90,14 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
         form, j, flags = n >> 14, (n & 4095) - 2048, (n >> 11 & 4) + (n >> 9 & 8)
         flags, n = flags + bool(config) + 2 * bool(grid), (*shape, 2 * j ^ j >> 12, *grid)
         n = [v >> s for v in n for s in (0, 7, 14, 21) if s == 0 or v >> s]
-        data = b"FW\2%c" % flags + bytes(v & 127 | (v > 127) << 7 for v in n) + digest + data[2:]
+        data = b"FW\3%c" % flags + bytes(v & 127 | (v > 127) << 7 for v in n) + digest + data[2:]
     r = Reader(data)
     magic, flags = r.take(3), r.take(1)[0]  # [2.1]
     T, C, j = r.varint(1, 1 << 24), r.varint(1, 1 << 16), r.varint(-2048, 2047)
     height, width = (r.varint(1, T), r.varint(1, T)) if flags & 2 else (0, 1)
     named, trellis, midpoint, prefix = flags & 1, flags >> 2 & 1, flags >> 3, T - height * width
     who, channels = r.take(8 if named else 4), config.get("channels") if named else C
-    assert magic == b"FW\2" and flags < 16 and T * C <= 1 << 28 and prefix >= 0 and C == channels
+    assert magic == b"FW\3" and flags < 16 and T * C <= 1 << 28 and prefix >= 0 and C == channels
     assert who == digest if named else 0 < np.frombuffer(who, "<f4") < np.inf
     head, bound = data[: r.tell()], (1 << 18) + 10 * min(T * C, 1 << 22)
     while (at := r.tell()) < len(data):  # [2.2], [3]
@@ -186,10 +188,9 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
             far = ((a * W[f] // 65536).clip(max=2**14) ** 2).sum(1) > np.floor(0.7 * C * 4096)
             at = np.where(far, len(t["counts"]) + (made + np.cumsum(far) - 1) % 4096, words)
             for p, token, g, new in zip(at, codes[words] + np.sign(residual) * a, f, far):
-                code, own, age, count = (token, g, 1, 0) if new else places[p]
+                code, own, age, n = (token, g, 1, 0) if new else places[p]
                 code = code + ((token - code) * (65536 // age) + 32768) // 65536
-                code, age = code.clip(-(2**28), 2**28), min(age + 1, 32)
-                places[p : p + 1] = [(code, own, age, count + 64)]
+                places[p : p + 1] = [(code.clip(-(2**28), 2**28), own, min(age + 1, 32), n + 64)]
             many = sum(count for *_, count in places) > 1 << 18
             places = [(*rest, count + many >> many) for *rest, count in places]
             book[:] = places, made + far.sum(), updates + 1

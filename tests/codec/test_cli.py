@@ -63,8 +63,8 @@ def test_train_writes_tables(run):
 
 def test_train_writes_one_sided_tables_of_rectified_features(run, monkeypatch):
     monkeypatch.setattr(one_sided_training, "SNRS_DB", (8, 15, 22, 38))
-    maps = np.stack([make_one_sided(seed, 20, 16) for seed in range(8)])
-    np.save("maps.npy", maps.reshape(8, 20, 16, -1))
+    maps = np.stack([make_one_sided(seed, 20, 16) for seed in range(12)])
+    np.save("maps.npy", maps.reshape(12, 20, 16, -1))
     code, _, err = run("train", "maps.npy", "--one-sided", "--out", "tables.safetensors")
     assert (code, "indices" in err) == (0, True)
     load_one_sided(Path("tables.safetensors"))
@@ -90,8 +90,8 @@ def test_train_measures_each_source_with_the_others_tables(run):
 def test_train_measures_one_sided_sources_too(run, monkeypatch):
     monkeypatch.setattr(one_sided_training, "SNRS_DB", (8, 15, 22, 38))
     for name, channels, scale in ("thin", 8, 1.0), ("wide", 16, 30.0):
-        maps = np.stack([make_one_sided(seed, 20, 16, channels) for seed in range(8)])
-        np.save(f"{name}.npy", scale * maps.reshape(8, 20, 16, channels))
+        maps = np.stack([make_one_sided(seed, 20, 16, channels) for seed in range(24)])
+        np.save(f"{name}.npy", scale * maps.reshape(24, 20, 16, channels))
     files = "thin.npy", "wide.npy"
     code, out, _ = run("train", *files, "--one-sided", "--leave-one-out", "--json")
     assert code == 0

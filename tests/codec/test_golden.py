@@ -195,7 +195,7 @@ def test_the_one_sided_golden_has_raw_bits_and_escapes_at_both_ends():
         indices, _ = decode_walk(chunk, check, walked, midpoint=False)
 
         def fill(one, channels, how, indices=indices, walked=walked):
-            own = indices[one.tokens][:, walked.order[channels]].astype(np.int32)
+            own = indices[one.tokens][:, walked.weights.order[channels]].astype(np.int32)
             place = (own >> how.low_bits) - how.base
             found = {
                 "raw": how.low_bits,

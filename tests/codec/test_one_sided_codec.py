@@ -45,9 +45,9 @@ def test_the_asked_snr_is_reached(codec, rectified_profile, snr_db):
 def test_any_grid_and_prefix_decode(codec, grid, prefix):
     rows, columns = grid or (6, 7)
     feature = np.concatenate([make_one_sided(9, 1, 3)[:prefix], make_one_sided(8, rows, columns)])
-    data = codec.encode(feature, 40.0, grid)
+    data = codec.encode(feature, 25.0, grid)
     assert not inspect(data).chunks[0].plain
-    assert np.abs(codec.decode(data).numpy() - feature).max() < 0.05
+    assert np.abs(codec.decode(data).numpy() - feature).max() < 0.3
 
 
 def test_it_costs_much_less_than_no_profile(codec):

@@ -39,10 +39,11 @@ def predict(
 ) -> Prediction:
     """See `one_sided.predict`."""
     shape = len(one.tokens), indices.shape[1]
-    found = Prediction(np.empty(shape, np.int64), np.empty(shape, np.int64))
+    value, error = np.empty(shape, np.int64), np.empty(shape, np.int64)
+    found = Prediction(value, error, np.empty(shape, np.uint8))
     _predict(
         indices, one.near, one.kind > 0, mean, value_weights[one.kind], parameters.error[one.kind],
-        found.value, found.error,
+        *found,
     )  # fmt: skip
     return found
 
@@ -62,7 +63,7 @@ def refined_contexts(
     found = Contexts(classes, low_bits, np.empty(shape, np.int32))
     matrix = weights.matrix_by_source[one.kind]
     _contexts(
-        prediction.value, prediction.error, decoded, start, matrix, weights.gain[one.kind],
+        *prediction, decoded, start, matrix, weights.gain[one.kind],
         parameters.refined[one.kind], *level_tables(parameters), parameters.classes, *found,
     )  # fmt: skip
     return found
@@ -103,12 +104,12 @@ def rebuild_part(
 
 _PREDICT = (
     "void(int32[:, ::1], int32[:, ::1], boolean, int64[::1], int32[:, ::1], int32[::1],"
-    " int64[:, ::1], int64[:, ::1])"
+    " int64[:, ::1], int64[:, ::1], uint8[:, ::1])"
 )
 
 
 @compiled(_PREDICT)
-def _predict(indices, near, known, mean, weights, spreading, value, error):  # type: ignore[no-untyped-def]
+def _predict(indices, near, known, mean, weights, spreading, value, error, zeros):  # type: ignore[no-untyped-def]
     e, f, g, h, i = spreading[0], spreading[1], spreading[2], spreading[3], spreading[4]
     own = len(weights) > 1
     for token in range(len(value)):
@@ -122,7 +123,7 @@ def _predict(indices, near, known, mean, weights, spreading, value, error):  # t
             m = mean[c]
             w = weights[c if own else 0]
             first = second = smooth = m
-            spread = lines = np.int64(0)
+            spread = lines = many = np.int64(0)
             if known:
                 na = UNIT * np.int64(min(at_p[c], MAX_CONTEXT))
                 nb = UNIT * np.int64(min(at_q[c], MAX_CONTEXT))
@@ -132,6 +133,8 @@ def _predict(indices, near, known, mean, weights, spreading, value, error):  # t
                 nb = nb if q >= 0 else np.int64(0)
                 nc = nc if r >= 0 else np.int64(0)
                 nd = nd if s >= 0 else np.int64(0)
+                many = np.int64(p >= 0 and na == 0) + np.int64(q >= 0 and nb == 0)
+                many += np.int64(r >= 0 and nc == 0) + np.int64(s >= 0 and nd == 0)
                 average = ((na + nb + nc + nd) * inverse) >> 16 if count else m
                 na = na if p >= 0 else average
                 nb = nb if q >= 0 else average
@@ -150,19 +153,20 @@ def _predict(indices, near, known, mean, weights, spreading, value, error):  # t
             value[token, c] = v
             due = e * spread + f * lines + g * max(v, 0) + h * UNIT + i * m
             error[token, c] = max(due >> WEIGHT_BITS, 0)
+            zeros[token, c] = 1 + (many > 0) + (many == count) if count else 0
 
 
 _CONTEXTS = (
-    "void(int64[:, ::1], int64[:, ::1], int32[:, ::1], int64, float32[:, ::1], int32[::1],"
-    " int32[::1], uint8[::1], uint8[::1], uint8[:, ::1], uint8[:, ::1], uint8[:, ::1],"
-    " int32[:, ::1])"
+    "void(int64[:, ::1], int64[:, ::1], uint8[:, ::1], int32[:, ::1], int64, float32[:, ::1],"
+    " int32[::1], int32[::1], uint8[::1], uint8[::1], uint8[:, :, ::1], uint8[:, ::1],"
+    " uint8[:, ::1], int32[:, ::1])"
 )
 
 
 @compiled(_CONTEXTS, makes_arrays=True)
 def _contexts(  # type: ignore[no-untyped-def]
-    value, error, decoded, start, matrix, gain, mixing, levels, spreads, cells, classes, low_bits,
-    base,
+    value, error, zeros, decoded, start, matrix, gain, mixing, levels, spreads, cells, classes,
+    low_bits, base,
 ):  # fmt: skip
     size = classes.shape[1]
     a, b, c, d = mixing[0], mixing[1], mixing[2], mixing[3]
@@ -200,7 +204,7 @@ def _contexts(  # type: ignore[no-untyped-def]
             low_bits[token, j] = low
             base[token, j] = max(v // UNIT - HIGH, 0)
             level, spread = levels[min(v, _HIGHEST)], spreads[min(mixed, RAW_ERROR - 1)]
-            classes[token, j] = cells[level, spread]
+            classes[token, j] = cells[zeros[token, start + j], level, spread]
 
 
 _QUANTISE = (
