@@ -17,7 +17,7 @@ from featurewire_bench.random_models import random_dinov2
 
 OVERLAP_MBIT = (10.0, 50.0, 200.0)
 PLAN_MBIT = (1.0, 10.0, 100.0)
-PLAN_RUNS, PLAN_TOKENS = 7, 32
+PLAN_RUNS, PLAN_TOKENS = 7, 16
 PLANNED = (
     ("tiny-dinov2", "classification"),
     ("tiny-llama3", "generation"),

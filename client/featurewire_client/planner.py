@@ -75,11 +75,10 @@ class Text:
     async def asked(self, client: SplitClient) -> list[Answer]:
         """Two requests over the link: what the prompt takes, and what some tokens take more."""
         first = await self._generated(client, 1)
-        prompt = Answer(first.received_bytes, first.decode_ms, first.tail_ms, first.first_token_ms)
-        if not self._later:
-            return [prompt]
-        whole = await self._generated(client, 1 + self._later)
-        if whole.tokens < 2:  # the model ended the text at once: that tells nothing of more tokens
+        whole = await self._generated(client, 1 + self._later) if self._later else first
+        prompt_ms = (first.first_token_ms + whole.first_token_ms) / 2
+        prompt = Answer(first.received_bytes, first.decode_ms, first.tail_ms, prompt_ms)
+        if whole.tokens < 2:  # no more are wanted, or the model ends the text at once
             return [prompt]
         share = 1 / (whole.tokens - 1)
         return [

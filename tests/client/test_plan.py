@@ -1,6 +1,7 @@
 """What a plan says: every split point's latency, the best one, why, and what would change it."""
 
 import pytest
+from featurewire_client.commands.planning import text_work
 from featurewire_client.plan import Plan, reason, what_would_change_it
 from featurewire_client.split_cost import (
     Answer,
@@ -10,6 +11,7 @@ from featurewire_client.split_cost import (
     overlapped,
     predicted,
 )
+from featurewire_models import describe
 
 LINK = Link(8.0, 20.0)  # a byte takes a microsecond
 
@@ -85,6 +87,13 @@ def test_how_long_a_text_is_to_be_decides_too():
     assert what_would_change_it(text_plan(64)) == "For 11 tokens or fewer layers.0 would be faster."
     assert reason(text_plan(64)).startswith("Split at layers.3: 1453.3 ms in all for 64 tokens.")
     assert "mostly 158.0 ms more of head" in reason(text_plan(64))
+
+
+def test_a_text_is_planned_for_no_more_tokens_than_the_context_has_room_for():
+    assert text_work("tiny-llama3", "Return the", 64).tokens == 64
+    work = text_work("tiny-llama3", "a " * 480, 64)
+    assert 1 < work.tokens < 64
+    assert work.ids.shape[1] + work.tokens - 1 == describe("tiny-llama3").context
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,20 @@ def one_row(task: str, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def text_work(model: str, prompt: str, max_tokens: int) -> "Work":
-    """A text to continue, to plan for.
+    """A text to continue, to plan for: by so many tokens, or as many as the context has room for.
 
     Raises:
         ModelError: there is no such model, or it cannot take the prompt.
     """
-    from featurewire_models import load_processor
+    from featurewire_models import describe, load_processor
 
     from featurewire_client.planner import Text
 
     processor: Any = load_processor(model, "generation")
-    return Text(prompt, processor.inputs(prompt)["input_ids"], max_tokens)
+    ids, context = processor.inputs(prompt)["input_ids"], describe(model).context
+    if context is not None:
+        max_tokens = min(max_tokens, context - ids.shape[1] + 1)
+    return Text(prompt, ids, max_tokens)
 
 
 def best_split(model: str, server: str, task: str, work: "Work", **options: Any) -> str:
