@@ -76,8 +76,9 @@ class Answer:
 def predicted(edges: Sequence[Pass], answers: Mapping[int, Answer], link: Link) -> list[Pass]:
     """The passes of all split points in order, with what only some of them were asked for.
 
-    The server's stages lie between those of the neighbours that were asked, the rest is as usual
-    elsewhere; where nothing was asked, they are left out.
+    The server's stages lie between those of the neighbours that were asked. The rest is the median
+    of the three nearest: what disturbs the runs at one split point alone decides nothing. Where
+    nothing was asked, they are left out.
     """
     if not answers:
         return list(edges)
@@ -98,8 +99,12 @@ def predicted(edges: Sequence[Pass], answers: Mapping[int, Answer], link: Link) 
         for edge, received, decode_ms, tail_ms in stages
     ]
     rests = {at: one.total_ms - passes[at].total_ms(link) for at, one in answers.items()}
-    usual = median(rests.values())
-    return [replace(one, rest_ms=rests.get(at, usual)) for at, one in enumerate(passes)]
+
+    def rest_ms(at: int) -> float:
+        nearest = sorted(rests, key=lambda asked: abs(asked - at))[:3]
+        return median(rests[asked] for asked in nearest)
+
+    return [replace(one, rest_ms=rest_ms(at)) for at, one in enumerate(passes)]
 
 
 @dataclass(frozen=True)

@@ -55,18 +55,27 @@ def test_a_feature_in_chunks_overlaps_between_head_and_tail_and_a_prompt_in_all_
     assert prompt.total_ms(LINK) == pytest.approx(50 + (2 + 4 + 1 + 3) + back)
 
 
-def test_what_no_stage_accounts_for_is_the_runs_rest_and_elsewhere_as_usual():
+def test_the_servers_stages_lie_between_those_of_the_neighbours_that_were_asked():
     edges = [one(1000, 10.0), one(2000, 20.0), one(3000, 30.0)]
     answers = {
         0: Answer(received_bytes=1000, decode_ms=1.0, tail_ms=8.0, total_ms=50.0),
         2: Answer(received_bytes=1000, decode_ms=3.0, tail_ms=2.0, total_ms=70.0),
     }
     first, middle, last = predicted(edges, answers, LINK)
-    # 10 + 1 + 8, a millisecond each way and 20 ms: 41; 30 + 3 + 2, 3 + 1 and 20: 59
-    assert (first.rest_ms, middle.rest_ms, last.rest_ms) == pytest.approx((9.0, 10.0, 11.0))
     assert (middle.decode_ms, middle.tail_ms) == (2.0, 5.0)
-    assert [each.total_ms(LINK) for each in (first, last)] == pytest.approx([50.0, 70.0])
+    # 10 + 1 + 8, a millisecond each way and 20 ms: 41 of 50; 30 + 3 + 2, 3 + 1 and 20: 59 of 70
+    assert (first.rest_ms, middle.rest_ms, last.rest_ms) == pytest.approx((10.0, 10.0, 10.0))
     assert middle.total_ms(LINK) == pytest.approx(20 + 2 + 5 + 2 + 1 + 20 + 10)
+
+
+def test_what_disturbs_the_runs_at_one_split_point_alone_is_not_taken_for_its_cost():
+    edges = [one(1000, head_ms) for head_ms in (10.0, 20.0, 30.0, 40.0)]
+    rests = (3.0, 4.0, 90.0, 5.0)
+    answers = {
+        at: Answer(0, 0.0, 0.0, edge.total_ms(LINK) + rest)
+        for at, (edge, rest) in enumerate(zip(edges, rests, strict=True))
+    }
+    assert [one.rest_ms for one in predicted(edges, answers, LINK)] == pytest.approx([4, 4, 5, 5])
 
 
 def test_where_no_request_told_anything_only_edge_and_link_count():
