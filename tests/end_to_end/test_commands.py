@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from featurewire_bench.process import ServerProcess
+from featurewire_client import SplitClient
 from featurewire_client.cli import main as client_main
 from featurewire_models import describe, load_model, load_processor
 from featurewire_server.cli import main as server_main
@@ -171,14 +172,22 @@ def test_models_lists_what_the_server_has(featurewire):
     "arguments",
     [("infer", "tiny-dinov2", "PICTURE"), ("generate", "tiny-llama3", "The", "--max-tokens", 2)],
 )
-def test_split_auto_runs_where_the_plan_would(featurewire, server, picture, arguments):
+def test_split_auto_runs_where_the_plan_would(featurewire, picture, monkeypatch, arguments):
+    entered: list[str] = []
+    enter = SplitClient.__aenter__
+
+    async def noted(self):
+        await enter(self)
+        entered.append(self.split)
+        return self
+
+    monkeypatch.setattr(SplitClient, "__aenter__", noted)
     given = [picture if argument == "PICTURE" else argument for argument in arguments]
     status, out, err = featurewire(*given, "--split", "auto", "--json")
     assert status == 0, err
     assert json.loads(out)["stats"]["features"] > 0
-    planned = re.match(r"Split at (layers\.\d): ", sentence(err)).group(1)
-    requests = [line for line in server.log().splitlines() if "request peer=" in line]
-    assert f" split={planned} " in requests[-1]
+    assert entered[:-1] == list(describe(arguments[1]).splits)  # the plan's
+    assert sentence(err).startswith(f"Split at {entered[-1]}: ")
 
 
 def test_a_budget_of_bytes_lowers_the_quality_and_one_that_is_too_small_is_said(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from featurewire.wire.runtime import run
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -112,7 +113,10 @@ def _plan_table(found: "Plan") -> Table:
 
     link = f"{found.link.rate_mbit:.3g} Mbit/s, round trip {found.link.round_trip_ms:.1f} ms"
     rows = found.rows()
-    table = Table("split\npoint", "pro-\nfile", caption=f"predicted, ms; {link}")
+    # narrow: a text's twelve columns fit a terminal of 80
+    table = Table(box=SIMPLE_HEAD, padding=0, caption=f"predicted, ms; {link}")
+    table.add_column("split\npoint", no_wrap=True)
+    table.add_column("pro-\nfile", no_wrap=True)
     is_text = rows[0]["token"] is not None
     headings = ["\nbytes", *(f"\n{stage}" for stage in STAGES), "\ntotal"]
     if is_text:
