@@ -3,28 +3,27 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
-from featurewire_client import Budget, SplitClient
-from featurewire_client.plan import make_plan
+from featurewire_client import SplitClient
+from featurewire_client.connection import connect
+from featurewire_client.plan import Plan
+from featurewire_client.planner import Inference, Text, Work, make_plan
 from featurewire_client.raw_input import sample_input
+from featurewire_client.split_cost import SplitCost
+from featurewire_client.stats import InferStats
 from featurewire_models import describe, load_processor
 
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
 
-RUNS = 5
-
 
 @dataclass(frozen=True)
-class Predicted:
-    """One split point over one link: milliseconds as predicted, and the median of runs."""
+class Figure:
+    """Milliseconds as predicted, and the median of runs."""
 
-    model: str
-    rate_mbit: float
-    split: str
     predicted_ms: float
     measured_ms: float
-    is_best: bool
 
     @property
     def error(self) -> float:
@@ -32,41 +31,95 @@ class Predicted:
         return self.predicted_ms / self.measured_ms - 1
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """One split point over one link.
+
+    Attributes:
+        is_best: the plan's choice.
+        total: an inference, or a text with all its tokens.
+        first, token: of a text, up to its first token and each one after it; else None.
+    """
+
+    model: str
+    rate_mbit: float
+    split: str
+    is_best: bool
+    total: Figure
+    first: Figure | None = None
+    token: Figure | None = None
+
+
+def sample_work(model: str, task: str, tokens: int) -> Work:
+    """An ordinary request; of a language model, a prompt of several spans and so many tokens."""
+    processor: Any = load_processor(model, task)
+    if task != "generation":
+        return Inference(processor.inputs(sample_input(task)))
+    prompt = (describe(model).path / "samples" / "passage.txt").read_text(encoding="utf-8")
+    return Text(prompt, processor.inputs(prompt)["input_ids"], tokens)
+
+
 async def run_plan_accuracy(
     model: str,
     task: str,
+    work: Work,
+    splits: Sequence[str],
     rates_mbit: Sequence[float],
     rtt_ms: float,
     snr_db: float,
+    runs: int,
     progress: Callable[[str], None],
 ) -> list[Predicted]:
-    """Plans over each link, then runs at every split point.
+    """Plans over each link, then runs at each of the split points.
 
     Raises:
         BenchError: the server does not start.
         ClientError, ModelError, CodecError: a request fails.
     """
-    inputs = load_processor(model, task).inputs(sample_input(task))  # type: ignore[arg-type]
-    splits, rows = describe(model).splits, list[Predicted]()
+    rows = list[Predicted]()
     with ServerProcess([model], ["--threads", "1"]) as server:
         for rate in rates_mbit:
             progress(f"plan of {model}, {rate:g} Mbit/s")
             async with Relay(server.address, rate, rtt_ms) as link:
                 address = link.address
 
-                def probing(split: str, address: str = address) -> SplitClient:
-                    budget = Budget(least_snr_db=snr_db, most_snr_db=snr_db)
-                    return SplitClient(address, model, split, task, snr_db=snr_db, budget=budget)
+                def client_of(split: str, address: str = address) -> SplitClient:
+                    return SplitClient(address, model, split, task, snr_db=snr_db)
 
-                plan = await make_plan(probing, splits, inputs, RUNS, lambda split: None)
+                connection = await connect(address, timeout_s=10)
+                plan = await make_plan(connection, client_of, splits, work, runs, lambda _: None)
+                await connection.channel.close()
                 for cost in plan.costs:
-                    async with SplitClient(
-                        address, model, cost.split, task, snr_db=snr_db
-                    ) as client:
-                        await client.infer(inputs)
-                        times = [(await client.infer(inputs)).stats.total_ms for _ in range(RUNS)]
-                    best = cost is plan.best
-                    rows.append(
-                        Predicted(model, rate, cost.split, cost.total_ms, median(times), best)
-                    )
+                    async with client_of(cost.split) as client:
+                        took = [await _run(client, work) for _ in range(runs + 1)][1:]
+                    rows.append(_row(model, rate, plan, cost, took))
     return rows
+
+
+async def _run(client: SplitClient, work: Work) -> InferStats:
+    if isinstance(work, Inference):
+        return (await client.infer(work.inputs)).stats
+    async for _ in client.generate(work.prompt, max_tokens=work.tokens):
+        pass
+    assert client.last_stats is not None
+    return client.last_stats
+
+
+def _row(
+    model: str, rate: float, plan: Plan, cost: SplitCost, took: Sequence[InferStats]
+) -> Predicted:
+    best, link = cost is plan.best, plan.link
+    tokens = max(took[0].tokens, 1)  # the model may end a text early
+    total = Figure(cost.total_ms(link, tokens), median(one.total_ms for one in took))
+    if cost.token is None or tokens < 2:
+        return Predicted(model, rate, cost.split, best, total)
+    later = median((one.total_ms - one.first_token_ms) / (tokens - 1) for one in took)
+    return Predicted(
+        model,
+        rate,
+        cost.split,
+        best,
+        total,
+        first=Figure(cost.request.total_ms(link), median(one.first_token_ms for one in took)),
+        token=Figure(cost.token.total_ms(link), later),
+    )

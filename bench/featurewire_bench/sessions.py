@@ -8,15 +8,21 @@ from typing import Any
 
 import torch
 from featurewire_client.raw_input import sample_input
-from featurewire_models import load_processor
+from featurewire_models import describe, load_processor
 
 from featurewire_bench.load import Load, run_load
 from featurewire_bench.overlap import Overlap, run_overlap
-from featurewire_bench.plan_accuracy import Predicted, run_plan_accuracy
+from featurewire_bench.plan_accuracy import Figure, Predicted, run_plan_accuracy, sample_work
 from featurewire_bench.random_models import random_dinov2
 
 OVERLAP_MBIT = (10.0, 50.0, 200.0)
 PLAN_MBIT = (1.0, 10.0, 100.0)
+PLAN_RUNS, PLAN_TOKENS = 7, 16
+PLANNED = (
+    ("tiny-dinov2", "classification"),
+    ("tiny-llama3", "generation"),
+    ("tiny-sd3", "text-to-image"),
+)
 MODEL, TASK = "tiny-dinov2", "classification"
 THREADS = (1, 2)
 
@@ -45,8 +51,27 @@ async def run_sessions(
     """
     overlap = await run_overlap(OVERLAP_MBIT, rtt_ms, snr_db, progress)
     load = await _loads(clients, seconds, progress)
-    plan = await run_plan_accuracy(MODEL, TASK, PLAN_MBIT, rtt_ms, snr_db, progress)
-    return Sessions(overlap, load, plan)
+    return Sessions(overlap, load, await run_plans(rtt_ms, snr_db, progress))
+
+
+async def run_plans(
+    rtt_ms: float, snr_db: float, progress: Callable[[str], None]
+) -> list[Predicted]:
+    """A plan of each bundled model over each link, and runs beside it.
+
+    Raises:
+        BenchError: a server does not start.
+        ClientError, ModelError, CodecError: a request fails.
+    """
+    torch.set_num_threads(1)  # the server has the other core
+    rows = []
+    for model, task in PLANNED:
+        work = sample_work(model, task, PLAN_TOKENS)
+        splits = describe(model).splits
+        rows += await run_plan_accuracy(
+            model, task, work, splits, PLAN_MBIT, rtt_ms, snr_db, PLAN_RUNS, progress
+        )
+    return rows
 
 
 async def _loads(clients: int, seconds: float, progress: Callable[[str], None]) -> list[Load]:
@@ -84,14 +109,32 @@ def report(found: Sessions) -> str:
           f"{row.p50_ms:.0f}", f"{row.p99_ms:.0f}"]
          for row in found.load],
     )  # fmt: skip
-    plan = _table(
-        ["model", "Mbit/s", "split point", "predicted, ms", "measured, ms", "error"],
-        [[row.model, f"{row.rate_mbit:g}", f"**{row.split}**" if row.is_best else row.split,
-          f"{row.predicted_ms:.0f}", f"{row.measured_ms:.0f}", f"{row.error:+.0%}"]
-         for row in found.plan],
-    )  # fmt: skip
-    parts = (("Overlap", overlap), ("Load", load), ("Predictions", plan))
+    parts = (("Overlap", overlap), ("Load", load), ("Predictions", plans_table(found.plan)))
     return "\n\n".join(f"### {title}\n\n{table}" for title, table in parts) + "\n"
+
+
+def plans_table(rows: Sequence[Predicted]) -> str:
+    """Predicted, measured and error in one cell each; the plans' choices in bold."""
+    return _table(
+        ["model", "Mbit/s", "split point", "first token", "each token", "in all"],
+        [
+            [
+                row.model,
+                f"{row.rate_mbit:g}",
+                f"**{row.split}**" if row.is_best else row.split,
+                *map(_figure, (row.first, row.token, row.total)),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _figure(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    digits = 1 if figure.measured_ms < 100 else 0
+    predicted, measured = (f"{ms:.{digits}f}" for ms in (figure.predicted_ms, figure.measured_ms))
+    return f"{predicted} / {measured}, {figure.error:+.0%}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

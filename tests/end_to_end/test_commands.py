@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from featurewire_bench.process import ServerProcess
+from featurewire_client import SplitClient
 from featurewire_client.cli import main as client_main
 from featurewire_models import describe, load_model, load_processor
 from featurewire_server.cli import main as server_main
@@ -167,16 +168,26 @@ def test_models_lists_what_the_server_has(featurewire):
     assert "tiny-llama3" in featurewire("models")[1]
 
 
-def test_split_auto_runs_where_the_plan_would(featurewire, picture):
-    status, out, err = featurewire("infer", "tiny-dinov2", picture, "--split", "auto", "--json")
+@pytest.mark.parametrize(
+    "arguments",
+    [("infer", "tiny-dinov2", "PICTURE"), ("generate", "tiny-llama3", "The", "--max-tokens", 2)],
+)
+def test_split_auto_runs_where_the_plan_would(featurewire, picture, monkeypatch, arguments):
+    entered: list[str] = []
+    enter = SplitClient.__aenter__
+
+    async def noted(self):
+        await enter(self)
+        entered.append(self.split)
+        return self
+
+    monkeypatch.setattr(SplitClient, "__aenter__", noted)
+    given = [picture if argument == "PICTURE" else argument for argument in arguments]
+    status, out, err = featurewire(*given, "--split", "auto", "--json")
     assert status == 0, err
-    assert "label" in json.loads(out)["result"]
-    assert "Split at layers." in err
-    status, out, err = featurewire(
-        "generate", "tiny-llama3", "Return the", "--split", "auto", "--max-tokens", 3
-    )
-    assert status == 0, err
-    assert "Split at layers." in err
+    assert json.loads(out)["stats"]["features"] > 0
+    assert entered[:-1] == list(describe(arguments[1]).splits)  # the plan's
+    assert sentence(err).startswith(f"Split at {entered[-1]}: ")
 
 
 def test_a_budget_of_bytes_lowers_the_quality_and_one_that_is_too_small_is_said(
@@ -212,7 +223,26 @@ def test_plan_predicts_every_split_point_and_names_the_fastest(featurewire):
     assert answer["best"] == fastest["split"]
     assert answer["reason"].startswith(f"Split at {fastest['split']}: ")
     assert answer["link"]["round_trip_ms"] > 0
-    assert all(row["sent_bytes"] > 0 for row in answer["rows"])
+    assert all(row["request"]["sent_bytes"] > 0 for row in answer["rows"])
+    assert all(row["asked"] and row["token"] is None for row in answer["rows"])
+
+
+def test_plan_of_a_language_model_is_for_a_text_of_so_many_tokens(featurewire):
+    options = ("--runs", 1, "--max-tokens", 3)
+    status, out, _ = featurewire("plan", "tiny-llama3", *options, "--json")
+    answer = json.loads(out)
+    assert status == 0
+    assert answer["tokens"] == 3
+    assert [row["split"] for row in answer["rows"] if not row["asked"]] == ["layers.4"]
+    for row in answer["rows"]:
+        total_ms = row["request"]["total_ms"] + 2 * row["token"]["total_ms"]
+        assert row["total_ms"] == pytest.approx(total_ms)
+        assert 0 < row["token"]["sent_bytes"] < row["request"]["sent_bytes"]
+    assert "for 3 tokens" in answer["reason"]
+    status, out, _ = featurewire("plan", "tiny-llama3", *options)
+    assert status == 0
+    assert re.search(r"predicted, ms; .* Mbit/s", out)
+    assert "between the neighbours': layers.4" in " ".join(out.split())
 
 
 def test_a_profile_learned_from_own_data_is_served_fetched_and_cheaper(run, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from featurewire_client.commands.options import (
     Timeout,
     make_client,
 )
-from featurewire_client.commands.planning import AUTO, chosen_split, one_row
+from featurewire_client.commands.planning import AUTO, best_split, one_row, text_work
 
 if TYPE_CHECKING:
     from featurewire_client.client import InferResult
@@ -75,18 +75,20 @@ def infer(
     if chosen in ("segmentation", "depth") and isinstance(raw, Image.Image):
         shown = {"size": (raw.height, raw.width)}
     inputs = one_row(chosen, processor.inputs(raw, **made))
-    split = chosen_split(
-        split,
-        model,
-        server,
-        chosen,
-        inputs,
-        snr_db=snr_db,
-        codec=codec,
-        effort=effort,
-        profile=None if profile == "none" else profile,
-        timeout_s=timeout_s,
-    )
+    if split == AUTO:
+        from featurewire_client.planner import Inference
+
+        split = best_split(
+            model,
+            server,
+            chosen,
+            Inference(inputs),
+            snr_db=snr_db,
+            codec=codec,
+            effort=effort,
+            profile=None if profile == "none" else profile,
+            timeout_s=timeout_s,
+        )
     client = make_client(
         model,
         server,
@@ -143,16 +145,11 @@ def generate(
     Example: featurewire generate tiny-llama3 "Return the number of" --server localhost:50051
     """
     if split == AUTO:
-        from featurewire_models import load_processor
-
-        processor: Any = load_processor(model, "generation")
-        inputs = one_row("generation", processor.inputs(prompt))
-        split = chosen_split(
-            split,
+        split = best_split(
             model,
             server,
             "generation",
-            inputs,
+            text_work(model, prompt, max_tokens),
             snr_db=snr_db,
             codec=codec,
             effort=effort,

@@ -1,4 +1,4 @@
-"""A plan as the commands make it: a model, a server and inputs in; predictions, or a split, out."""
+"""A plan as the commands make it: a model, a server and work in; predictions, or a split, out."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from featurewire_client.progress import steps
 
 if TYPE_CHECKING:
     from featurewire_client.plan import Plan
+    from featurewire_client.planner import Work
 
 AUTO = "auto"
 _RUNS = 2
@@ -21,45 +22,52 @@ def one_row(task: str, inputs: dict[str, Any]) -> dict[str, Any]:
     return {**inputs, "logits_to_keep": torch.tensor(1)} if task == "generation" else inputs
 
 
-def chosen_split(
-    split: str | None,
-    model: str,
-    server: str,
-    task: str,
-    inputs: dict[str, Any],
-    **options: Any,
-) -> str | None:
-    """The split point itself; for "auto" the one that a plan finds, whose reason goes to stderr.
+def text_work(model: str, prompt: str, max_tokens: int) -> "Work":
+    """A text to continue, to plan for: by so many tokens, or as many as the context has room for.
+
+    Raises:
+        ModelError: there is no such model, or it cannot take the prompt.
+    """
+    from featurewire_models import describe, load_processor
+
+    from featurewire_client.planner import Text
+
+    processor: Any = load_processor(model, "generation")
+    ids, context = processor.inputs(prompt)["input_ids"], describe(model).context
+    if context is not None:
+        max_tokens = min(max_tokens, context - ids.shape[1] + 1)
+    return Text(prompt, ids, max_tokens)
+
+
+def best_split(model: str, server: str, task: str, work: "Work", **options: Any) -> str:
+    """The split point that a plan finds best; its reason goes to stderr.
 
     `options`: of the client, as it will send.
     """
-    if split != AUTO:
-        return split
     from featurewire_client.plan import reason
 
-    found = run(planned(model, server, task, inputs, _RUNS, **options))
+    found = run(planned(model, server, task, work, _RUNS, **options))
     print(reason(found), file=sys.stderr)
     return found.best.split
 
 
 async def planned(
-    model: str, server: str, task: str, inputs: Any, runs: int, snr_db: float, **options: Any
+    model: str, server: str, task: str, work: "Work", runs: int, **options: Any
 ) -> "Plan":
     """Measures over the link as it is, and predicts every split point that the server serves."""
     from featurewire_models import describe
 
     from featurewire_client.client import SplitClient
-    from featurewire_client.plan import make_plan
-    from featurewire_client.quality import Budget
+    from featurewire_client.planner import make_plan
     from featurewire_client.route import Route
 
     def make_client(split: str) -> SplitClient:
-        budget = Budget(least_snr_db=snr_db, most_snr_db=snr_db)
-        given = {"snr_db": snr_db, "budget": budget, **options}
-        return SplitClient(server, model, split=split, task=task, **given)
+        return SplitClient(server, model, split=split, task=task, **options)
 
     connection = await Route(server).connect(timeout_s=10)
-    splits = list(connection.model(describe(model).name).splits)
-    await connection.channel.close()
-    with steps(len(splits)) as begin:
-        return await make_plan(make_client, splits, inputs, runs, begin)
+    try:
+        splits = list(connection.model(describe(model).name).splits)
+        with steps(len(splits)) as begin:
+            return await make_plan(connection, make_client, splits, work, runs, begin)
+    finally:
+        await connection.channel.close()
