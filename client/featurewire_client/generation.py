@@ -1,15 +1,16 @@
 """A generation at the edge: a prompt in, pieces of text out, one token a message."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire import limits
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client.edge import Edge, Seconds, Span, cut
-from featurewire_client.errors import SessionError
+from featurewire_client.errors import SessionError, SettingError
 from featurewire_client.quality import PROBING_BYTES, QualityControl
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
@@ -20,6 +21,33 @@ _REASONS = {
     pb.FINISH_LENGTH: "length",
     pb.FINISH_CONTEXT: "context",
 }
+
+
+def settings_of(
+    max_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+    stop: str | Sequence[str],
+) -> pb.Generation:
+    """What a Begin says of a generation; one string is one stop string.
+
+    Raises:
+        SettingError: a number is more or less than a message holds.
+    """
+    for name, value, most in (
+        ("max_tokens", max_tokens, limits.MAX_COUNT),
+        ("top_k", top_k, limits.MAX_COUNT),
+        ("seed", seed, limits.MAX_SEED),
+    ):
+        if not 0 <= value <= most:
+            raise SettingError(f"{name} is {value}; 0 to {most} is allowed")
+    return pb.Generation(
+        sampling=pb.Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
+        stop=[stop] if isinstance(stop, str) else stop,
+        max_tokens=max_tokens,
+    )
 
 
 class Generation:

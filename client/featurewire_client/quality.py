@@ -13,6 +13,7 @@ from statistics import median
 import numpy as np
 from featurewire_codec import Profile
 
+from featurewire_client.errors import SettingError
 from featurewire_client.link_estimate import LinkEstimate
 
 # Pieces that tell rate and round trip apart: a small one first, and then enough of them.
@@ -32,13 +33,21 @@ class Budget:
     Attributes:
         latency_ms: from the call to its answer; of a generation, to its first token.
         request_bytes: aimed at for all that is sent for it; the first requests teach how much.
-        least_snr_db, most_snr_db: the qualities to choose from.
+        least_snr_db, most_snr_db: the qualities to choose from, in dB.
+
+    Raises:
+        SettingError: the least quality is above the most.
     """
 
     latency_ms: float | None = None
     request_bytes: int | None = None
     least_snr_db: float = 5.0
     most_snr_db: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.least_snr_db <= self.most_snr_db:
+            found = f"{self.least_snr_db:g} dB, and the most {self.most_snr_db:g} dB"
+            raise SettingError(f"a budget's least quality is {found}; the least must not be above")
 
 
 class RateCurve:
