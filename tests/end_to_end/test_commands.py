@@ -204,7 +204,9 @@ def test_a_budget_goes_no_lower_and_no_higher_than_the_bounds_of_the_command(fea
         assert status == 0, err
         assert json.loads(out)["stats"]["snr_db"] == pytest.approx(snr_db, abs=0.02)
     options = ("--max-tokens", 2, "--budget-bytes", 20, "--least-snr-db", 12, "--json")
-    status, out, err = featurewire("generate", "tiny-llama3", "Return the number of a value", *options)
+    status, out, err = featurewire(
+        "generate", "tiny-llama3", "Return the number of a value", *options
+    )
     assert status == 0, err
     assert json.loads(out)["stats"]["snr_db"] == 12
 
