@@ -73,6 +73,7 @@ class Generation:
         self._control = control
         self._seconds = Seconds()
         self._request: Transcript | None = None
+        self._sent_payload_bytes = 0
         self._tokens = 0
         self._started = time.perf_counter()
         self._first_s = 0.0
@@ -129,13 +130,19 @@ class Generation:
             self._control.learn(points, self._known().sent_bytes, coded, answered_s)
         return token
 
-    def _quality(self, points: int) -> float:
+    async def _quality(self, points: int) -> float:
         """The SNR for what is left of the prompt."""
         if self._control is not None:
+            await self._control.settle(self._waiting_bytes)
             spent_s = time.perf_counter() - self._started
             sent_bytes = self._request.sent_bytes if self._request else 0
-            self._snr_db = self._control.choose(points, spent_s, sent_bytes)
+            waiting_bytes = self._waiting_bytes()
+            self._snr_db = self._control.choose(points, spent_s, sent_bytes, waiting_bytes)
         return self._snr_db
+
+    def _waiting_bytes(self) -> int:
+        """What is coded, and not sent yet."""
+        return self._seconds.payload_bytes - self._sent_payload_bytes
 
     async def _step(self, token: int, cache: object) -> pb.Token:
         await self._send(await self._edge.step(token, cache, self._snr_db, self._seconds))
@@ -144,6 +151,7 @@ class Generation:
     async def _send(self, span: Span) -> None:
         for chunk in cut(span.chunks, PROBING_BYTES if self._control else ()):
             await self._route.send(self._known(), chunk)
+            self._sent_payload_bytes += len(chunk.payload)
 
     def _known(self) -> Transcript:
         assert self._request is not None
