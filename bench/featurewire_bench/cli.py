@@ -25,7 +25,9 @@ Out = Annotated[Path, typer.Option(help="Folder to write to; made when missing."
 Rtt = Annotated[float, typer.Option(help="The link's round trip, ms.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Rate = Annotated[float, typer.Option(help="The link's rate, Mbit/s, each direction.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="Inputs of each task. [default: all]")]
+Samples = Annotated[
+    int | None, typer.Option(min=1, help="Inputs of each task.", show_default="all")
+]
 Models = Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")]
 Tasks = Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")]
 
@@ -43,7 +45,9 @@ def demo(
     out: Out = Path("out"),
     rate_mbit: Rate = 20.0,
     rtt_ms: Rtt = 40.0,
-    snr_db: Annotated[float | None, typer.Option(help="Quality of features. [default: 25]")] = None,
+    snr_db: Annotated[
+        float | None, typer.Option(help="Quality of features.", show_default="25")
+    ] = None,
     samples: Samples = None,
     as_json: Json = False,
 ) -> None:
@@ -81,10 +85,10 @@ Example: featurewire-bench sweep --task depth --rate-mbit 5 --rate-mbit 50 --snr
 @app.command(help=SWEEP_HELP)
 def sweep(
     out: Out = Path("out"),
-    rate_mbit: Annotated[list[float] | None, typer.Option(help="[default: 5, 20, 100]")] = None,
-    rtt_ms: Annotated[list[float] | None, typer.Option(help="[default: 40]")] = None,
-    snr_db: Annotated[list[float] | None, typer.Option(help="[default: 15, 25]")] = None,
-    codec: Annotated[list[str] | None, typer.Option(help="[default: featurewire, float16]")] = None,
+    rate_mbit: Annotated[list[float] | None, typer.Option(show_default="5, 20, 100")] = None,
+    rtt_ms: Annotated[list[float] | None, typer.Option(show_default="40")] = None,
+    snr_db: Annotated[list[float] | None, typer.Option(show_default="15, 25")] = None,
+    codec: Annotated[list[str] | None, typer.Option(show_default="featurewire, float16")] = None,
     model: Models = None,
     task: Tasks = None,
     samples: Samples = 3,
@@ -162,7 +166,7 @@ def codecs(
     sources: Annotated[
         str | None,
         typer.Option(
-            help="Of text-in-domain,text-across,massive,latents,cnn,bundled. [default: all]"
+            help="Of text-in-domain,text-across,massive,latents,cnn,bundled.", show_default="all"
         ),
     ] = None,
     text: Annotated[
@@ -171,26 +175,26 @@ def codecs(
     ] = None,
     test_text: Annotated[
         Path | None,
-        typer.Option(help="Folder with text to test on. [default: Python's reference manual]"),
+        typer.Option(help="Folder with text to test on.", show_default="Python's reference manual"),
     ] = None,
     latents: Annotated[
         Path | None,
         typer.Option(help=".npz of latents: the first array calibrates, the second tests."),
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option(min=1024, help="To calibrate text on. [default: 98304]")
+        int | None, typer.Option(min=1024, help="To calibrate text on.", show_default="98304")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="To test each source on. [default: 24]")
+        int | None, typer.Option(min=1, help="To test each source on.", show_default="24")
     ] = None,
     networks: Annotated[
         Path | None,
         typer.Option(
-            help="Folders text, latents, cnn, bundled of DT-UFC networks trained for that alone."
-            " [default: the shipped ones, for text and latents]"
+            help="Folders text, latents, cnn, bundled of DT-UFC networks trained for that alone.",
+            show_default="the shipped ones, for text and latents",
         ),
     ] = None,
-    snr_db: Annotated[list[float] | None, typer.Option(help="[default: 0 to 30, by 5]")] = None,
+    snr_db: Annotated[list[float] | None, typer.Option(show_default="0 to 30, by 5")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples and settings.")] = False,
     results: Annotated[
         Path | None, typer.Option(help="Markdown file whose measured part to replace as well.")

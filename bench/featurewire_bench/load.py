@@ -20,6 +20,7 @@ from featurewire_client.transcript import Transcript, begin_of
 from featurewire_models import Features, load_tail
 from featurewire_models.stacked import stack
 
+from featurewire_bench.errors import LoadError
 from featurewire_bench.process import ServerProcess
 
 BATCH = 8  # half of sixteen clients: while one half is in the tail, the other half is decoded
@@ -29,13 +30,15 @@ BATCH = 8  # half of sixteen clients: while one half is in the tail, the other h
 class Load:
     """Requests a second of the bare tail, one by one and in batches, and of the server.
 
-    threads: of the tail. p50_ms, p99_ms: from a request's first message to its account.
+    threads: of the tail. requests: answered within the seconds. p50_ms, p99_ms: from a request's
+    first message to its account.
     """
 
     model: str
     clients: int
     threads: int
     seconds: float
+    requests: int
     tail_ms: float
     bare_alone: float
     bare_batched: float
@@ -63,7 +66,7 @@ async def run_load(
     """Measures one model.
 
     Raises:
-        BenchError: the server does not start.
+        BenchError: the server does not start, or answers no request in time.
         ClientError, ModelError, CodecError: a request fails.
     """
     settings = ["--threads", str(threads), "--max-batch", str(BATCH), *options]
@@ -84,12 +87,13 @@ async def run_load(
         clients=clients,
         threads=threads,
         seconds=seconds,
+        requests=len(times),
         tail_ms=1000 * alone_s,
         bare_alone=1 / alone_s,
         bare_batched=BATCH / batched_s,
         served=len(times) / seconds,
         p50_ms=1000 * median(times),
-        p99_ms=1000 * quantiles(times, n=100)[-1],
+        p99_ms=1000 * _p99(times),
         sent_bytes=sum(chunk.ByteSize() for chunk in chunks),
     )
 
@@ -111,7 +115,11 @@ async def _replay(
     clients: int,
     seconds: float,
 ) -> list[float]:
-    """Seconds of each request that ended within the time."""
+    """Seconds of each request that ended within the time.
+
+    Raises:
+        LoadError: none did.
+    """
     ends = asyncio.get_running_loop().time() + seconds
     times: list[float] = []
 
@@ -131,7 +139,14 @@ async def _replay(
         await route.close()
 
     await asyncio.gather(*(one() for _ in range(clients)))
+    if not times:
+        raise LoadError(f"no request of {clients} clients was answered within {seconds:g} s")
     return times
+
+
+def _p99(times: list[float]) -> float:
+    """Among what was measured, not beyond it, as few as there may be."""
+    return quantiles(times, n=100, method="inclusive")[-1] if len(times) > 1 else times[0]
 
 
 def _seconds_of(work: object, seconds: float) -> float:

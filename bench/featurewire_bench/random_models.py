@@ -9,17 +9,17 @@ from pathlib import Path
 import torch
 
 
-def random_llama(folder: Path) -> Path:
-    """A Llama of eight blocks of 512 channels that holds 2048 tokens, with a tokenizer of words."""
+def random_llama(folder: Path, channels: int = 512, blocks: int = 8) -> Path:
+    """A Llama that holds 2048 tokens, with a tokenizer of words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=4096,
-        hidden_size=512,
-        intermediate_size=1536,
-        num_hidden_layers=8,
+        hidden_size=channels,
+        intermediate_size=3 * channels,
+        num_hidden_layers=blocks,
         num_attention_heads=8,
         num_key_value_heads=4,
         max_position_embeddings=2048,

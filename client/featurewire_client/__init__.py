@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DeadlineError,
         RefusedError,
         SessionError,
+        SettingError,
     )
     from featurewire_client.quality import Budget
     from featurewire_client.stats import InferStats
@@ -33,6 +34,7 @@ __all__ = [
     "InferStats",
     "RefusedError",
     "SessionError",
+    "SettingError",
     "SplitClient",
     "SyncSplitClient",
 ]

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
@@ -30,7 +30,7 @@ from featurewire_client import profiles
 from featurewire_client.connection import Connection, probe
 from featurewire_client.edge import Edge, Seconds
 from featurewire_client.errors import DeadlineError
-from featurewire_client.generation import Generation
+from featurewire_client.generation import Generation, settings_of
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.quality import PROBING_BYTES, Budget, QualityControl, known_rates
 from featurewire_client.route import Route
@@ -38,8 +38,6 @@ from featurewire_client.stats import InferStats, of_request
 from featurewire_client.transcript import Transcript, begin_of
 
 log = logging.getLogger("featurewire.client")
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class SplitClient:
             CodecError: a profile is damaged or was learned from something else.
         """
         try:
-            self._info = await self._off_loop(lambda: describe(self._name))
+            self._info = await asyncio.to_thread(describe, self._name)
             connection = await self._route.connect(min(self._timeout_s, 10.0))
             connection.check_protocol()
             served = connection.model(self._info.name)
@@ -139,7 +137,7 @@ class SplitClient:
             self._set = await self._choose_profiles(connection)
             await self._open()
             # here, so that no request's time has the loading of kernels and tables in it
-            self._loaded = await self._off_loop(self._load)
+            self._loaded = await asyncio.to_thread(self._load)
             self._processor: Any = None
             if self._budget is not None:
                 known = known_rates(self._set.profiles.values())
@@ -224,7 +222,7 @@ class SplitClient:
         top_k: int = 0,
         top_p: float = 1.0,
         seed: int = 0,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
     ) -> AsyncGenerator[str, None]:
         """Continues a text, piece by piece, as the tokens come.
 
@@ -234,31 +232,27 @@ class SplitClient:
             temperature: 0 takes the likeliest token each time.
             top_k: draw among so many of the likeliest; 0: all.
             top_p: draw among the likeliest that reach this probability together; 1: all.
-            seed: of the noise; the same seed gives the same text.
-            stop: the text ends before the first of these strings.
+            seed: of the noise, 0 to 2^64 - 1; the same seed gives the same text.
+            stop: the text ends before this string, or the first of several.
 
         Raises:
             ModelError: the prompt is empty or longer than the context, or this is no language
                 model.
+            SettingError: `max_tokens`, `top_k` or `seed` is negative, or more than a message holds.
             ClientError, CodecError: as `infer`.
         """
         if self.task != "generation":
             tasks = ", ".join(self._info.tasks)
             raise TaskError(f"{self._info.name} generates no text; its tasks are {tasks}.")
+        settings = settings_of(max_tokens, temperature, top_k, top_p, seed, stop)
         async with self._one_request:
             if self._processor is None:
-                name, task = self._name, self.task
-                self._processor = await self._off_loop(lambda: load_processor(name, task))
+                self._processor = await asyncio.to_thread(load_processor, self._name, self.task)
             self.finish_reason, self.last_stats = "length", None
             if max_tokens < 1:
                 return
-            text = TextStream(self._processor, stop)
+            text = TextStream(self._processor, settings.stop)
             generation = Generation(self.edge, self._route, text, self.snr_db, self._control)
-            settings = pb.Generation(
-                sampling=pb.Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
-                stop=stop,
-                max_tokens=max_tokens,
-            )
             ids = self._processor.inputs(prompt)["input_ids"]
             try:
                 async for piece in generation.pieces(ids, settings, self._deadline):
@@ -377,7 +371,3 @@ class SplitClient:
         except TimeoutError as error:
             message = f"no handshake from {self._route.address} within {self._timeout_s:g} s"
             raise DeadlineError(message) from error
-
-    async def _off_loop(self, work: Callable[[], Result]) -> Result:
-        """Reads files off the event loop's thread."""
-        return await asyncio.to_thread(work)

@@ -7,7 +7,15 @@ being coded, the head runs on the next one.
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -88,7 +96,7 @@ class Edge:
         self,
         ids: torch.Tensor,
         cache: Any,
-        quality: Callable[[int], float],
+        quality: Callable[[int], Awaitable[float]],
         seconds: Seconds,
     ) -> AsyncIterator[Span]:
         """The bitstreams of a prompt `[1, tokens]`, span by span.
@@ -113,7 +121,7 @@ class Edge:
             left = ids.shape[1]
             while (feature := await features.get()) is not None:
                 tensor = next(iter(feature.tensors.values()))
-                snr_db = quality(left * tensor.shape[2])
+                snr_db = await quality(left * tensor.shape[2])
                 left -= tensor.shape[1]
                 work = functools.partial(_span, self._coder, feature, snr_db, seconds)
                 await coded.put(await _on(self._codec, work))

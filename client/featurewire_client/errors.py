@@ -2,6 +2,7 @@
 
 ClientError
 ├── AddressError             an address is not HOST:PORT
+├── SettingError             a number of a request, or of a budget, is outside its range
 ├── ConnectionFailedError    no server answers at any address
 ├── RefusedError             the server refused, and said why
 ├── DeadlineError            no answer within the time allowed
@@ -21,6 +22,10 @@ class ClientError(Exception):
 
 class AddressError(ClientError):
     """An address is not HOST:PORT."""
+
+
+class SettingError(ClientError):
+    """A number of a request, or of a budget, is outside its range."""
 
 
 class ConnectionFailedError(ClientError):

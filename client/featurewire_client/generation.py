@@ -1,15 +1,16 @@
 """A generation at the edge: a prompt in, pieces of text out, one token a message."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire import limits
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client.edge import Edge, Seconds, Span, cut
-from featurewire_client.errors import SessionError
+from featurewire_client.errors import SessionError, SettingError
 from featurewire_client.quality import PROBING_BYTES, QualityControl
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
@@ -20,6 +21,33 @@ _REASONS = {
     pb.FINISH_LENGTH: "length",
     pb.FINISH_CONTEXT: "context",
 }
+
+
+def settings_of(
+    max_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+    stop: str | Sequence[str],
+) -> pb.Generation:
+    """What a Begin says of a generation; one string is one stop string.
+
+    Raises:
+        SettingError: a number is more or less than a message holds.
+    """
+    for name, value, most in (
+        ("max_tokens", max_tokens, limits.MAX_COUNT),
+        ("top_k", top_k, limits.MAX_COUNT),
+        ("seed", seed, limits.MAX_SEED),
+    ):
+        if not 0 <= value <= most:
+            raise SettingError(f"{name} is {value}; 0 to {most} is allowed")
+    return pb.Generation(
+        sampling=pb.Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
+        stop=[stop] if isinstance(stop, str) else stop,
+        max_tokens=max_tokens,
+    )
 
 
 class Generation:
@@ -45,6 +73,7 @@ class Generation:
         self._control = control
         self._seconds = Seconds()
         self._request: Transcript | None = None
+        self._sent_payload_bytes = 0
         self._tokens = 0
         self._started = time.perf_counter()
         self._first_s = 0.0
@@ -101,13 +130,19 @@ class Generation:
             self._control.learn(points, self._known().sent_bytes, coded, answered_s)
         return token
 
-    def _quality(self, points: int) -> float:
+    async def _quality(self, points: int) -> float:
         """The SNR for what is left of the prompt."""
         if self._control is not None:
+            await self._control.settle(self._waiting_bytes)
             spent_s = time.perf_counter() - self._started
             sent_bytes = self._request.sent_bytes if self._request else 0
-            self._snr_db = self._control.choose(points, spent_s, sent_bytes)
+            waiting_bytes = self._waiting_bytes()
+            self._snr_db = self._control.choose(points, spent_s, sent_bytes, waiting_bytes)
         return self._snr_db
+
+    def _waiting_bytes(self) -> int:
+        """What is coded, and not sent yet."""
+        return self._seconds.payload_bytes - self._sent_payload_bytes
 
     async def _step(self, token: int, cache: object) -> pb.Token:
         await self._send(await self._edge.step(token, cache, self._snr_db, self._seconds))
@@ -116,6 +151,7 @@ class Generation:
     async def _send(self, span: Span) -> None:
         for chunk in cut(span.chunks, PROBING_BYTES if self._control else ()):
             await self._route.send(self._known(), chunk)
+            self._sent_payload_bytes += len(chunk.payload)
 
     def _known(self) -> Transcript:
         assert self._request is not None

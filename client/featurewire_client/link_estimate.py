@@ -1,7 +1,9 @@
 """Rate and round trip of a link, from when chunks were sent, read over there and acknowledged."""
 
+import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 
 _LEAST_S = 1e-4  # below this, what is measured is the scheduler
 _KEPT_ROUND_TRIPS = 16
@@ -20,6 +22,7 @@ class LinkEstimate:
         self._trips: deque[float] = deque(maxlen=_KEPT_ROUND_TRIPS)
         self._first: tuple[int, float] | None = None  # bytes, and seconds until the answer
         self._read: list[tuple[int, float]] = []  # bytes so far, and when they were read
+        self._changed = asyncio.Event()
 
     @property
     def bytes_per_s(self) -> float | None:
@@ -31,6 +34,17 @@ class LinkEstimate:
         """The least of the last requests'; None while nothing is known."""
         return min(self._trips, default=None)
 
+    @property
+    def under_way_bytes(self) -> int:
+        """What was sent and is not acknowledged yet."""
+        return sum(size for size, _ in self._under_way)
+
+    async def settle(self, allowed_bytes: float, waiting_bytes: Callable[[], int]) -> None:
+        """Waits until no more than so many bytes are under way or about to be sent."""
+        while self.under_way_bytes + waiting_bytes() > allowed_bytes:
+            self._changed.clear()
+            await self._changed.wait()
+
     def know(self, bytes_per_s: float, round_trip_s: float) -> None:
         """Takes what was found out before any request."""
         self._rates.append(bytes_per_s)
@@ -41,8 +55,9 @@ class LinkEstimate:
         self._first, self._read = None, []
 
     def forget(self) -> None:
-        """A new session: what was under way is lost."""
+        """The session is lost, and what was under way with it."""
         self._under_way.clear()
+        self._changed.set()
         self.begin()
 
     def sent(self, size: int) -> None:
@@ -54,6 +69,7 @@ class LinkEstimate:
         if not self._under_way:
             return
         size, sent = self._under_way.popleft()
+        self._changed.set()
         if received_ns is None:
             return
         trip = time.perf_counter() - sent

@@ -60,9 +60,11 @@ class Text:
     async def alone(self, client: SplitClient) -> list[Pass]:
         """The edge's stages of the prompt, and of a token after it where one is wanted."""
         edge, cache, seconds = client.edge, client.edge.head.new_cache(), Seconds()
-        spans = [
-            span async for span in edge.spans(self.ids, cache, lambda _: client.snr_db, seconds)
-        ]
+
+        async def quality(_: int) -> float:
+            return client.snr_db
+
+        spans = [span async for span in edge.spans(self.ids, cache, quality, seconds)]
         size = sum(chunk.ByteSize() for span in spans for chunk in span.chunks)
         passes = [_of_edge(seconds, size, parts=len(spans), is_prompt=True)]
         if later := self._later:

@@ -6,13 +6,14 @@ budget asks for it, and rises when a decibel or more is to be had.
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 from featurewire_codec import Profile
 
+from featurewire_client.errors import SettingError
 from featurewire_client.link_estimate import LinkEstimate
 
 # Pieces that tell rate and round trip apart: a small one first, and then enough of them.
@@ -23,6 +24,7 @@ _SIZE_MARGIN = 0.9
 _RISE_DB = 1.0  # less is not worth a change
 _MOST_RISE_DB = 8.0  # at once: an estimate from few bytes may be too good
 _STEP_DB = 0.5
+_AHEAD = 0.02  # of the time allowed: what may be under way when a quality is chosen
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,21 @@ class Budget:
     Attributes:
         latency_ms: from the call to its answer; of a generation, to its first token.
         request_bytes: aimed at for all that is sent for it; the first requests teach how much.
-        least_snr_db, most_snr_db: the qualities to choose from.
+        least_snr_db, most_snr_db: the qualities to choose from, in dB.
+
+    Raises:
+        SettingError: the least quality is above the most.
     """
 
     latency_ms: float | None = None
     request_bytes: int | None = None
     least_snr_db: float = 5.0
     most_snr_db: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.least_snr_db <= self.most_snr_db:
+            found = f"{self.least_snr_db:g} dB, and the most {self.most_snr_db:g} dB"
+            raise SettingError(f"a budget's least quality is {found}; the least must not be above")
 
 
 class RateCurve:
@@ -103,23 +113,39 @@ class QualityControl:
         self.shortfall_ms = 0.0
         self.shortfall_bytes = 0
 
-    def choose(self, points: int, spent_s: float, sent_bytes: int = 0) -> float:
+    async def settle(self, waiting_bytes: Callable[[], int]) -> None:
+        """Waits until the link has told enough of what is coded already for the next choice.
+
+        Else all of a request would be coded before the link's first answer. `waiting_bytes`: coded,
+        and not sent yet.
+        """
+        rate, trip = self._link.bytes_per_s, self._link.round_trip_s
+        if self._budget.latency_ms is not None and rate and trip is not None:
+            await self._link.settle(
+                rate * (trip + _AHEAD * self._budget.latency_ms / 1000), waiting_bytes
+            )
+
+    def choose(
+        self, points: int, spent_s: float, sent_bytes: int = 0, waiting_bytes: int = 0
+    ) -> float:
         """The SNR for feature points that are to be sent, so long after the call.
 
-        `sent_bytes`: what has been sent of the request already.
+        `sent_bytes`: what has been sent of the request already; `waiting_bytes`: coded, and not
+        sent yet.
         """
         budget = self._budget
         allowed = math.inf
         self.shortfall_ms, self.shortfall_bytes = 0.0, 0
         least = self._framing + points * self._curve.bits(budget.least_snr_db) / 8
         if budget.request_bytes is not None:
-            allowed = _SIZE_MARGIN * budget.request_bytes - sent_bytes
+            allowed = _SIZE_MARGIN * budget.request_bytes - sent_bytes - waiting_bytes
             self.shortfall_bytes = max(0, math.ceil(least - allowed))
         rate, trip = self._link.bytes_per_s, self._link.round_trip_s
         if budget.latency_ms is not None and rate and trip is not None:
             left_s = budget.latency_ms / 1000 - spent_s - median(self._others_s) - trip
-            allowed = min(allowed, _MARGIN * rate * left_s)
-            self.shortfall_ms = max(0.0, 1000 * (least / rate - left_s))
+            before = self._link.under_way_bytes + waiting_bytes
+            allowed = min(allowed, _MARGIN * rate * left_s - before)
+            self.shortfall_ms = max(0.0, 1000 * ((before + least) / rate - left_s))
         if allowed == math.inf:
             return self.snr_db
         bits = 8 * max(allowed - self._framing, 0) / points

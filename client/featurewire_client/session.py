@@ -126,6 +126,7 @@ class Session:
                     await self._answers.put(response)
         except ClientError as error:
             self._failure = error
+            self._link.forget()  # no acknowledgement comes: nobody waits for one
             async with self._changed:
                 self._changed.notify_all()
             await self._answers.put(None)

@@ -33,11 +33,14 @@ class PromptProcessor:
     ) -> dict[str, Tensor]:
         """A head's inputs; ``seed`` is the first image's, the next ones count on from it.
 
-        Raises InputError for an empty prompt or one over the model's context.
+        Raises InputError for an empty prompt, one over the model's context, or a seed over int64.
         """
         prompts = several(raw)
+        least, most = -(2**63), 2**63 - len(prompts)
+        if not least <= seed <= most:
+            raise InputError(f"the seed is {seed}; {least} to {most} is allowed.")
         inputs = {
-            "seed": torch.arange(seed, seed + len(prompts)),
+            "seed": torch.arange(len(prompts)) + seed,
             "num_inference_steps": torch.tensor(steps),
             "guidance_scale": torch.tensor(guidance, dtype=torch.float64),
         }

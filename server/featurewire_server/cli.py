@@ -47,7 +47,9 @@ def serve(
     ],
     split: Annotated[
         str | None,
-        typer.Option(help="Serve this split point only, holding just its tail. [default: all]"),
+        typer.Option(
+            help="Serve this split point only, holding just its tail.", show_default="all"
+        ),
     ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = (
         ServerConfig.listen

@@ -32,6 +32,23 @@ def llama(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory) -> Path:
+    """A random Llama whose features of 1500 tokens are coded in several chunks."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=97,
+        hidden_size=1024,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=8,
+        max_position_embeddings=2048,
+    )
+    folder = tmp_path_factory.mktemp("models") / "wide"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 @contextlib.asynccontextmanager
 async def serving(*models: Path | str, **settings) -> AsyncIterator[Server]:
     """A server on a free port of loopback, stopped at the end."""

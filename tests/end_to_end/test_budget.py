@@ -1,5 +1,8 @@
 """A budget holds because the quality follows the link, down and up again; else it is said."""
 
+import asyncio
+from statistics import median
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,30 @@ from PIL import Image
 MODEL = "tiny-dinov2"
 FAST, SLOW = 0.25, 0.025  # Mbit/s: what a busy machine adds is little beside it
 BUDGET_MS = 1700
+
+
+PROMPT = "This function returns the value of the given name. " * 40
+SPANS = 7
+
+
+def choices(monkeypatch, after: int = 0, then=None) -> list[float]:
+    """The qualities as they are chosen; `then` is called with the one `after` so many."""
+    chosen: list[float] = []
+    choose = QualityControl.choose
+
+    def noted(self, *arguments):
+        chosen.append(choose(self, *arguments))
+        if len(chosen) == after:
+            then()
+        return chosen[-1]
+
+    monkeypatch.setattr(QualityControl, "choose", noted)
+    return chosen
+
+
+async def first_token(client: SplitClient) -> None:
+    async for _ in client.generate(PROMPT, max_tokens=1):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -90,25 +117,97 @@ async def test_a_budget_of_bytes_bounds_what_is_sent(serve, inputs):
 
 
 async def test_the_quality_of_a_prompt_changes_from_span_to_span(serve, monkeypatch):
-    """A link that slows down amid a prompt: later spans are coarser than the first ones."""
-    prompt = "This function returns the value of the given name. " * 40
-    chosen: list[float] = []
-    choose = QualityControl.choose
-
-    def noted(self, points, spent_s, sent_bytes=0):
-        chosen.append(choose(self, points, spent_s, sent_bytes))
-        return chosen[-1]
-
-    monkeypatch.setattr(QualityControl, "choose", noted)
+    """A budget of bytes is held by what the first spans came to."""
+    chosen = choices(monkeypatch)
     async with serve("tiny-llama3") as server:
         with Relay(server.address, rate_mbit=4, rtt_ms=10) as link:
             budget = Budget(latency_ms=3000, request_bytes=6000)
             async with SplitClient(link.address, "tiny-llama3", budget=budget) as client:
                 for _ in range(2):
-                    async for _ in client.generate(prompt, max_tokens=1):
-                        pass
+                    await first_token(client)
                 assert client.last_stats.sent_bytes < 6600
     assert len(set(chosen)) > 2
+
+
+async def test_a_link_that_slows_tenfold_amid_a_prompt_lowers_the_quality_of_what_is_left(
+    serve, monkeypatch
+):
+    fast, slow = 0.4, 0.04
+    async with serve("tiny-llama3") as server:
+        with Relay(server.address, rate_mbit=fast, rtt_ms=10) as link:
+            budget = Budget(latency_ms=3000)
+            async with SplitClient(link.address, "tiny-llama3", budget=budget) as client:
+                for _ in range(2):
+                    await first_token(client)
+                before = client.last_stats
+                chosen = choices(monkeypatch, after=2, then=lambda: link.set_rate(slow))
+                await first_token(client)
+                after = client.last_stats
+    assert len(chosen) == SPANS
+    # two more may be chosen before the link has told
+    assert max(chosen[4:]) < min(chosen[:2])
+    assert median(chosen[4:]) < min(chosen[:2]) - 5
+    assert after.snr_db == chosen[-1]
+    assert after.sent_bytes < 0.9 * before.sent_bytes
+
+
+async def test_a_connection_that_breaks_while_the_next_quality_waits_for_it_is_mended(serve):
+    async with serve("tiny-llama3") as server:
+        with Relay(server.address, rate_mbit=0.05, rtt_ms=10) as link:
+            budget = Budget(latency_ms=40_000)
+            async with SplitClient(
+                link.address, "tiny-llama3", budget=budget, snr_db=30, timeout_s=30
+            ) as client:
+                before = link.up_bytes
+                task = asyncio.create_task(first_token(client))
+                while link.up_bytes < before + 6000:
+                    assert not task.done()
+                    await asyncio.sleep(0.01)
+                link.disconnect()
+                link.set_rate(10)
+                await task
+                assert client.last_stats.replays == 1
+
+
+async def test_a_quality_waits_until_little_enough_is_under_way_or_all_of_it_is_lost():
+    link = LinkEstimate()
+    link.know(10_000.0, 0.05)
+    control = QualityControl(Budget(latency_ms=2500), 20.0, link, {})
+    for size in (900, 800, 700):
+        link.sent(size)
+    waiting = asyncio.create_task(control.settle(int))  # for 10 000 a second x (0.05 + 0.05)
+    await asyncio.sleep(0)
+    for _ in range(2):
+        assert not waiting.done()
+        assert link.under_way_bytes > 1000
+        link.answered(1)
+        await asyncio.sleep(0.01)
+    assert link.under_way_bytes == 700
+    await asyncio.wait_for(waiting, 10)
+    link.sent(5000)
+    waiting = asyncio.create_task(control.settle(int))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    link.forget()
+    await asyncio.wait_for(waiting, 10)
+    waiting = asyncio.create_task(control.settle(lambda: 1001 - link.under_way_bytes))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()  # what is about to be sent counts too
+    waiting.cancel()
+    link.sent(50_000)
+    await asyncio.wait_for(QualityControl(Budget(request_bytes=9), 20.0, link, {}).settle(int), 10)
+
+
+def test_what_is_under_way_takes_its_part_of_the_time():
+    link = LinkEstimate()
+    link.know(10_000.0, 1e-4)
+    control = QualityControl(Budget(latency_ms=1000), 25.0, link, {10.0: 1.0, 22.0: 3.0})
+    free = control.choose(20_000, 0.0)
+    link.sent(4000)
+    assert control.choose(20_000, 0.0) < free - 3
+    link.sent(6000)
+    control.choose(20_000, 0.0)
+    assert control.shortfall_ms > 0
 
 
 def test_an_estimate_tells_rate_and_round_trip_apart(monkeypatch):

@@ -206,6 +206,22 @@ def test_a_budget_of_bytes_lowers_the_quality_and_one_that_is_too_small_is_said(
     assert json.loads(out)["stats"]["shortfall_bytes"] > 0
 
 
+def test_a_budget_goes_no_lower_and_no_higher_than_the_bounds_of_the_command(featurewire, picture):
+    for options, snr_db in (
+        (("--budget-bytes", 20, "--least-snr-db", 12), 12),
+        (("--budget-bytes", 10**6, "--most-snr-db", 14, "--snr-db", 25), 14),
+    ):
+        status, out, err = featurewire("infer", "tiny-dinov2", picture, "--json", *options)
+        assert status == 0, err
+        assert json.loads(out)["stats"]["snr_db"] == pytest.approx(snr_db, abs=0.02)
+    options = ("--max-tokens", 2, "--budget-bytes", 20, "--least-snr-db", 12, "--json")
+    status, out, err = featurewire(
+        "generate", "tiny-llama3", "Return the number of a value", *options
+    )
+    assert status == 0, err
+    assert json.loads(out)["stats"]["snr_db"] == 12
+
+
 def test_a_budget_for_elements_as_they_are_is_refused(featurewire, picture):
     options = ("--codec", "float16", "--latency-budget-ms", 100)
     status, _, err = featurewire("infer", "tiny-dinov2", picture, *options)
@@ -281,6 +297,26 @@ BAD_INPUT = {
         "layers.0 to layers",
     ),
     "seed over 64 bits": (("generate", "tiny-llama3", "x", "--seed", "9" * 25), "--seed"),
+    "negative seed": (
+        ("generate", "tiny-llama3", "x", "--seed", -1),
+        "'--seed': -1 is not among 0 to 9",
+    ),
+    "more tokens than a message holds": (
+        ("generate", "tiny-llama3", "x", "--max-tokens", 2**32),
+        "4294967296 is not among 1 to 4294967295",
+    ),
+    "draws among more than a message holds": (
+        ("generate", "tiny-llama3", "x", "--top-k", 2**32),
+        "4294967296 is not among 0 to 4294967295",
+    ),
+    "a least quality above the most": (
+        ("generate", "tiny-llama3", "x", "--budget-bytes", 99, "--least-snr-db", 31),
+        "a budget's least quality is 31 dB, and the most 30 dB",
+    ),
+    "a bound of the quality without a budget": (
+        ("infer", "tiny-dinov2", "x.png", "--least-snr-db", 9),
+        "--least-snr-db bounds a budget; give --latency-budget-ms or --budget-bytes too",
+    ),
     "temperature that is no number": (
         ("generate", "tiny-llama3", "x", "--temperature", "nan"),
         "--temperature",

@@ -1,6 +1,7 @@
 """A broken link, a killed or a draining server: the caller sees the same text, token for token."""
 
 import asyncio
+import logging
 import signal
 import time
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from featurewire_bench.process import ServerProcess, free_port
 from featurewire_bench.relay import Relay
-from featurewire_client import DeadlineError, RefusedError, SplitClient
+from featurewire_client import ConnectionFailedError, DeadlineError, RefusedError, SplitClient
 from featurewire_models import load_processor
 
 MODEL = "tiny-llama3"
@@ -156,6 +157,33 @@ async def test_a_one_shot_request_is_repeated_elsewhere(spare):
     assert torch.equal(before.output.logits, after.output.logits)
 
 
+async def test_a_server_killed_amid_a_feature_is_replaced_and_the_answer_is_the_same(wide):
+    """Only a part of the feature has come when it dies: all of it goes to the other one."""
+    ids = torch.randint(0, 97, (1, 1500), generator=torch.Generator().manual_seed(1))
+    inputs = {"input_ids": ids, "logits_to_keep": torch.tensor(2)}
+    settings = {"model": str(wide), "split": "layers.1", "snr_db": 10}
+    with (
+        ServerProcess([str(wide)], ALONE) as other,
+        ServerProcess([str(wide)], ALONE) as doomed,
+        Relay(doomed.address, rate_mbit=0.4) as link,
+    ):
+        async with SplitClient(other.address, **settings) as client:
+            unbroken = await client.infer(inputs)
+        async with SplitClient(f"{link.address},{other.address}", **settings) as client:
+            before = link.up_bytes
+            task = asyncio.create_task(client.infer(inputs))
+            while link.up_bytes < before + 80_000:
+                assert not task.done()
+                await asyncio.sleep(0.01)
+            doomed.kill()
+            carried = link.up_bytes - before
+            moved = await task
+    assert carried < unbroken.stats.sent_bytes  # it had not come whole
+    assert moved.stats.replays == 1
+    assert moved.stats.sent_bytes > unbroken.stats.sent_bytes
+    assert torch.equal(moved.output.logits, unbroken.output.logits)
+
+
 async def test_what_a_server_refuses_is_not_tried_again(spare):
     """The one that takes over serves another split point: that is said, at once."""
     with (
@@ -182,3 +210,39 @@ async def test_the_deadline_holds_over_all_attempts():
             with pytest.raises(DeadlineError, match=r"within 2 s; the last failure: no server"):
                 await text_of(pieces)
             assert time.monotonic() - started < 10
+
+
+async def test_a_deadline_over_servers_that_are_dead_or_full_tries_each_and_says_what_failed_last(
+    spare, unbroken, caplog
+):
+    caplog.set_level(logging.INFO, logger="featurewire.client")
+    dead = f"127.0.0.1:{free_port()}"
+    with (
+        ServerProcess([MODEL], (*ALONE, "--max-sessions", "1")) as full,
+        ServerProcess([MODEL], ALONE) as doomed,
+    ):
+        addresses = f"{doomed.address},{dead},{full.address}"
+        async with SplitClient(addresses, MODEL, timeout_s=6.0) as client:
+            async with SplitClient(full.address, MODEL):
+                pieces = client.generate(PROMPT, **DRAWN)
+                await anext(pieces)
+                doomed.kill()
+                with pytest.raises(
+                    DeadlineError,
+                    match=rf"no answer from {doomed.address}, {dead}, {full.address} within 6 s;"
+                    " the last failure: (no server answers|1 sessions are open; 1 are allowed)",
+                ):
+                    await text_of(pieces)
+            tried = [line for line in caplog.messages if line.startswith("no session yet")]
+            for failure in (dead, doomed.address, "1 sessions are open; 1 are allowed"):
+                assert any(failure in line for line in tried)
+            # the one that was full has room again: nothing is left of what was given up
+            assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+
+
+async def test_no_server_at_any_address_is_said_with_each_of_them():
+    ports = [free_port() for _ in range(2)]
+    addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+    with pytest.raises(ConnectionFailedError) as caught:
+        await SplitClient(addresses, MODEL).__aenter__()
+    assert all(f"no server answers at 127.0.0.1:{port}" in str(caught.value) for port in ports)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire_client import SplitClient
+from featurewire_client import SettingError, SplitClient
 from featurewire_codec import FeatureCodec
 from featurewire_models import ModelError, TaskError, load_model
 from featurewire_server.sampling import next_token
@@ -50,6 +50,23 @@ async def test_every_token_is_the_unsplit_models(speaking, serve, split, name):
             pieces = client.generate("w5 w6 w7", max_tokens=12, **SETTINGS[name])
             text = "".join([piece async for piece in pieces])
     assert text.split() == unsplit(speaking, [5, 6, 7], 12, pb.Sampling(**SETTINGS[name]))
+
+
+async def test_a_string_is_one_stop_string_and_a_seed_out_of_range_is_said(speaking, serve):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking)) as client,
+    ):
+        words = "".join([piece async for piece in client.generate("w5", max_tokens=12)]).split()
+        stop = next(word for word in words[2:] if word != words[0])
+        text = "".join([piece async for piece in client.generate("w5", max_tokens=12, stop=stop)])
+        assert text.split() == words[: words.index(stop)]
+        assert client.finish_reason == "stop"
+        for seed in (-1, 2**64):
+            with pytest.raises(SettingError, match=f"seed is {seed}; 0 to 18446744073709551615"):
+                await anext(client.generate("w5", seed=seed))
+        drawn = client.generate("w5", max_tokens=3, temperature=1.0, seed=2**64 - 1)
+        assert len([piece async for piece in drawn]) == 3
 
 
 async def test_a_second_generation_starts_from_an_empty_cache(speaking, serve):

@@ -11,7 +11,6 @@ from featurewire_client.session import Session as ClientSession
 from featurewire_codec import Decoder
 from featurewire_models import load_model
 from featurewire_models.llama import LlamaTail
-from transformers import LlamaConfig, LlamaForCausalLM
 
 PROMPT = "This function returns the value of the given name. " * 32
 
@@ -34,23 +33,6 @@ def events(monkeypatch):
     note(LlamaTail, "steps", "tail")
     note(Decoder, "_decode_body", "decoded")
     return seen
-
-
-@pytest.fixture(scope="module")
-def wide(tmp_path_factory):
-    """A random Llama whose features of 1500 tokens are coded in several chunks."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=1024,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=8,
-        max_position_embeddings=2048,
-    )
-    folder = tmp_path_factory.mktemp("models") / "wide"
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 def times(events, event: str) -> list[float]:

@@ -149,6 +149,14 @@ def test_whole_model_and_its_views_equal_the_pipeline(saved):
         assert torch.equal(whole.tail(split)(whole.head(split)(inputs)).images, expected)
 
 
+def test_a_seed_that_no_int64_holds_is_refused(saved):
+    processor = load_processor(saved[1])
+    assert processor.inputs(["a", "b"], seed=2**63 - 2)["seed"].tolist()[1] == 2**63 - 1
+    for seed in (2**63 - 1, 2**70, -(2**63) - 1):
+        with pytest.raises(InputError, match=f"the seed is {seed}; -9223372036854775808 to"):
+            processor.inputs(["a", "b"], seed=seed)
+
+
 def test_latents_are_the_pipelines_own_bit_for_bit(saved):
     pipeline, folder = saved
     inputs = load_processor(folder).inputs("a red seven", seed=3, steps=2, guidance=2.0)

@@ -15,17 +15,21 @@ from featurewire_client.commands.options import (
     EffortChoice,
     Json,
     LatencyBudget,
+    LeastSnrDb,
+    MaxTokens,
     MetricsPort,
     ModelName,
+    MostSnrDb,
     ProfileChoice,
     Seed,
     SnrDb,
     Split,
     TaskName,
     Timeout,
-    make_client,
+    TopK,
 )
-from featurewire_client.commands.planning import AUTO, best_split, one_row, text_work
+from featurewire_client.commands.planning import AUTO, one_row, text_work
+from featurewire_client.commands.sending import Sending, budget_of
 
 if TYPE_CHECKING:
     from featurewire_client.client import InferResult
@@ -45,6 +49,8 @@ def infer(
     profile: ProfileChoice = "server",
     latency_budget_ms: LatencyBudget = None,
     budget_bytes: BytesBudget = None,
+    least_snr_db: LeastSnrDb = None,
+    most_snr_db: MostSnrDb = None,
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of text to image.")] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance of text to image.")] = 4.0,
@@ -65,6 +71,8 @@ def infer(
     from featurewire_client import result
     from featurewire_client.raw_input import read_input
 
+    sending = Sending(model, server, codec, snr_db, effort, profile, timeout_s)
+    budget = budget_of(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
     chosen = describe(model).check_task(task)
     processor: Any = load_processor(model, chosen)  # what it takes depends on the task
     raw = read_input(input, chosen)
@@ -78,31 +86,8 @@ def infer(
     if split == AUTO:
         from featurewire_client.planner import Inference
 
-        split = best_split(
-            model,
-            server,
-            chosen,
-            Inference(inputs),
-            snr_db=snr_db,
-            codec=codec,
-            effort=effort,
-            profile=None if profile == "none" else profile,
-            timeout_s=timeout_s,
-        )
-    client = make_client(
-        model,
-        server,
-        split=split,
-        task=task,
-        codec=codec,
-        snr_db=snr_db,
-        effort=effort,
-        profile=profile,
-        latency_budget_ms=latency_budget_ms,
-        budget_bytes=budget_bytes,
-        timeout_s=timeout_s,
-        metrics_port=metrics_port,
-    )
+        split = sending.best_split(chosen, Inference(inputs))
+    client = sending.client(split, task, budget, metrics_port)
 
     async def once() -> "InferResult":
         async with client:
@@ -123,9 +108,9 @@ def generate(
     model: ModelName,
     prompt: Annotated[str, typer.Argument(help="The text to continue.")],
     server: Address,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 64,
+    max_tokens: MaxTokens = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest each time.")] = 0.0,
-    top_k: Annotated[int, typer.Option(min=0, help="0: all.")] = 0,
+    top_k: TopK = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="1: all.")] = 1.0,
     seed: Seed = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Ends before this text.")] = None,
@@ -136,6 +121,8 @@ def generate(
     profile: ProfileChoice = "server",
     latency_budget_ms: LatencyBudget = None,
     budget_bytes: BytesBudget = None,
+    least_snr_db: LeastSnrDb = None,
+    most_snr_db: MostSnrDb = None,
     timeout_s: Timeout = 60.0,
     metrics_port: MetricsPort = 0,
     as_json: Json = False,
@@ -144,32 +131,11 @@ def generate(
 
     Example: featurewire generate tiny-llama3 "Return the number of" --server localhost:50051
     """
+    sending = Sending(model, server, codec, snr_db, effort, profile, timeout_s)
+    budget = budget_of(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
     if split == AUTO:
-        split = best_split(
-            model,
-            server,
-            "generation",
-            text_work(model, prompt, max_tokens),
-            snr_db=snr_db,
-            codec=codec,
-            effort=effort,
-            profile=None if profile == "none" else profile,
-            timeout_s=timeout_s,
-        )
-    client = make_client(
-        model,
-        server,
-        split=split,
-        task=None,
-        codec=codec,
-        snr_db=snr_db,
-        effort=effort,
-        profile=profile,
-        latency_budget_ms=latency_budget_ms,
-        budget_bytes=budget_bytes,
-        timeout_s=timeout_s,
-        metrics_port=metrics_port,
-    )
+        split = sending.best_split("generation", text_work(model, prompt, max_tokens))
+    client = sending.client(split, None, budget, metrics_port)
 
     async def all_pieces() -> str:
         text = []

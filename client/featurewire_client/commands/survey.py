@@ -67,7 +67,7 @@ def plan(
     model: ModelName,
     server: Address,
     input: Annotated[
-        str | None, typer.Option(help="A text or a file to run. [default: a made one]")
+        str | None, typer.Option(help="A text or a file to run.", show_default="a made one")
     ] = None,
     task: TaskName = None,
     max_tokens: Annotated[

@@ -25,6 +25,10 @@ MAX_DIMENSIONS = 8
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1024
 
+# What the .proto's integers of a generation hold: counts of tokens, and the seed.
+MAX_COUNT = 2**32 - 1
+MAX_SEED = 2**64 - 1
+
 KEEPALIVE_MS = 10_000
 # A peer that does not answer a ping for so long is gone.
 PING_TIMEOUT_MS = 5_000

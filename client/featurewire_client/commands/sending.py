@@ -1,0 +1,108 @@
+"""How the features of a command travel: its options in; a split point and a client out."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+from featurewire.wire.limits import CODECS, TUNABLE_CODECS
+
+from featurewire_client.commands.planning import best_split
+
+if TYPE_CHECKING:
+    from featurewire_client.client import SplitClient
+    from featurewire_client.planner import Work
+    from featurewire_client.quality import Budget
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What a plan's clients and the one that it is for have in common.
+
+    `profile` is "server", "none" or a folder.
+    """
+
+    model: str
+    server: str
+    codec: str
+    snr_db: float
+    effort: Literal["fast", "trellis"]
+    profile: str
+    timeout_s: float
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise typer.BadParameter(f"--codec {self.codec!r} is none of {', '.join(CODECS)}")
+
+    def best_split(self, task: str, work: "Work") -> str:
+        """The split point that a plan finds best, which goes to stderr with its reason."""
+        return best_split(self.model, self.server, task, work, **self._settings)
+
+    def client(
+        self, split: str | None, task: str | None, budget: "Budget | None", metrics_port: int
+    ) -> "SplitClient":
+        """A client, not connected yet, whose metrics are served on a port other than 0.
+
+        Raises:
+            ClientError: the port cannot be listened on.
+        """
+        from featurewire_client.client import SplitClient
+
+        if budget is not None and self.codec not in TUNABLE_CODECS:
+            message = f"--codec {self.codec} has no quality that a budget could choose"
+            raise typer.BadParameter(message)
+        return SplitClient(
+            self.server,
+            self.model,
+            split=split,
+            task=task,
+            budget=budget,
+            metrics=_served_metrics(metrics_port) if metrics_port else None,
+            **self._settings,
+        )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "codec": self.codec,
+            "snr_db": self.snr_db,
+            "effort": self.effort,
+            "profile": None if self.profile == "none" else self.profile,
+            "timeout_s": self.timeout_s,
+        }
+
+
+def budget_of(
+    latency_ms: float | None,
+    request_bytes: int | None,
+    least_snr_db: float | None,
+    most_snr_db: float | None,
+) -> "Budget | None":
+    """The budget that the options come to; None without one.
+
+    Raises:
+        SettingError: the least quality is above the most.
+    """
+    from featurewire_client.quality import Budget
+
+    bounds = {"least_snr_db": least_snr_db, "most_snr_db": most_snr_db}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    if latency_ms is None and request_bytes is None:
+        for name in given:
+            option = name.replace("_", "-")
+            message = f"--{option} bounds a budget; give --latency-budget-ms or --budget-bytes too"
+            raise typer.BadParameter(message)
+        return None
+    return Budget(latency_ms=latency_ms, request_bytes=request_bytes, **given)
+
+
+def _served_metrics(port: int) -> Any:
+    from featurewire.wire.metrics import WireMetrics
+    from prometheus_client import start_http_server
+
+    from featurewire_client.errors import ClientError
+
+    try:
+        start_http_server(port, "127.0.0.1")
+    except OSError as error:
+        raise ClientError(f"cannot serve metrics on port {port}: {error}") from error
+    return WireMetrics("client")

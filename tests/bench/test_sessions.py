@@ -1,0 +1,137 @@
+"""The benches of sessions give whole rows that add up; each runs here as small as it can be."""
+
+import asyncio
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire_bench import load, overlap, plan_accuracy, sessions
+from featurewire_bench.errors import LoadError
+from featurewire_bench.overlap import Work
+from featurewire_bench.pipeline import ideal_ms
+from featurewire_bench.random_models import prompt_of, random_dinov2, random_llama
+from featurewire_client.edge import SPAN_TOKENS
+from featurewire_models import describe
+
+TOKENS = SPAN_TOKENS + 9  # two spans
+MBIT, RTT_MS, CLIENTS, SECONDS = 50.0, 10.0, 3, 1.0
+
+
+def small_works(folder: Path) -> list[Work]:
+    ids = {"input_ids": torch.arange(TOKENS)[None] * 7 % 4096}
+    pixels = torch.randn(1, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+    return [
+        Work("prompt", random_llama(folder, 64, 2), "layers.1", ids, prompt_of(TOKENS)),
+        Work("feature", random_dinov2(folder, 64, 2, 56), "layers.1", {"pixel_values": pixels}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def found() -> sessions.Sessions:
+    """A run of everything, over one link."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlap, "works", small_works)
+        patch.setattr(overlap, "REPEATS", 1)
+        patch.setattr(plan_accuracy, "RUNS", 1)
+        patch.setattr(sessions, "OVERLAP_MBIT", (MBIT,))
+        patch.setattr(sessions, "PLAN_MBIT", (MBIT,))
+        patch.setattr(sessions, "THREADS", (1,))
+        patch.setattr(
+            sessions, "random_dinov2", lambda folder, *_: random_dinov2(folder, 64, 2, 224)
+        )
+        run = sessions.run_sessions(RTT_MS, 15.0, CLIENTS, SECONDS, lambda step: None)
+        try:
+            return asyncio.run(run)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def all_positive(row: object) -> bool:
+    figures = [value for value in asdict(row).values() if isinstance(value, float | int)]
+    return all(math.isfinite(value) and value > 0 for value in figures)
+
+
+def test_the_ideal_of_a_feature_overlaps_encoding_wire_and_decoding_alone():
+    head, encode, decode, tail = 10.0, 30.0, 20.0, 40.0
+    stages = (head, encode, decode, tail)
+    # the wire is the longest of the three, then encoding, then decoding: 10 + x + 40 + 5
+    assert ideal_ms(stages, 100.0, 5.0, spans=0, cores=2) == 155.0
+    assert ideal_ms(stages, 25.0, 5.0, spans=0, cores=2) == 85.0
+    assert ideal_ms((head, encode, 35.0, tail), 25.0, 5.0, spans=0, cores=2) == 90.0
+
+
+def test_the_ideal_of_a_prompt_is_its_slowest_part_and_one_span_of_the_others():
+    stages = (10.0, 30.0, 20.0, 40.0)
+    # the wire: 200, 5 of round trip, and a quarter of 10 + 30 + 20 + 40
+    assert ideal_ms(stages, 200.0, 5.0, spans=4, cores=2) == 230.0
+    # two cores for 100 ms of work: 50 and 5, and a quarter of all but the longest, 10 + 30 + 20 + 8
+    assert ideal_ms(stages, 8.0, 5.0, spans=4, cores=2) == 72.0
+    # enough cores: the tail's own 40
+    assert ideal_ms(stages, 8.0, 5.0, spans=4, cores=4) == 62.0
+    # one core does all 100 ms by itself
+    assert ideal_ms(stages, 8.0, 5.0, spans=4, cores=1) == 122.0
+
+
+def test_overlap_measures_a_prompt_and_a_feature_and_says_what_it_holds_them_against(found):
+    assert [(row.what, row.rate_mbit) for row in found.overlap] == [
+        ("prompt", MBIT),
+        ("feature", MBIT),
+    ]
+    for row, spans in zip(found.overlap, (2, 0), strict=True):
+        assert all_positive(row)
+        stages = (row.head_ms, row.encode_ms, row.decode_ms, row.tail_ms)
+        cores = min(2, os.cpu_count() or 1)
+        assert row.wire_ms == pytest.approx(8e-3 * row.sent_bytes / MBIT)
+        assert row.sum_ms == pytest.approx(sum(stages) + row.wire_ms + RTT_MS)
+        assert row.ideal_ms == pytest.approx(ideal_ms(stages, row.wire_ms, RTT_MS, spans, cores))
+        assert row.over_ideal == row.measured_ms / row.ideal_ms
+        assert row.measured_ms > RTT_MS  # the link is in the way
+    assert found.overlap[0].sent_bytes < TOKENS * 64 * 2  # less than float16: it is coded
+
+
+def test_load_counts_what_many_clients_get_against_the_bare_tail(found):
+    assert [row.model for row in found.load] == ["tiny-dinov2", "random-dinov2-64"]
+    for row in found.load:
+        assert all_positive(row)
+        assert (row.clients, row.seconds) == (CLIENTS, SECONDS)
+        assert row.served == row.requests / row.seconds
+        assert row.p99_ms >= row.p50_ms
+        assert row.of_bare == row.served / row.bare_batched
+        assert row.tail_ms == pytest.approx(1000 / row.bare_alone)
+        # the slower half of what so many clients can have had answered in the time
+        assert row.requests / 2 * row.p50_ms <= CLIENTS * SECONDS * 1000
+
+
+def test_every_split_point_is_predicted_and_run_over_each_link(found):
+    splits = describe("tiny-dinov2").splits
+    assert [(row.split, row.rate_mbit) for row in found.plan] == [(one, MBIT) for one in splits]
+    assert sum(row.is_best for row in found.plan) == 1
+    assert all(row.predicted_ms > 0 and row.measured_ms > 0 for row in found.plan)
+
+
+def test_all_of_it_becomes_tables_and_json(found):
+    content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    lines = sessions.report(found).splitlines()
+    titles = [line for line in lines if line.startswith("#")]
+    assert titles == ["### Overlap", "### Load", "### Predictions"]
+    rows = sum(len(content[part]) for part in ("overlap", "load", "plan"))
+    assert sum(line.startswith("|") for line in lines) == rows + 3 * 2  # header and rule of each
+    for row in found.load:
+        assert f"| {row.model} | {CLIENTS} | 1 |" in sessions.report(found)
+
+
+async def test_load_that_gets_no_answer_at_all_is_said():
+    with pytest.raises(LoadError, match="no request of 0 clients was answered within 1 s"):
+        await load._replay("127.0.0.1:9", pb.Handshake(), None, [], 0, 1.0)
+
+
+def test_the_slowest_of_a_hundred_is_never_beyond_what_was_measured():
+    assert load._p99([3.0]) == 3.0
+    assert load._p99([1.0, 2.0]) == pytest.approx(1.99)
+    assert load._p99([float(number) for number in range(101)]) == pytest.approx(99)

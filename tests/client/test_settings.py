@@ -1,0 +1,71 @@
+"""What is asked of a generation or a budget is held against what a message, or sense, allows."""
+
+import pytest
+import typer
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire_client import Budget, ClientError, SettingError
+from featurewire_client.commands import options
+from featurewire_client.commands.sending import budget_of
+from featurewire_client.generation import settings_of
+
+DEFAULT = {
+    "max_tokens": 5,
+    "temperature": 0.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "seed": 0,
+    "stop": (),
+}
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "top_k", "seed"])
+def test_a_number_that_a_message_does_not_hold_is_named_with_its_range(field):
+    most = 2**64 - 1 if field == "seed" else 2**32 - 1
+    for value in (-1, most + 1):
+        with pytest.raises(SettingError) as caught:
+            settings_of(**{**DEFAULT, field: value})
+        assert str(caught.value) == f"{field} is {value}; 0 to {most} is allowed"
+        assert isinstance(caught.value, ClientError)
+    for value in (0, most):
+        made = settings_of(**{**DEFAULT, field: value})
+        assert value == getattr(made if field == "max_tokens" else made.sampling, field)
+
+
+@pytest.mark.parametrize(
+    ("stop", "strings"),
+    [("abc", ["abc"]), (["abc", "d"], ["abc", "d"]), (("a",), ["a"]), ((), []), ("", [""])],
+)
+def test_a_string_is_one_stop_string(stop, strings):
+    assert settings_of(**{**DEFAULT, "stop": stop}).stop == strings
+
+
+def test_what_is_asked_for_is_what_a_message_says():
+    made = settings_of(7, 0.5, 3, 0.9, 11, ["x"])
+    sampling = pb.Sampling(temperature=0.5, top_k=3, top_p=0.9, seed=11)
+    assert made == pb.Generation(max_tokens=7, sampling=sampling, stop=["x"])
+
+
+def test_a_budget_whose_least_quality_is_above_its_most_is_refused():
+    with pytest.raises(SettingError, match="least quality is 31 dB, and the most 30 dB"):
+        Budget(latency_ms=100, least_snr_db=31)
+    with pytest.raises(SettingError, match="least"):
+        Budget(latency_ms=100, least_snr_db=float("nan"))
+    assert Budget(least_snr_db=20, most_snr_db=20).most_snr_db == 20
+
+
+def test_the_options_bound_a_budgets_quality_and_leave_its_own_bounds_where_not_given():
+    assert budget_of(100.0, None, None, None) == Budget(latency_ms=100)
+    assert budget_of(None, 900, 8.0, None) == Budget(request_bytes=900, least_snr_db=8)
+    assert budget_of(100.0, 900, 8.0, 12.0) == Budget(100, 900, 8, 12)
+    assert budget_of(None, None, None, None) is None
+    with pytest.raises(typer.BadParameter, match="--most-snr-db bounds a budget"):
+        budget_of(None, None, None, 12.0)
+
+
+def test_help_says_the_bounds_that_a_budget_has_by_itself():
+    for option, value in (
+        (options.LeastSnrDb, Budget().least_snr_db),
+        (options.MostSnrDb, Budget().most_snr_db),
+    ):
+        (details,) = option.__metadata__
+        assert details.show_default == f"{value:g}"
