@@ -12,7 +12,7 @@ from featurewire_client import SplitClient
 from featurewire_client.edge import SPAN_TOKENS
 from featurewire_client.stats import InferStats
 
-from featurewire_bench.pipeline import alone_of, ideal_ms
+from featurewire_bench.pipeline import alone_of, company, ideal_ms
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.random_models import prompt_of, random_dinov2, random_llama
 from featurewire_bench.relay import Relay
@@ -23,7 +23,12 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Overlap:
-    """One request over one link. Milliseconds; `sum_ms` is what it takes one after the other."""
+    """One request over one link, milliseconds.
+
+    The stages by themselves, and `sum_ms`, what it takes one after the other. `idle_ideal_ms` is
+    the ideal of these times; `ideal_ms` of the times that a prompt's stages take while other cores
+    do the same work, as they do in a pipeline.
+    """
 
     what: str
     rate_mbit: float
@@ -35,6 +40,7 @@ class Overlap:
     decode_ms: float
     tail_ms: float
     sum_ms: float
+    idle_ideal_ms: float
     ideal_ms: float
     measured_ms: float
 
@@ -109,12 +115,15 @@ async def run_overlap(
                 progress(f"{work.what}, stage by stage")
                 own = await request(work, server.address)
                 stages = alone_of(work.model, work.split, work.inputs, snr_db)
-                alone = min((stages() for _ in range(REPEATS)), key=sum)
+                alone = busy = min((stages() for _ in range(REPEATS)), key=sum)
+                if work.spans:
+                    with company(work.model, work.split, work.inputs, snr_db):
+                        busy = min((stages() for _ in range(REPEATS)), key=sum)
                 for rate in rates_mbit:
                     progress(f"{work.what}, {rate:g} Mbit/s")
                     async with Relay(server.address, rate, rtt_ms) as link:
                         runs = [await request(work, link.address) for _ in range(REPEATS)]
-                    rows.append(_row(work, rate, rtt_ms, own.sent_bytes, alone, runs))
+                    rows.append(_row(work, rate, rtt_ms, own.sent_bytes, alone, busy, runs))
     return rows
 
 
@@ -124,10 +133,12 @@ def _row(
     rtt_ms: float,
     sent_bytes: int,
     stages: tuple[float, ...],
+    busy: tuple[float, ...],
     runs: list[InferStats],
 ) -> Overlap:
     wire_ms = 8 * sent_bytes / rate_mbit / 1000
     head_ms, encode_ms, decode_ms, tail_ms = stages
+    cores = min(2, os.cpu_count() or 1)
     return Overlap(
         what=work.what,
         rate_mbit=rate_mbit,
@@ -139,6 +150,7 @@ def _row(
         decode_ms=decode_ms,
         tail_ms=tail_ms,
         sum_ms=sum(stages) + wire_ms + rtt_ms,
-        ideal_ms=ideal_ms(stages, wire_ms, rtt_ms, work.spans, min(2, os.cpu_count() or 1)),
+        idle_ideal_ms=ideal_ms(stages, wire_ms, rtt_ms, work.spans, cores),
+        ideal_ms=ideal_ms(busy, wire_ms, rtt_ms, work.spans, cores),
         measured_ms=median(run.total_ms for run in runs),
     )

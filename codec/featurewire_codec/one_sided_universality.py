@@ -25,12 +25,15 @@ from .universality import Universality, entropy, model_of
 
 def leave_one_out(sources: Sequence[tuple[str, Source]]) -> list[Universality]:
     """Measure every named source with parameters and tables of the other models' sources."""
-    rows = []
-    for name, source in sources:
-        others = [other for title, other in sources if model_of(title) != model_of(name)]
+    trained = {}
+    for model in {model_of(name) for name, _ in sources}:
+        others = [source for name, source in sources if model_of(name) != model]
         parameters, histograms = train_one_sided(others)
-        rows.append(Universality(name, *code_lengths(source, parameters, build_tables(histograms))))
-    return rows
+        trained[model] = parameters, build_tables(histograms)
+    return [
+        Universality(name, *code_lengths(source, *trained[model_of(name)]))
+        for name, source in sources
+    ]
 
 
 def code_lengths(source: Source, parameters: Parameters, tables: Tables) -> tuple[float, float]:

@@ -89,7 +89,9 @@ def test_overlap_measures_a_prompt_and_a_feature_and_says_what_it_holds_them_aga
         cores = min(2, os.cpu_count() or 1)
         assert row.wire_ms == pytest.approx(8e-3 * row.sent_bytes / MBIT)
         assert row.sum_ms == pytest.approx(sum(stages) + row.wire_ms + RTT_MS)
-        assert row.ideal_ms == pytest.approx(ideal_ms(stages, row.wire_ms, RTT_MS, spans, cores))
+        alone = ideal_ms(stages, row.wire_ms, RTT_MS, spans, cores)
+        assert row.idle_ideal_ms == pytest.approx(alone)
+        assert (row.ideal_ms == row.idle_ideal_ms) == (spans == 0)
         assert row.over_ideal == row.measured_ms / row.ideal_ms
         assert row.measured_ms > RTT_MS  # the link is in the way
     assert found.overlap[0].sent_bytes < TOKENS * 64 * 2  # less than float16: it is coded
