@@ -32,7 +32,7 @@ from featurewire_client.edge import Edge, Seconds
 from featurewire_client.errors import DeadlineError
 from featurewire_client.generation import Generation, settings_of
 from featurewire_client.link_estimate import LinkEstimate
-from featurewire_client.quality import PROBING_BYTES, Budget, QualityControl, known_rates
+from featurewire_client.quality import PROBING_BYTES, Budget, Coded, QualityControl, known_rates
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.transcript import Transcript, begin_of
@@ -208,7 +208,7 @@ class SplitClient:
                 await self._route.finish(request)
             stats = of_request(request, seconds, time.perf_counter() - started, snr_db)
             if self._control is not None:
-                stats = self._budgeted(stats, seconds.payload_bytes)
+                stats = self._budgeted(stats, Coded(snr_db, seconds.points, seconds.payload_bytes))
             self._count(stats, new_request=True)
             self.last_stats = stats
             self._log(stats)
@@ -284,12 +284,12 @@ class SplitClient:
                 raise DeadlineError(self._route.overdue(self._timeout_s)) from error
             raise
 
-    def _budgeted(self, stats: InferStats, payload_bytes: int) -> InferStats:
+    def _budgeted(self, stats: InferStats, coded: Coded) -> InferStats:
         """The account with what is beyond the budget; the next choice learns from it."""
         control = self._control
         assert control is not None
         other_ms = stats.encode_ms + stats.queue_ms + stats.decode_ms + stats.tail_ms
-        control.learn(stats.features, stats.sent_bytes, payload_bytes, other_ms / 1000)
+        control.learn([coded], stats.sent_bytes, other_ms / 1000)
         return self._with_shortfall(stats)
 
     def _with_shortfall(self, stats: InferStats) -> InferStats:

@@ -45,11 +45,22 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Span:
-    """Coded tokens of a generation: their tensor's name and channels, and the chunks."""
+    """Coded tokens of a generation: their tensor's name and channels, quality, and the chunks."""
 
     name: str
     channels: int
+    snr_db: float
     chunks: list[pb.Chunk]
+
+    @property
+    def points(self) -> int:
+        """Feature points."""
+        return self.channels * sum(chunk.tokens for chunk in self.chunks)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Coded bytes."""
+        return sum(len(chunk.payload) for chunk in self.chunks)
 
 
 class Edge:
@@ -243,6 +254,7 @@ def _span(coder: Coder, feature: Features, snr_db: float, seconds: Seconds) -> S
     ((name, tensor),) = feature.tensors.items()
     chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, tensor[0], None, snr_db)]
     chunks[-1].tokens = tensor.shape[1]
-    seconds.payload_bytes += sum(len(chunk.payload) for chunk in chunks)
+    span = Span(name, tensor.shape[2], snr_db, chunks)
+    seconds.payload_bytes += span.payload_bytes
     seconds.encode += time.perf_counter() - started
-    return Span(name, tensor.shape[2], chunks)
+    return span

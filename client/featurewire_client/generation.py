@@ -11,7 +11,7 @@ from featurewire_models.text_stream import TextStream
 
 from featurewire_client.edge import Edge, Seconds, Span, cut
 from featurewire_client.errors import SessionError, SettingError
-from featurewire_client.quality import PROBING_BYTES, QualityControl
+from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.transcript import Transcript
@@ -114,6 +114,7 @@ class Generation:
             await self._route.finish(self._known())
 
     async def _prompt(self, ids: torch.Tensor, cache: object, settings: pb.Generation) -> pb.Token:
+        coded = []
         async for span in self._edge.spans(ids, cache, self._quality, self._seconds):
             if self._request is None:
                 tensor = pb.CodedTensor(
@@ -122,12 +123,12 @@ class Generation:
                 self._request = Transcript(pb.Begin(tensors=[tensor], generation=settings))
                 await self._route.begin(self._request)
             await self._send(span)
+            coded.append(Coded(span.snr_db, span.points, span.payload_bytes))
         sent = time.perf_counter()
         token = await self._route.token(self._known())
         if self._control is not None:
-            points, coded = self._seconds.points, self._seconds.payload_bytes
             answered_s = time.perf_counter() - sent
-            self._control.learn(points, self._known().sent_bytes, coded, answered_s)
+            self._control.learn(coded, self._known().sent_bytes, answered_s)
         return token
 
     async def _quality(self, points: int) -> float:

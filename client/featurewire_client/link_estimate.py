@@ -5,6 +5,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from featurewire_client.window import Window
+
 _LEAST_S = 1e-4  # below this, what is measured is the scheduler
 _KEPT_ROUND_TRIPS = 16
 
@@ -18,11 +20,13 @@ class LinkEstimate:
 
     def __init__(self) -> None:
         self._rates: deque[float] = deque(maxlen=2)  # of the last request, and of this one
-        self._under_way: deque[tuple[int, float]] = deque()  # bytes, and when they were sent
+        # bytes, when they were sent, and how many were under way then
+        self._under_way: deque[tuple[int, float, int]] = deque()
         self._trips: deque[float] = deque(maxlen=_KEPT_ROUND_TRIPS)
         self._first: tuple[int, float] | None = None  # bytes, and seconds until the answer
         self._read: list[tuple[int, float]] = []  # bytes so far, and when they were read
         self._changed = asyncio.Event()
+        self._window = Window()
 
     @property
     def bytes_per_s(self) -> float | None:
@@ -37,7 +41,17 @@ class LinkEstimate:
     @property
     def under_way_bytes(self) -> int:
         """What was sent and is not acknowledged yet."""
-        return sum(size for size, _ in self._under_way)
+        return sum(size for size, _, _ in self._under_way)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another chunk may be sent before one is acknowledged."""
+        return self.under_way_bytes < self._window.bytes
+
+    @property
+    def piece_bytes(self) -> int:
+        """The largest chunk that is worth sending now."""
+        return self._window.piece_bytes
 
     async def settle(self, allowed_bytes: float, waiting_bytes: Callable[[], int]) -> None:
         """Waits until no more than so many bytes are under way or about to be sent."""
@@ -57,22 +71,24 @@ class LinkEstimate:
     def forget(self) -> None:
         """The session is lost, and what was under way with it."""
         self._under_way.clear()
+        self._window = Window()  # the next one's link may be another
         self._changed.set()
         self.begin()
 
     def sent(self, size: int) -> None:
         """A chunk of so many bytes goes out now."""
-        self._under_way.append((size, time.perf_counter()))
+        self._under_way.append((size, time.perf_counter(), self.under_way_bytes + size))
 
     def answered(self, received_ns: int | None) -> None:
         """The oldest chunk under way was acknowledged; None: by an answer that tells no clock."""
         if not self._under_way:
             return
-        size, sent = self._under_way.popleft()
+        size, sent, under_way = self._under_way.popleft()
         self._changed.set()
         if received_ns is None:
             return
         trip = time.perf_counter() - sent
+        self._window.answered(size, under_way, trip, self.round_trip_s or 0.0)
         before = self._read[-1][0] if self._read else 0
         self._read.append((before + size, received_ns / 1e9))
         if self._first is None:

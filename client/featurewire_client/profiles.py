@@ -16,6 +16,7 @@ CACHE = Path.home() / ".cache" / "featurewire" / "profiles"
 
 # A 4096-channel profile is 64 MiB; a server that announces more than this is refused.
 _MAX_PROFILE_BYTES = 1 << 30
+_PAGE_S = 180.0  # of 1 MiB, which 0.05 Mbit/s take almost as long for
 
 
 async def fetch(connection: Connection, info: ModelInfo, split: str, task: str) -> ProfileSet:
@@ -24,7 +25,7 @@ async def fetch(connection: Connection, info: ModelInfo, split: str, task: str) 
     Raises:
         ProfileError: a profile in the folder or the cache is damaged.
         SessionError: what the server sent is not what it announced.
-        ClientError: the server does not answer.
+        ClientError: the server does not answer, or takes minutes for a page.
     """
     origin = Origin(info.name, info.revision, split, task)
     sets = connection.model(info.name).profiles
@@ -70,7 +71,7 @@ async def _download(connection: Connection, digest: str, tensor: str, folder: Pa
                     digest=digest, tensor=tensor, file=name, offset=file.tell()
                 )
                 try:
-                    page = await connection.stub.GetProfile(request)
+                    page = await connection.stub.GetProfile(request, timeout=_PAGE_S)
                 except grpc.aio.AioRpcError as error:
                     raise client_error(error, connection.address) from error
                 file.write(page.payload)

@@ -5,7 +5,7 @@ budget asks for it, and rises when a decibel or more is to be had.
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
@@ -49,6 +49,15 @@ class Budget:
         if not self.least_snr_db <= self.most_snr_db:
             found = f"{self.least_snr_db:g} dB, and the most {self.most_snr_db:g} dB"
             raise SettingError(f"a budget's least quality is {found}; the least must not be above")
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What feature points came to at a quality, in dB: bytes of payload."""
+
+    snr_db: float
+    points: int
+    payload_bytes: int
 
 
 class RateCurve:
@@ -156,12 +165,20 @@ class QualityControl:
             self.snr_db = min(wanted, self.snr_db + _MOST_RISE_DB)
         return self.snr_db
 
-    def learn(self, points: int, sent_bytes: int, payload_bytes: int, other_s: float) -> None:
-        """Takes in what a request came to; `other_s`: its stages but for head and wire."""
-        if not points or not payload_bytes:
+    def learn(self, coded: Iterable[Coded], sent_bytes: int, other_s: float) -> None:
+        """Takes in what a request came to, at each quality that parts of it had.
+
+        `sent_bytes`: all that was sent for it; `other_s`: its stages but for head and wire.
+        """
+        points, payload_bytes = Counter[float](), Counter[float]()
+        for part in coded:
+            points[part.snr_db] += part.points
+            payload_bytes[part.snr_db] += part.payload_bytes
+        if not points.total() or not payload_bytes.total():
             return
-        self._curve.see(self.snr_db, 8 * payload_bytes / points)
-        self._framing = sent_bytes - payload_bytes
+        for snr_db, size in payload_bytes.items():
+            self._curve.see(snr_db, 8 * size / points[snr_db])
+        self._framing = sent_bytes - payload_bytes.total()
         self._others_s.append(other_s)
 
 

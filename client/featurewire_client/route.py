@@ -13,6 +13,7 @@ from collections.abc import Callable
 from featurewire.v1 import featurewire_pb2 as pb
 
 from featurewire_client.connection import Connection, connect, parse_addresses
+from featurewire_client.edge import cut
 from featurewire_client.errors import (
     ClientError,
     ConnectionFailedError,
@@ -119,11 +120,15 @@ class Route:
         await self._try(request, lambda session: session.begin(short))
 
     async def send(self, request: Transcript, chunk: pb.Chunk) -> None:
-        """Sends one more chunk of the request.
+        """Sends one more chunk of the request, in pieces where the link is slow.
 
         Raises:
             ClientError: no server takes it.
         """
+        for piece in cut([chunk], [self.link.piece_bytes]):
+            await self._send(request, piece)
+
+    async def _send(self, request: Transcript, chunk: pb.Chunk) -> None:
         session = self._session
         chunk.request = self._requests
         if session is not None and session.leaving:

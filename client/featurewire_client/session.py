@@ -15,6 +15,7 @@ from featurewire_client.errors import (
     client_error,
 )
 from featurewire_client.link_estimate import LinkEstimate
+from featurewire_client.pulse import Pulse
 
 _ANSWERS_WAITING = 64
 
@@ -39,6 +40,9 @@ class Session:
         self._changed = asyncio.Condition()
         self._answers: asyncio.Queue[pb.InferResponse | None] = asyncio.Queue(_ANSWERS_WAITING)
         self._failure: ClientError | None = None
+        self._pulse = Pulse(connection)
+        self._silence: ConnectionLostError | None = None
+        self._watcher = asyncio.create_task(self._watch())
         self._listener: asyncio.Task[None] | None = None
 
     @classmethod
@@ -61,7 +65,7 @@ class Session:
                 raise session._unexpected(reply, "handshake")
             session.terms = reply.handshake
         except BaseException:
-            session._call.cancel()
+            await session.close()
             raise
         session._listener = asyncio.create_task(session._listen())
         return session
@@ -75,19 +79,25 @@ class Session:
         await self._write(pb.InferRequest(begin=begin))
 
     async def send(self, chunk: pb.Chunk) -> None:
-        """Sends a chunk once less than the server's limit of them are under way.
+        """Sends a chunk once the link, and the server's limit of them under way, have room for it.
 
         Raises:
             ClientError: the server is gone, or has refused.
         """
         async with self._changed:
             await self._changed.wait_for(
-                lambda: self._failure or self._under_way < self.terms.limits.max_chunks_in_flight
+                lambda: (
+                    self._failure
+                    or (
+                        self._under_way < self.terms.limits.max_chunks_in_flight
+                        and self._link.has_room
+                    )
+                )
             )
             if self._failure:
                 raise self._failure
             self._under_way += 1
-        self._link.sent(chunk.ByteSize())
+            self._link.sent(chunk.ByteSize())
         await self._write(pb.InferRequest(chunk=chunk))
 
     async def answer(self, request: int) -> pb.InferResponse:
@@ -131,6 +141,14 @@ class Session:
                 self._changed.notify_all()
             await self._answers.put(None)
 
+    async def _watch(self) -> None:
+        """Gives up a server that has fallen silent: whoever reads or writes is told."""
+        silent_s = await self._pulse.silence()
+        self._silence = ConnectionLostError(
+            f"the server at {self.connection.address} has been silent for {silent_s:.0f} s"
+        )
+        self._call.cancel()
+
     @property
     def ended(self) -> bool:
         """The server, or the network, has ended the stream."""
@@ -138,6 +156,7 @@ class Session:
 
     async def close(self) -> None:
         """Ends the stream; the server frees what it kept."""
+        self._watcher.cancel()
         if self._listener is not None:
             self._listener.cancel()
         if not self._call.done():
@@ -150,16 +169,29 @@ class Session:
             raise await self._ended() from None
         except grpc.aio.AioRpcError as error:
             raise client_error(error, self.connection.address, connected=True) from error
+        except asyncio.CancelledError:
+            self._check_silence()
+            raise
 
     async def _read(self) -> pb.InferResponse:
         try:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise client_error(error, self.connection.address, connected=True) from error
+        except asyncio.CancelledError:
+            self._check_silence()
+            raise
         if response is grpc.aio.EOF:
             raise await self._ended()
         assert isinstance(response, pb.InferResponse)
+        self._pulse.heard()
         return response
+
+    def _check_silence(self) -> None:
+        """Raises ConnectionLostError: not our task was cancelled, but the call, by `_watch`."""
+        task = asyncio.current_task()
+        if self._silence is not None and not (task and task.cancelling()):
+            raise self._silence from None
 
     def _unexpected(self, response: pb.InferResponse, expected: str) -> SessionError:
         found = response.WhichOneof("message")
@@ -167,6 +199,8 @@ class Session:
 
     async def _ended(self) -> ClientError:
         """Why the stream is over, when it was found to be."""
+        if self._silence is not None:
+            return self._silence
         code = await self._call.code()
         details = await self._call.details()
         trailers = await self._call.trailing_metadata()

@@ -9,7 +9,7 @@ import torch
 from featurewire_bench.relay import Relay
 from featurewire_client import Budget, SplitClient
 from featurewire_client.link_estimate import LinkEstimate
-from featurewire_client.quality import QualityControl, RateCurve
+from featurewire_client.quality import Coded, QualityControl, RateCurve
 from featurewire_models import load_processor
 from PIL import Image
 
@@ -252,3 +252,15 @@ def test_quality_falls_at_once_and_rises_only_where_it_is_worth_it():
     link.know(1000.0, 1e-4)
     assert control.choose(20_000, 0.0) == 5.0
     assert control.shortfall_ms > 0
+
+
+def test_each_quality_that_a_prompt_had_is_learned_by_what_its_own_spans_came_to():
+    """At 20 dB the first half took 2 bits a point, at 10 dB the second one 1."""
+    control = QualityControl(Budget(request_bytes=9), 20.0, LinkEstimate(), {10.0: 0.5, 22.0: 3.0})
+    spans = [Coded(snr_db, 4000, size) for snr_db, size in ((20, 990), (20, 1010), (10, 500))]
+    control.learn([*spans, Coded(10, 2000, 250)], 3000, 0.1)
+    assert control._curve.bits(20) == pytest.approx(2.0)
+    assert control._curve.bits(10) == pytest.approx(1.0)
+    control.learn([], 50, 0.1)
+    assert control._curve.bits(20) == pytest.approx(2.0)
+    assert control._framing == 250

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire.wire.limits import MAX_CHUNK_BYTES
+from featurewire.wire.limits import MAX_OUTPUT_CHUNK_BYTES
 from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import join_outputs, output_chunks, pack, unpack
 
@@ -40,8 +40,8 @@ def test_outputs_come_back_from_their_chunks():
 def test_a_large_output_travels_in_bounded_chunks():
     large = torch.randn(100_000)
     chunks = list(output_chunks(1, {"large": large}))
-    assert len(chunks) == 4
-    assert max(len(chunk.payload) for chunk in chunks) == MAX_CHUNK_BYTES
+    assert len(chunks) == 7
+    assert max(len(chunk.payload) for chunk in chunks) == MAX_OUTPUT_CHUNK_BYTES
     assert torch.equal(join_outputs(chunks)["large"], large)
 
 

@@ -74,7 +74,8 @@ class SplitInferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Probe(self, request, context):
-        """Answers at once: padded requests tell a client the link's rate before it has sent anything.
+        """Answers at once: padded requests tell a client the link's rate before it has sent anything, and
+        any request whether the server lives.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

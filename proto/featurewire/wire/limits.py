@@ -12,6 +12,8 @@ PROTOCOL_MAX = 3
 # A message is one chunk and its framing; gRPC refuses a larger one before it is read.
 MAX_CHUNK_BYTES = 128 * 1024
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+# A piece of an output: even 0.05 Mbit/s bring one before the server is taken for a silent one.
+MAX_OUTPUT_CHUNK_BYTES = 64 * 1024
 
 # Chunks under way without an acknowledgement: 4 MiB keeps 300 Mbit/s busy over 100 ms.
 MAX_CHUNKS_IN_FLIGHT = 32
@@ -29,9 +31,13 @@ MAX_STOP_CHARACTERS = 1024
 MAX_COUNT = 2**32 - 1
 MAX_SEED = 2**64 - 1
 
+# Pings keep the ways through routers open, and something under way for TCP to miss.
 KEEPALIVE_MS = 10_000
-# A peer that does not answer a ping for so long is gone.
-PING_TIMEOUT_MS = 5_000
+# No answer to a ping says little: on a slow link it waits behind all that is queued, 4 MiB of the
+# kernel's alone. Who is silent is found by other means; this ends what they miss.
+PING_TIMEOUT_MS = 600_000
+# The kernel ends a connection over which nothing has come through for so long (TCP_USER_TIMEOUT).
+TCP_TIMEOUT_MS = 15_000
 # Below the client's period, or the server would answer its pings with GOAWAY.
 MIN_PING_INTERVAL_MS = 5_000
 
@@ -40,18 +46,22 @@ _SIZES = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 ]
 
+_PINGS = [
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", TCP_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+]
+
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     *_SIZES,
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
-    ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),  # else a minute, whatever the other says
+    *_PINGS,
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
 SERVER_OPTIONS: list[tuple[str, int]] = [
     *_SIZES,
+    *_PINGS,
     ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     # A second server on a port that is taken must fail, not share it.
     ("grpc.so_reuseport", 0),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire.wire.limits import MAX_CHUNK_BYTES, MAX_DIMENSIONS
+from featurewire.wire.limits import MAX_DIMENSIONS, MAX_OUTPUT_CHUNK_BYTES
 from featurewire.wire.status import Refusal
 
 _DTYPES: dict[pb.DataType, torch.dtype] = {
@@ -102,11 +102,11 @@ def unpack(messages: Iterable[pb.RawTensor]) -> dict[str, torch.Tensor]:
 
 
 def output_chunks(request: int, outputs: Mapping[str, torch.Tensor]) -> Iterator[pb.OutputChunk]:
-    """Outputs as messages of at most MAX_CHUNK_BYTES; each tensor's first one describes it."""
+    """Outputs as messages of bounded size (`limits`); each tensor's first one describes it."""
     for name, tensor in outputs.items():
         payload = to_bytes(tensor)
-        for start in range(0, max(len(payload), 1), MAX_CHUNK_BYTES):
-            piece = payload[start : start + MAX_CHUNK_BYTES]
+        for start in range(0, max(len(payload), 1), MAX_OUTPUT_CHUNK_BYTES):
+            piece = payload[start : start + MAX_OUTPUT_CHUNK_BYTES]
             if start:
                 yield pb.OutputChunk(request=request, name=name, payload=piece)
             else:

@@ -1,0 +1,40 @@
+"""How many bytes may be under way: sizes and delays of what was acknowledged in, a bound out.
+
+What waits in front of a slow link delays all that comes behind it, gRPC's pings too: a server that
+answers is then taken for a silent one. So no more is sent than the link takes in about a second.
+"""
+
+_LEAST_BYTES = 32 * 1024
+_DELAY_S = 1.0  # what may wait in front of the link, beyond its round trip
+
+
+class Window:
+    """Grows as far as what was sent is acknowledged in good time, and shrinks where it is not.
+
+    It begins at 32 KiB, which even 0.05 Mbit/s take in 5 s, and doubles with each round trip that
+    it is full.
+
+    Attributes:
+        bytes: what may be under way when another chunk is sent.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = float(_LEAST_BYTES)
+
+    @property
+    def piece_bytes(self) -> int:
+        """The largest chunk to send: several are under way, so that acknowledgements come often."""
+        return int(self.bytes / 4)
+
+    def answered(self, size: int, under_way_bytes: int, trip_s: float, round_trip_s: float) -> None:
+        """A chunk of that size was acknowledged.
+
+        `under_way_bytes`: when it was sent, itself included; `trip_s`: since then; `round_trip_s`:
+        the link's own, when nothing waits.
+        """
+        allowed_s = _DELAY_S + 2 * round_trip_s
+        if trip_s > allowed_s:
+            # so many bytes in so many seconds: what it takes in the time allowed
+            self.bytes = max(_LEAST_BYTES, min(self.bytes, under_way_bytes * allowed_s / trip_s))
+        elif 2 * under_way_bytes >= self.bytes:  # else nothing says that the link takes more
+            self.bytes += size

@@ -1,0 +1,73 @@
+"""A link that is slow is no server that is silent: what takes long to carry is carried once."""
+
+import asyncio
+import signal
+
+import pytest
+import torch
+from featurewire_bench.process import ServerProcess
+from featurewire_bench.relay import Relay
+from featurewire_client import SplitClient, pulse
+
+SILENT_S = 3.0  # a chunk of 128 KiB takes longer here
+
+
+@pytest.fixture(autouse=True)
+def _soon_silent(monkeypatch):
+    """A server is given up sooner than it would be, so that the tests are short."""
+    monkeypatch.setattr(pulse, "_QUIET_S", SILENT_S / 2)
+    monkeypatch.setattr(pulse, "_ANSWER_S", SILENT_S / 2)
+
+
+async def test_a_feature_whose_wire_time_is_many_times_what_a_server_may_be_silent_is_sent_once(
+    serve, wide
+):
+    """10 s of it: were it all under way at once, nothing else would come through in that time."""
+    inputs = {"input_ids": torch.randint(0, 97, (1, 120)), "logits_to_keep": torch.tensor(1)}
+    async with serve(wide) as server:
+        with Relay(server.address, rate_mbit=0.2, rtt_ms=20) as link:
+            async with SplitClient(link.address, str(wide), "layers.1", codec="float16") as client:
+                before = link.up_bytes
+                stats = (await client.infer(inputs)).stats
+                carried = link.up_bytes - before
+    assert stats.replays == 0
+    assert 2 * 120 * 1024 < carried < 1.05 * stats.sent_bytes
+
+
+async def test_an_answer_whose_wire_time_is_many_times_what_a_server_may_be_silent_arrives_once(
+    serve, llama
+):
+    """8 s of it, and pings wait behind it longer than 5 s: what arrives says that all is well."""
+    inputs = {"input_ids": torch.randint(0, 97, (16, 64))}
+    async with serve(llama) as server:
+        with Relay(server.address, rate_mbit=0.4, rtt_ms=20) as link:
+            async with SplitClient(link.address, str(llama), "layers.2", snr_db=5) as client:
+                before = link.down_bytes
+                result = await client.infer(inputs)
+                carried = link.down_bytes - before
+    size = 4 * result.output.logits.numel()
+    assert size == 4 * 16 * 64 * 97
+    assert result.stats.replays == 0
+    assert size < carried < 1.05 * result.stats.received_bytes
+
+
+async def test_a_server_that_falls_silent_amid_a_feature_is_given_up(serve, wide):
+    """What waits for room on the link hears of it too."""
+    inputs = {"input_ids": torch.randint(0, 97, (1, 1500)), "logits_to_keep": torch.tensor(1)}
+    settings = {"model": str(wide), "split": "layers.1", "codec": "float16"}
+    with ServerProcess([str(wide)]) as silent, Relay(silent.address, rate_mbit=2) as link:
+        async with (
+            serve(wide) as other,
+            SplitClient(f"{link.address},{other.address}", **settings) as client,
+        ):
+            before = link.up_bytes
+            task = asyncio.create_task(client.infer(inputs))
+            while link.up_bytes < before + 500_000:
+                assert not task.done()
+                await asyncio.sleep(0.01)
+            silent.kill(signal.SIGSTOP)
+            try:
+                stats = (await task).stats
+            finally:
+                silent.kill(signal.SIGCONT)
+    assert stats.replays == 1
