@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire_bench import load, overlap, plan_accuracy, sessions
+from featurewire_bench import load, overlap, sessions
 from featurewire_bench.errors import LoadError
 from featurewire_bench.overlap import Work
 from featurewire_bench.pipeline import ideal_ms
@@ -38,7 +38,8 @@ def found() -> sessions.Sessions:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlap, "works", small_works)
         patch.setattr(overlap, "REPEATS", 1)
-        patch.setattr(plan_accuracy, "RUNS", 1)
+        patch.setattr(sessions, "PLAN_RUNS", 1)
+        patch.setattr(sessions, "PLANNED", (("tiny-dinov2", "classification"),))
         patch.setattr(sessions, "OVERLAP_MBIT", (MBIT,))
         patch.setattr(sessions, "PLAN_MBIT", (MBIT,))
         patch.setattr(sessions, "THREADS", (1,))
@@ -114,7 +115,7 @@ def test_every_split_point_is_predicted_and_run_over_each_link(found):
     splits = describe("tiny-dinov2").splits
     assert [(row.split, row.rate_mbit) for row in found.plan] == [(one, MBIT) for one in splits]
     assert sum(row.is_best for row in found.plan) == 1
-    assert all(row.predicted_ms > 0 and row.measured_ms > 0 for row in found.plan)
+    assert all(row.total.predicted_ms > 0 and row.total.measured_ms > 0 for row in found.plan)
 
 
 def test_all_of_it_becomes_tables_and_json(found):
