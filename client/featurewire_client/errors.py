@@ -13,7 +13,7 @@ ClientError
 import grpc
 from featurewire.wire.status import refusal_of
 
-_FROM_CORE = "Internal error from Core"
+FROM_CORE = "Internal error from Core"
 
 
 class ClientError(Exception):
@@ -88,7 +88,7 @@ def client_error(error: grpc.aio.AioRpcError, address: str, connected: bool = Fa
         )
     gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     # gRPC's own code for a write to a stream that has just been reset
-    reset = error.code() is grpc.StatusCode.INTERNAL and error.details() == _FROM_CORE
+    reset = error.code() is grpc.StatusCode.INTERNAL and error.details() == FROM_CORE
     if (error.code() in gone or reset) and connected:
         return ConnectionLostError(f"the connection to {address} was lost: {error.details()}")
     if error.code() is grpc.StatusCode.UNAVAILABLE:

@@ -270,6 +270,8 @@ class Route:
                     await session.send(message)
                 assert request is not None
                 request.sent_bytes += message.ByteSize()
+            if request is not None and request.chunks:
+                await session.first_answer()  # or a refusal: there may be no room for its cache
         except BaseException:
             if session is not None:
                 await session.close()
@@ -290,6 +292,7 @@ class Route:
         if self._session is not None:
             await self._session.close()
             self._session = None
+            self.link.forget()  # what was under way is never acknowledged
 
     async def close(self) -> None:
         """Ends everything; may be called twice."""

@@ -9,6 +9,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 
 from featurewire_client.connection import Connection
 from featurewire_client.errors import (
+    FROM_CORE,
     ClientError,
     ConnectionLostError,
     SessionError,
@@ -18,6 +19,7 @@ from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.pulse import Pulse
 
 _ANSWERS_WAITING = 64
+_STATUS_S, _POLL_S = 1.0, 0.01  # until gRPC has read how the server ended a stream
 
 
 class Session:
@@ -115,6 +117,17 @@ class Session:
             if _request_of(response) == request:  # else of one that was left early
                 return response
 
+    async def first_answer(self) -> None:
+        """Waits until anything that was sent is acknowledged or answered.
+
+        Raises:
+            ClientError: the server is gone, or has refused it.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure or self.received_bytes)
+        if self._failure and not self.received_bytes:
+            raise self._failure
+
     async def _listen(self) -> None:
         """Reads until the stream ends: counts what is acknowledged, keeps answers."""
         try:
@@ -168,7 +181,7 @@ class Session:
         except asyncio.InvalidStateError:
             raise await self._ended() from None
         except grpc.aio.AioRpcError as error:
-            raise client_error(error, self.connection.address, connected=True) from error
+            raise await self._ended() from error
         except asyncio.CancelledError:
             self._check_silence()
             raise
@@ -201,8 +214,12 @@ class Session:
         """Why the stream is over, when it was found to be."""
         if self._silence is not None:
             return self._silence
-        code = await self._call.code()
-        details = await self._call.details()
+        code, details = await self._call.code(), await self._call.details()
+        waited_s = 0.0
+        while details == FROM_CORE and waited_s < _STATUS_S:
+            await asyncio.sleep(_POLL_S)
+            waited_s += _POLL_S
+            code, details = await self._call.code(), await self._call.details()
         trailers = await self._call.trailing_metadata()
         address = self.connection.address
         if code is grpc.StatusCode.OK:

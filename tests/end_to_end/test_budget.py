@@ -169,6 +169,26 @@ async def test_a_connection_that_breaks_while_the_next_quality_waits_for_it_is_m
                 assert client.last_stats.replays == 1
 
 
+async def test_a_prompt_that_was_left_holds_up_no_later_one(serve):
+    async with serve("tiny-llama3") as server:
+        with Relay(server.address, rate_mbit=0.1, rtt_ms=10) as link:
+            budget = Budget(latency_ms=3000)
+            async with SplitClient(
+                link.address, "tiny-llama3", budget=budget, timeout_s=30
+            ) as client:
+                before = link.up_bytes
+                task = asyncio.create_task(first_token(client))
+                while link.up_bytes < before + 2000:
+                    assert not task.done()
+                    await asyncio.sleep(0.01)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                link.set_rate(10)
+                await first_token(client)
+                assert client.last_stats.tokens == 1
+
+
 async def test_a_quality_waits_until_little_enough_is_under_way_or_all_of_it_is_lost():
     link = LinkEstimate()
     link.know(10_000.0, 0.05)

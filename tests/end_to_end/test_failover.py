@@ -132,6 +132,27 @@ async def test_a_full_server_is_passed_over_for_the_next_one(spare, unbroken):
     assert text == unbroken
 
 
+@pytest.mark.parametrize("ends", ["killed", "drains"])
+async def test_a_server_without_memory_for_the_cache_is_passed_over_too(spare, unbroken, ends):
+    with (
+        ServerProcess([MODEL], (*ALONE, "--cache-mb", "1")) as full,
+        ServerProcess([MODEL], (*ALONE, "--grace-s", "20")) as doomed,
+    ):
+        addresses = f"{doomed.address},{full.address},{spare.address}"
+        async with SplitClient(full.address, MODEL) as hog, SplitClient(addresses, MODEL) as client:
+            kept = hog.generate(PROMPT, max_tokens=100)
+            await anext(kept)
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            if ends == "killed":
+                doomed.kill()
+            else:
+                doomed.kill(signal.SIGTERM)
+            text += await text_of(pieces)
+            await kept.aclose()
+    assert text == unbroken
+
+
 async def test_a_server_that_falls_silent_is_given_up(spare, unbroken):
     """It is stopped, not killed: only its missing answers tell."""
     with ServerProcess([MODEL], ALONE) as silent:
