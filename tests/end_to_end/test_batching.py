@@ -51,7 +51,7 @@ async def test_requests_of_one_shape_share_passes(serve, images, passes):
     whole = load_model(MODEL, task="classification")
     expected = [whole(inputs).logits for inputs in images]
     passes.clear()
-    async with serve(MODEL, batch_wait_ms=20) as server:
+    async with serve(MODEL, batch_wait_ms=300) as server:
         found = await answers(server.address, images, repeats=3)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert max(passes) > 3
