@@ -7,6 +7,7 @@ from featurewire_client import Budget, ClientError, SettingError
 from featurewire_client.commands import options
 from featurewire_client.commands.sending import budget_of
 from featurewire_client.generation import settings_of
+from featurewire_client.stop_strings import stop_strings
 
 DEFAULT = {
     "max_tokens": 5,
@@ -37,6 +38,16 @@ def test_a_number_that_a_message_does_not_hold_is_named_with_its_range(field):
 )
 def test_a_string_is_one_stop_string(stop, strings):
     assert settings_of(**{**DEFAULT, "stop": stop}).stop == strings
+
+
+@pytest.mark.parametrize("stop", ["\ud800", ["x", "\ud800"]])
+def test_a_stop_string_that_no_message_holds_is_named(stop):
+    with pytest.raises(SettingError) as caught:
+        stop_strings(stop)
+    said = r"stop is '\ud800', which UTF-8 cannot hold: character 1 is '\ud800'"
+    assert str(caught.value) == said
+    assert stop_strings("\U0001f600 x") == ["\U0001f600 x"]
+    assert stop_strings(("a", "b")) == ["a", "b"]
 
 
 def test_what_is_asked_for_is_what_a_message_says():

@@ -329,6 +329,11 @@ BAD_INPUT = {
     "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "dt-ufc, float16"),
     "unknown effort": (("generate", "tiny-llama3", "x", "--effort", "most"), "'fast', 'trellis'"),
     "unknown task": (("infer", "tiny-dinov2", "x.png", "--task", "sorting"), "classification"),
+    "prompt with an invalid byte": (("generate", "tiny-llama3", "x\udcff"), r"2 is '\udcff'"),
+    "stop string with an invalid byte": (
+        ("generate", "tiny-llama3", "x", "--stop", "\udcff"),
+        r"stop is '\udcff'",
+    ),
     "empty prompt": (("generate", "tiny-llama3", ""), "empty"),
     "prompt over the context": (("generate", "tiny-llama3", "word " * 5000), "context is"),
     "image that is not there": (("infer", "tiny-dinov2", "nowhere.png"), "nowhere.png"),

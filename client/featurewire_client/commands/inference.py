@@ -131,8 +131,11 @@ def generate(
 
     Example: featurewire generate tiny-llama3 "Return the number of" --server localhost:50051
     """
+    from featurewire_client.stop_strings import stop_strings
+
     sending = Sending(model, server, codec, snr_db, effort, profile, timeout_s)
     budget = budget_of(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
+    stops = stop_strings(stop or ())
     if split == AUTO:
         split = sending.best_split("generation", text_work(model, prompt, max_tokens))
     client = sending.client(split, None, budget, metrics_port)
@@ -147,7 +150,7 @@ def generate(
                 top_k=top_k,
                 top_p=top_p,
                 seed=seed,
-                stop=stop or (),
+                stop=stops,
             ):
                 text.append(piece)
                 if not as_json:
