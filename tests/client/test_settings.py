@@ -64,6 +64,21 @@ def test_a_budget_whose_least_quality_is_above_its_most_is_refused():
     assert Budget(least_snr_db=20, most_snr_db=20).most_snr_db == 20
 
 
+@pytest.mark.parametrize("value", [-5, 0, float("nan"), float("inf")])
+def test_a_budget_that_allows_nothing_or_anything_is_refused(value):
+    with pytest.raises(SettingError) as caught:
+        Budget(latency_ms=value)
+    assert str(caught.value) == (
+        f"a budget's latency is {value:g} ms; a finite one above 0 is allowed"
+    )
+    with pytest.raises(SettingError) as caught:
+        Budget(request_bytes=value)
+    assert str(caught.value) == (
+        f"a budget's size is {value} bytes; a finite one from 1 on is allowed"
+    )
+    assert Budget(latency_ms=0.5, request_bytes=1).request_bytes == 1
+
+
 def test_the_options_bound_a_budgets_quality_and_leave_its_own_bounds_where_not_given():
     assert budget_of(100.0, None, None, None) == Budget(latency_ms=100)
     assert budget_of(None, 900, 8.0, None) == Budget(request_bytes=900, least_snr_db=8)

@@ -80,7 +80,7 @@ def budget_of(
     """The budget that the options come to; None without one.
 
     Raises:
-        SettingError: the least quality is above the most.
+        SettingError: as `Budget`.
     """
     from featurewire_client.quality import Budget
 
