@@ -370,6 +370,13 @@ BAD_START = {
     ),
     "folder that is no model": (("--model", "/tmp"), "tmp/config.json"),
     "address that is none": (("--model", "tiny-llama3", "--listen", "nowhere"), "nowhere"),
+    **{
+        f"a grace time of {value}": (
+            ("--model", "tiny-llama3", "--grace-s", value),
+            f"'--grace-s': {value} is not among 0 to 4294967",
+        )
+        for value in ("inf", "nan", "-1")
+    },
 }
 
 
