@@ -5,7 +5,7 @@ import typer
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import Budget, ClientError, SettingError
 from featurewire_client.commands import options
-from featurewire_client.commands.sending import budget_of
+from featurewire_client.commands.sending import Sending, budget_of
 from featurewire_client.generation import settings_of
 from featurewire_client.stop_strings import stop_strings
 
@@ -86,6 +86,13 @@ def test_the_options_bound_a_budgets_quality_and_leave_its_own_bounds_where_not_
     assert budget_of(None, None, None, None) is None
     with pytest.raises(typer.BadParameter, match="--most-snr-db bounds a budget"):
         budget_of(None, None, None, 12.0)
+
+
+def test_a_codec_without_a_quality_is_refused_with_a_budget_alone():
+    sending = Sending("m", "127.0.0.1:9", "float16", 25.0, "fast", "server", 60.0)
+    with pytest.raises(typer.BadParameter, match="float16 has no quality that a budget"):
+        sending.budget(100.0, None, None, None)
+    assert sending.budget(None, None, None, None) is None
 
 
 def test_help_says_the_bounds_that_a_budget_has_by_itself():

@@ -223,10 +223,11 @@ def test_a_budget_goes_no_lower_and_no_higher_than_the_bounds_of_the_command(fea
 
 
 def test_a_budget_for_elements_as_they_are_is_refused(featurewire, picture):
-    options = ("--codec", "float16", "--latency-budget-ms", 100)
-    status, _, err = featurewire("infer", "tiny-dinov2", picture, *options)
-    assert status == 2
-    assert "no quality that a budget could choose" in err
+    options = ("--codec", "float16", "--split", "auto", "--latency-budget-ms", 100)
+    for request in (("infer", "tiny-dinov2", picture), ("generate", "tiny-llama3", "x")):
+        status, _, err = featurewire(*request, *options)
+        assert status == 2
+        assert "no quality that a budget could choose" in sentence(err)  # and no plan
 
 
 def test_plan_predicts_every_split_point_and_names_the_fastest(featurewire):
