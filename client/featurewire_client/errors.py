@@ -78,8 +78,9 @@ def client_error(error: grpc.aio.AioRpcError, address: str, connected: bool = Fa
     if refusal is not None and refusal.reason == "SESSION_IDLE":
         return ConnectionLostError(str(refusal))  # a new session can go on
     if refusal is not None:
+        again = f"; try again in {refusal.retry_s:g} s" if refusal.retry_s is not None else ""
         return RefusedError(
-            str(refusal),
+            f"{refusal}{again}",
             code=refusal.code.name,
             reason=refusal.reason,
             found=refusal.found,

@@ -29,7 +29,15 @@ log = logging.getLogger("featurewire.client")
 
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 2.0
+_LONGEST_ASKED_S = 5.0
+_MOST_DOUBLINGS = 6  # by then the wait is as long as it gets
 _CONNECT_S = 5.0
+
+
+def wait_s(attempt: int, asked_s: float | None = None) -> float:
+    """Seconds to wait before an attempt, at random; on top of what a server asked for, capped."""
+    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, _MOST_DOUBLINGS))
+    return min(max(asked_s or 0.0, 0.0), _LONGEST_ASKED_S) + random.uniform(0, longest)
 
 
 class Route:
@@ -201,11 +209,10 @@ class Route:
                 self._session = None
                 await self._hang_up()
                 self._turn += 1
-            attempt = 0
+            attempt, asked_s = 0, None
             while True:
                 if attempt:
-                    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
-                    await asyncio.sleep(random.uniform(0, longest))
+                    await asyncio.sleep(wait_s(attempt, asked_s))
                 attempt += 1
                 try:
                     await self._replace(request)
@@ -213,6 +220,8 @@ class Route:
                 except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
                     if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
                         raise
+                    # a server's wish to wait does not hold for the next address
+                    asked_s = getattr(error, "retry_s", None) if len(self._addresses) == 1 else None
                     self._trouble = str(error)
                     log.info("no session yet: %s", error)
                     self._turn += 1

@@ -23,7 +23,26 @@ def one_or_all(answers: list[Item]) -> Item | list[Item]:
 
 
 def checked_text(text: str) -> str:
-    """The text itself; InputError if it is empty."""
+    """The text itself; InputError if it is empty, or no text in UTF-8 (see `unencodable`)."""
     if not isinstance(text, str) or not text.strip():
         raise InputError("The prompt is empty; it must hold some text.")
+    return checked_characters(text)
+
+
+def checked_characters(text: str) -> str:
+    """The text itself; InputError if UTF-8 cannot hold it."""
+    if (found := unencodable(text)) is not None:
+        raise InputError(f"The prompt cannot be written in UTF-8: {found}.")
     return text
+
+
+def unencodable(text: str) -> str | None:
+    """The first character that UTF-8 has no bytes for, and its place; None if there is none.
+
+    Such is half of a surrogate pair, as Python makes of an invalid byte in an argument.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"character {error.start + 1} is {text[error.start]!a}"
+    return None

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from featurewire_models.batch import checked_text, one_or_all, several
+from featurewire_models.batch import checked_characters, checked_text, one_or_all, several
 from featurewire_models.errors import InputError
 from featurewire_models.info import ModelInfo
 
@@ -33,7 +33,8 @@ class PromptProcessor:
     ) -> dict[str, Tensor]:
         """A head's inputs; ``seed`` is the first image's, the next ones count on from it.
 
-        Raises InputError for an empty prompt, one over the model's context, or a seed over int64.
+        Raises InputError for an empty prompt, one that UTF-8 cannot hold or that is over the
+        model's context, or a seed over int64.
         """
         prompts = several(raw)
         least, most = -(2**63), 2**63 - len(prompts)
@@ -49,7 +50,7 @@ class PromptProcessor:
             texts = [checked_text(prompt) for prompt in prompts]
             inputs[name] = self._tokens(tokenizer, length, texts)
             if guidance > 1:
-                negatives = [negative] * len(prompts)
+                negatives = [checked_characters(negative)] * len(prompts)
                 inputs[f"negative_{name}"] = self._tokens(tokenizer, length, negatives)
         return inputs
 

@@ -26,7 +26,7 @@ class TextProcessor:
     def inputs(self, raw: str | Sequence[str]) -> dict[str, Tensor]:
         """``input_ids`` int64 ``[batch, tokens]``, and ``attention_mask`` where texts are padded.
 
-        Raises InputError for an empty text or one over the model's context.
+        Raises InputError for an empty text, one that UTF-8 cannot hold, or one over the context.
         """
         texts = several(raw)
         # not verbose: the tokenizer's own warning of a long text would come beside the error

@@ -14,6 +14,15 @@ from featurewire_server.config import ServerConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+_MOST_GRACE_S = (2**32 - 1) // 1000  # what a GoAway holds, in milliseconds
+
+
+def _grace(value: float) -> float:
+    if not 0 <= value <= _MOST_GRACE_S:
+        raise typer.BadParameter(f"{value:g} is not among 0 to {_MOST_GRACE_S}")
+    return value
+
+
 _EXAMPLES = """
 Serves the tails of split models over gRPC.
 
@@ -87,7 +96,8 @@ def serve(
         float, typer.Option(min=0.1, help="Seconds without a message that end a session.")
     ] = ServerConfig.idle_s,
     grace_s: Annotated[
-        float, typer.Option(min=0, help="Seconds that requests may go on for after SIGTERM.")
+        float,
+        typer.Option(callback=_grace, help="Seconds that requests may go on for after SIGTERM."),
     ] = ServerConfig.grace_s,
 ) -> None:
     config = ServerConfig(

@@ -120,7 +120,8 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
     ) -> None:
         if len(self._streams) >= self._config.max_sessions:
             message = (
-                f"{len(self._streams)} sessions are open; {self._config.max_sessions} are allowed"
+                "no place for another session:"
+                f" {len(self._streams)} open, {self._config.max_sessions} allowed"
             )
             await self._abort(context, Refusal("SERVER_FULL", message, retry_s=_RETRY_S))
         stream = _Stream(context, self._config.idle_s)

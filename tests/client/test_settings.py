@@ -5,8 +5,9 @@ import typer
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import Budget, ClientError, SettingError
 from featurewire_client.commands import options
-from featurewire_client.commands.sending import budget_of
+from featurewire_client.commands.sending import Sending, budget_of
 from featurewire_client.generation import settings_of
+from featurewire_client.stop_strings import stop_strings
 
 DEFAULT = {
     "max_tokens": 5,
@@ -39,6 +40,16 @@ def test_a_string_is_one_stop_string(stop, strings):
     assert settings_of(**{**DEFAULT, "stop": stop}).stop == strings
 
 
+@pytest.mark.parametrize("stop", ["\ud800", ["x", "\ud800"]])
+def test_a_stop_string_that_no_message_holds_is_named(stop):
+    with pytest.raises(SettingError) as caught:
+        stop_strings(stop)
+    said = r"stop is '\ud800', which UTF-8 cannot hold: character 1 is '\ud800'"
+    assert str(caught.value) == said
+    assert stop_strings("\U0001f600 x") == ["\U0001f600 x"]
+    assert stop_strings(("a", "b")) == ["a", "b"]
+
+
 def test_what_is_asked_for_is_what_a_message_says():
     made = settings_of(7, 0.5, 3, 0.9, 11, ["x"])
     sampling = pb.Sampling(temperature=0.5, top_k=3, top_p=0.9, seed=11)
@@ -53,6 +64,21 @@ def test_a_budget_whose_least_quality_is_above_its_most_is_refused():
     assert Budget(least_snr_db=20, most_snr_db=20).most_snr_db == 20
 
 
+@pytest.mark.parametrize("value", [-5, 0, float("nan"), float("inf")])
+def test_a_budget_that_allows_nothing_or_anything_is_refused(value):
+    with pytest.raises(SettingError) as caught:
+        Budget(latency_ms=value)
+    assert str(caught.value) == (
+        f"a budget's latency is {value:g} ms; a finite one above 0 is allowed"
+    )
+    with pytest.raises(SettingError) as caught:
+        Budget(request_bytes=value)
+    assert str(caught.value) == (
+        f"a budget's size is {value} bytes; a finite one from 1 on is allowed"
+    )
+    assert Budget(latency_ms=0.5, request_bytes=1).request_bytes == 1
+
+
 def test_the_options_bound_a_budgets_quality_and_leave_its_own_bounds_where_not_given():
     assert budget_of(100.0, None, None, None) == Budget(latency_ms=100)
     assert budget_of(None, 900, 8.0, None) == Budget(request_bytes=900, least_snr_db=8)
@@ -60,6 +86,13 @@ def test_the_options_bound_a_budgets_quality_and_leave_its_own_bounds_where_not_
     assert budget_of(None, None, None, None) is None
     with pytest.raises(typer.BadParameter, match="--most-snr-db bounds a budget"):
         budget_of(None, None, None, 12.0)
+
+
+def test_a_codec_without_a_quality_is_refused_with_a_budget_alone():
+    sending = Sending("m", "127.0.0.1:9", "float16", 25.0, "fast", "server", 60.0)
+    with pytest.raises(typer.BadParameter, match="float16 has no quality that a budget"):
+        sending.budget(100.0, None, None, None)
+    assert sending.budget(None, None, None, None) is None
 
 
 def test_help_says_the_bounds_that_a_budget_has_by_itself():

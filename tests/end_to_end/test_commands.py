@@ -223,10 +223,11 @@ def test_a_budget_goes_no_lower_and_no_higher_than_the_bounds_of_the_command(fea
 
 
 def test_a_budget_for_elements_as_they_are_is_refused(featurewire, picture):
-    options = ("--codec", "float16", "--latency-budget-ms", 100)
-    status, _, err = featurewire("infer", "tiny-dinov2", picture, *options)
-    assert status == 2
-    assert "no quality that a budget could choose" in err
+    options = ("--codec", "float16", "--split", "auto", "--latency-budget-ms", 100)
+    for request in (("infer", "tiny-dinov2", picture), ("generate", "tiny-llama3", "x")):
+        status, _, err = featurewire(*request, *options)
+        assert status == 2
+        assert "no quality that a budget could choose" in sentence(err)  # and no plan
 
 
 def test_plan_predicts_every_split_point_and_names_the_fastest(featurewire):
@@ -329,6 +330,11 @@ BAD_INPUT = {
     "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "dt-ufc, float16"),
     "unknown effort": (("generate", "tiny-llama3", "x", "--effort", "most"), "'fast', 'trellis'"),
     "unknown task": (("infer", "tiny-dinov2", "x.png", "--task", "sorting"), "classification"),
+    "prompt with an invalid byte": (("generate", "tiny-llama3", "x\udcff"), r"2 is '\udcff'"),
+    "stop string with an invalid byte": (
+        ("generate", "tiny-llama3", "x", "--stop", "\udcff"),
+        r"stop is '\udcff'",
+    ),
     "empty prompt": (("generate", "tiny-llama3", ""), "empty"),
     "prompt over the context": (("generate", "tiny-llama3", "word " * 5000), "context is"),
     "image that is not there": (("infer", "tiny-dinov2", "nowhere.png"), "nowhere.png"),
@@ -365,6 +371,13 @@ BAD_START = {
     ),
     "folder that is no model": (("--model", "/tmp"), "tmp/config.json"),
     "address that is none": (("--model", "tiny-llama3", "--listen", "nowhere"), "nowhere"),
+    **{
+        f"a grace time of {value}": (
+            ("--model", "tiny-llama3", "--grace-s", value),
+            f"'--grace-s': {value} is not among 0 to 4294967",
+        )
+        for value in ("inf", "nan", "-1")
+    },
 }
 
 

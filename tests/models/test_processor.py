@@ -72,6 +72,12 @@ def test_an_empty_prompt_is_refused(language_model, raw):
         load_processor(language_model).inputs(raw)
 
 
+@pytest.mark.parametrize("raw", ["a c\udcffat", ["a cat", "a c\udcffat"]])
+def test_a_prompt_with_half_a_surrogate_pair_is_refused(language_model, raw):
+    with pytest.raises(InputError, match=r"UTF-8: character 4 is '\\udcff'"):
+        load_processor(language_model).inputs(raw)
+
+
 def test_a_prompt_over_the_context_is_refused(language_model):
     with pytest.raises(InputError, match=r"has 9 tokens; .*context is 8"):
         load_processor(language_model).inputs("a cat " * 4 + "was")

@@ -29,7 +29,7 @@ from featurewire_client.commands.options import (
     TopK,
 )
 from featurewire_client.commands.planning import AUTO, one_row, text_work
-from featurewire_client.commands.sending import Sending, budget_of
+from featurewire_client.commands.sending import Sending
 
 if TYPE_CHECKING:
     from featurewire_client.client import InferResult
@@ -72,7 +72,7 @@ def infer(
     from featurewire_client.raw_input import read_input
 
     sending = Sending(model, server, codec, snr_db, effort, profile, timeout_s)
-    budget = budget_of(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
+    budget = sending.budget(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
     chosen = describe(model).check_task(task)
     processor: Any = load_processor(model, chosen)  # what it takes depends on the task
     raw = read_input(input, chosen)
@@ -131,8 +131,11 @@ def generate(
 
     Example: featurewire generate tiny-llama3 "Return the number of" --server localhost:50051
     """
+    from featurewire_client.stop_strings import stop_strings
+
     sending = Sending(model, server, codec, snr_db, effort, profile, timeout_s)
-    budget = budget_of(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
+    budget = sending.budget(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
+    stops = stop_strings(stop or ())
     if split == AUTO:
         split = sending.best_split("generation", text_work(model, prompt, max_tokens))
     client = sending.client(split, None, budget, metrics_port)
@@ -147,7 +150,7 @@ def generate(
                 top_k=top_k,
                 top_p=top_p,
                 seed=seed,
-                stop=stop or (),
+                stop=stops,
             ):
                 text.append(piece)
                 if not as_json:

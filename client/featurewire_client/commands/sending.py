@@ -33,6 +33,20 @@ class Sending:
         if self.codec not in CODECS:
             raise typer.BadParameter(f"--codec {self.codec!r} is none of {', '.join(CODECS)}")
 
+    def budget(
+        self,
+        latency_ms: float | None,
+        request_bytes: int | None,
+        least_snr_db: float | None,
+        most_snr_db: float | None,
+    ) -> "Budget | None":
+        """`budget_of` the options, for a codec that has a quality to choose."""
+        budget = budget_of(latency_ms, request_bytes, least_snr_db, most_snr_db)
+        if budget is not None and self.codec not in TUNABLE_CODECS:
+            message = f"--codec {self.codec} has no quality that a budget could choose"
+            raise typer.BadParameter(message)
+        return budget
+
     def best_split(self, task: str, work: "Work") -> str:
         """The split point that a plan finds best, which goes to stderr with its reason."""
         return best_split(self.model, self.server, task, work, **self._settings)
@@ -47,9 +61,6 @@ class Sending:
         """
         from featurewire_client.client import SplitClient
 
-        if budget is not None and self.codec not in TUNABLE_CODECS:
-            message = f"--codec {self.codec} has no quality that a budget could choose"
-            raise typer.BadParameter(message)
         return SplitClient(
             self.server,
             self.model,
@@ -80,7 +91,7 @@ def budget_of(
     """The budget that the options come to; None without one.
 
     Raises:
-        SettingError: the least quality is above the most.
+        SettingError: as `Budget`.
     """
     from featurewire_client.quality import Budget
 
