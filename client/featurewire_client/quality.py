@@ -33,7 +33,8 @@ class Budget:
 
     Attributes:
         latency_ms: from the call to its answer; of a generation, to its first token.
-        request_bytes: aimed at for all that is sent for it; the first requests teach how much.
+        request_bytes: aimed at for a request's, or a text's prompt's, bytes as sent; the first
+            requests teach how much that is.
         least_snr_db, most_snr_db: the qualities to choose from, in dB.
 
     Raises:

@@ -1,10 +1,13 @@
 """What is asked of a generation or a budget is held against what a message, or sense, allows."""
 
+import inspect
+
 import pytest
 import typer
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import Budget, ClientError, SettingError
 from featurewire_client.commands import options
+from featurewire_client.commands.inference import generate
 from featurewire_client.commands.sending import Sending, budget_of
 from featurewire_client.generation import settings_of
 from featurewire_client.stop_strings import stop_strings
@@ -93,6 +96,14 @@ def test_a_codec_without_a_quality_is_refused_with_a_budget_alone():
     with pytest.raises(typer.BadParameter, match="float16 has no quality that a budget"):
         sending.budget(100.0, None, None, None)
     assert sending.budget(None, None, None, None) is None
+
+
+def test_help_says_what_a_generations_bounds_hold_for():
+    (timeout,) = options.TokenTimeout.__metadata__
+    (size,) = options.BytesBudget.__metadata__
+    assert "each next one" in timeout.help
+    assert "a text's prompt" in size.help
+    assert inspect.signature(generate).parameters["timeout_s"].annotation is options.TokenTimeout
 
 
 def test_help_says_the_bounds_that_a_budget_has_by_itself():

@@ -26,6 +26,7 @@ from featurewire_client.commands.options import (
     Split,
     TaskName,
     Timeout,
+    TokenTimeout,
     TopK,
 )
 from featurewire_client.commands.planning import AUTO, one_row, text_work
@@ -123,7 +124,7 @@ def generate(
     budget_bytes: BytesBudget = None,
     least_snr_db: LeastSnrDb = None,
     most_snr_db: MostSnrDb = None,
-    timeout_s: Timeout = 60.0,
+    timeout_s: TokenTimeout = 60.0,
     metrics_port: MetricsPort = 0,
     as_json: Json = False,
 ) -> None:

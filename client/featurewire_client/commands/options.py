@@ -58,6 +58,10 @@ ProfileChoice = Annotated[
     str, typer.Option(help="'server': the server's; 'none': self-describing; or a folder.")
 ]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one request may take.")]
+TokenTimeout = Annotated[
+    float,
+    typer.Option(min=0.001, help="Seconds that the first token, and each next one, may take."),
+]
 LatencyBudget = Annotated[
     float | None,
     typer.Option(
@@ -67,7 +71,10 @@ LatencyBudget = Annotated[
     ),
 ]
 BytesBudget = Annotated[
-    int | None, typer.Option(min=1, help="Bytes to aim at for what a request sends, likewise.")
+    int | None,
+    typer.Option(
+        min=1, help="Bytes to aim at for all that a request, or a text's prompt, sends, likewise."
+    ),
 ]
 LeastSnrDb = Annotated[
     float | None,
