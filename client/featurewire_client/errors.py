@@ -2,7 +2,7 @@
 
 ClientError
 ├── AddressError             an address is not HOST:PORT
-├── SettingError             a number of a request, or of a budget, is outside its range
+├── SettingError             a request or a budget asks for what is outside its range
 ├── ConnectionFailedError    no server answers at any address
 ├── RefusedError             the server refused, and said why
 ├── DeadlineError            no answer within the time allowed
@@ -25,7 +25,7 @@ class AddressError(ClientError):
 
 
 class SettingError(ClientError):
-    """A number of a request, or of a budget, is outside its range."""
+    """A request or a budget asks for what is outside its range, or for what no message holds."""
 
 
 class ConnectionFailedError(ClientError):

@@ -1,4 +1,4 @@
-"""`featurewire-server`: options in, a serving process until SIGTERM or Ctrl-C."""
+"""`featurewire-server`: options in, a serving process until SIGTERM or Ctrl-C; a second ends it."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,8 @@ import typer
 from featurewire.wire.runtime import run, run_command
 
 from featurewire_server.config import ServerConfig
+
+log = logging.getLogger("featurewire.server")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,10 +43,25 @@ async def _serve(config: ServerConfig) -> None:
     print(f"featurewire-server listens on {server.address}", flush=True)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
+    names = (signal.SIGTERM, signal.SIGINT)
+
+    def begin_to_stop() -> None:
+        for name in names:  # a second one ends the process, whatever it is doing
+            loop.remove_signal_handler(name)
+            signal.signal(name, signal.SIG_DFL)
+        stop.set()
+
+    for name in names:
         with contextlib.suppress(NotImplementedError):  # Windows
-            loop.add_signal_handler(name, stop.set)
+            loop.add_signal_handler(name, begin_to_stop)
     await stop.wait()
+    if server.open_sessions:
+        log.info(
+            "stopping: open sessions: %d; they may go on for %g s; a second SIGTERM or Ctrl-C"
+            " stops at once",
+            server.open_sessions,
+            config.grace_s,
+        )
     await server.stop()
 
 

@@ -3,7 +3,8 @@
 from statistics import mean
 
 import pytest
-from featurewire_client.route import wait_s
+from featurewire_client import RefusedError, route
+from featurewire_client.route import Route, wait_s
 
 DRAWS = 400
 
@@ -28,3 +29,25 @@ def test_what_a_server_asks_for_comes_on_top_and_is_capped(asked_s, least):
     assert least <= min(waits)
     assert max(waits) <= least + 0.4
     assert len(set(waits)) > DRAWS / 2
+
+
+@pytest.mark.parametrize(("addresses", "asked_s"), [("a:1", 1.0), ("a:1,b:1", None)])
+async def test_only_a_server_without_another_is_waited_for_as_it_asks(
+    addresses, asked_s, monkeypatch
+):
+    full = RefusedError("full", code="RESOURCE_EXHAUSTED", reason="SERVER_FULL", retry_s=1.0)
+    answers, waits = [full, full, None], []
+
+    async def replace(*_: object) -> None:
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    def note(*arguments: object) -> float:
+        waits.append(arguments)
+        return 0.0
+
+    way = Route(addresses)
+    monkeypatch.setattr(way, "_replace", replace)
+    monkeypatch.setattr(route, "wait_s", note)
+    await way._mend(None, None)
+    assert waits == [(1, asked_s), (2, asked_s)]

@@ -1,5 +1,6 @@
 """The commands against a server process: answers, accounts, and one plain sentence on bad input."""
 
+import asyncio
 import json
 import re
 import signal
@@ -427,6 +428,20 @@ def test_sigterm_ends_the_server_cleanly():
         process._process.send_signal(signal.SIGTERM)
         assert process._process.wait(20) == 0
         assert "stopped after" in process.log()
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_a_server_that_waits_for_its_sessions(second):
+    with ServerProcess(["tiny-llama3"], ("--grace-s", "60")) as process:
+        async with SplitClient(process.address, "tiny-llama3"):
+            process.kill(signal.SIGTERM)
+            for _ in range(200):
+                if "a second SIGTERM or Ctrl-C stops at once" in process.log():
+                    break
+                await asyncio.sleep(0.05)
+            assert "open sessions: 1; they may go on for 60 s" in process.log()
+            process.kill(second)
+            assert process.wait(5) == -second
 
 
 @pytest.mark.parametrize("script", ["featurewire", "featurewire-server"])
