@@ -238,7 +238,8 @@ class SplitClient:
         Raises:
             ModelError: the prompt is empty or longer than the context, or this is no language
                 model.
-            SettingError: `max_tokens`, `top_k` or `seed` is negative, or more than a message holds.
+            SettingError: `max_tokens`, `top_k` or `seed` is negative, or more than a message holds,
+                or `stop` is no text that UTF-8 holds.
             ClientError, CodecError: as `infer`.
         """
         if self.task != "generation":

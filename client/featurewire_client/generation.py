@@ -14,6 +14,7 @@ from featurewire_client.errors import SessionError, SettingError
 from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
+from featurewire_client.stop_strings import stop_strings
 from featurewire_client.transcript import Transcript
 
 _REASONS = {
@@ -34,7 +35,7 @@ def settings_of(
     """What a Begin says of a generation; one string is one stop string.
 
     Raises:
-        SettingError: a number is more or less than a message holds.
+        SettingError: a number is more or less than a message holds, or UTF-8 holds no such stop.
     """
     for name, value, most in (
         ("max_tokens", max_tokens, limits.MAX_COUNT),
@@ -45,7 +46,7 @@ def settings_of(
             raise SettingError(f"{name} is {value}; 0 to {most} is allowed")
     return pb.Generation(
         sampling=pb.Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
-        stop=[stop] if isinstance(stop, str) else stop,
+        stop=stop_strings(stop),
         max_tokens=max_tokens,
     )
 
