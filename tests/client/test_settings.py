@@ -35,7 +35,7 @@ def test_a_number_that_a_message_does_not_hold_is_named_with_its_range(field):
         assert value == getattr(made if field == "max_tokens" else made.sampling, field)
 
 
-def test_a_stop_string_that_no_message_holds_is_named():
+def test_settings_refuse_a_stop_string_that_no_message_holds():
     with pytest.raises(SettingError, match="which UTF-8 cannot hold"):
         settings_of(**{**DEFAULT, "stop": "\ud800"})
 
