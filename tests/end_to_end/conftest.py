@@ -14,39 +14,37 @@ from featurewire_server import Server, ServerConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
+def save_llama(folder: Path, **sizes: int) -> Path:
+    """A random Llama of 97 words, saved in a folder."""
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=97, intermediate_size=64, **sizes)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory) -> Path:
     """A random Llama of four blocks."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
+    return save_llama(
+        tmp_path_factory.mktemp("models") / "random-llama",
         hidden_size=32,
-        intermediate_size=64,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=64,
     )
-    folder = tmp_path_factory.mktemp("models") / "random-llama"
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
 def wide(tmp_path_factory) -> Path:
     """A random Llama whose features of 1500 tokens are coded in several chunks."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
+    return save_llama(
+        tmp_path_factory.mktemp("models") / "wide",
         hidden_size=1024,
-        intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=8,
         max_position_embeddings=2048,
     )
-    folder = tmp_path_factory.mktemp("models") / "wide"
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @contextlib.asynccontextmanager

@@ -42,6 +42,16 @@ async def first_token(client: SplitClient) -> None:
         pass
 
 
+async def amid_a_prompt(client: SplitClient, link: Relay, sent_bytes: int) -> asyncio.Task[None]:
+    """A prompt under way, so many of whose bytes the link has carried."""
+    before = link.up_bytes
+    task = asyncio.create_task(first_token(client))
+    while link.up_bytes < before + sent_bytes:
+        assert not task.done()
+        await asyncio.sleep(0.01)
+    return task
+
+
 @pytest.fixture(scope="module")
 def inputs() -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(0)
@@ -158,11 +168,7 @@ async def test_a_connection_that_breaks_while_the_next_quality_waits_for_it_is_m
             async with SplitClient(
                 link.address, "tiny-llama3", budget=budget, snr_db=30, timeout_s=30
             ) as client:
-                before = link.up_bytes
-                task = asyncio.create_task(first_token(client))
-                while link.up_bytes < before + 6000:
-                    assert not task.done()
-                    await asyncio.sleep(0.01)
+                task = await amid_a_prompt(client, link, 6000)
                 link.disconnect()
                 link.set_rate(10)
                 await task
@@ -176,11 +182,7 @@ async def test_a_prompt_that_was_left_holds_up_no_later_one(serve):
             async with SplitClient(
                 link.address, "tiny-llama3", budget=budget, timeout_s=30
             ) as client:
-                before = link.up_bytes
-                task = asyncio.create_task(first_token(client))
-                while link.up_bytes < before + 2000:
-                    assert not task.done()
-                    await asyncio.sleep(0.01)
+                task = await amid_a_prompt(client, link, 2000)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
