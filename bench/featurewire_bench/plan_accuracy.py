@@ -87,8 +87,12 @@ async def run_plan_accuracy(
                     return SplitClient(address, model, split, task, snr_db=snr_db)
 
                 connection = await connect(address, timeout_s=10)
-                plan = await make_plan(connection, client_of, splits, work, runs, lambda _: None)
-                await connection.channel.close()
+                try:
+                    plan = await make_plan(
+                        connection, client_of, splits, work, runs, lambda _: None
+                    )
+                finally:
+                    await connection.channel.close()
                 for cost in plan.costs:
                     async with client_of(cost.split) as client:
                         took = [await _run(client, work) for _ in range(runs + 1)][1:]
