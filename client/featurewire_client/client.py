@@ -39,6 +39,8 @@ from featurewire_client.transcript import Transcript, begin_of
 
 log = logging.getLogger("featurewire.client")
 
+_CONNECT_S = 10.0
+
 
 @dataclass(frozen=True)
 class InferResult:
@@ -57,8 +59,9 @@ class SplitClient:
     """Runs a model split between this process and a server.
 
     Args:
-        address: "host:port", or several with commas between: the first that answers is taken, and
-            the next one when a connection breaks or a server stops. What was under way goes on.
+        address: "host:port", or several with commas between: the first that answers and has room
+            is taken, and the next one when a connection breaks or a server stops. What was under
+            way goes on.
         model: bundled name, local folder or hub id; the server must serve the same revision.
         split: split point; None: the server's default.
         task: what the model is used for; None: its default.
@@ -129,13 +132,7 @@ class SplitClient:
         """
         try:
             self._info = await asyncio.to_thread(describe, self._name)
-            connection = await self._route.connect(min(self._timeout_s, 10.0))
-            connection.check_protocol()
-            served = connection.model(self._info.name)
-            self.split = self._split or served.default_split
-            self.task = self._task or served.default_task
-            self._set = await self._choose_profiles(connection)
-            await self._open()
+            connection = await self._open()
             # here, so that no request's time has the loading of kernels and tables in it
             self._loaded = await asyncio.to_thread(self._load)
             self._processor: Any = None
@@ -365,10 +362,30 @@ class SplitClient:
             profiles=self._set.digest,
         )
 
-    async def _open(self) -> None:
+    async def _open(self) -> Connection:
+        """Opens the first session, at the first address whose server takes it."""
+        clock = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._route.open(self.offer)
+            async with asyncio.timeout(self._timeout_s) as limit:
+
+                async def agree(connection: Connection) -> pb.Handshake:
+                    # not within the time: a profile's pages take minutes over a slow link
+                    left_s = (limit.when() or 0.0) - clock()
+                    limit.reschedule(None)
+                    offer = await self._agree(connection)
+                    limit.reschedule(clock() + left_s)
+                    return offer
+
+                connect_s = min(self._timeout_s / len(self._route.addresses), _CONNECT_S)
+                return await self._route.open(connect_s, agree)
         except TimeoutError as error:
-            message = f"no handshake from {self._route.address} within {self._timeout_s:g} s"
-            raise DeadlineError(message) from error
+            raise DeadlineError(self._route.overdue(self._timeout_s, "handshake")) from error
+
+    async def _agree(self, connection: Connection) -> pb.Handshake:
+        """What to offer to a server, from what it serves."""
+        connection.check_protocol()
+        served = connection.model(self._info.name)
+        self.split = self._split or served.default_split
+        self.task = self._task or served.default_task
+        self._set = await self._choose_profiles(connection)
+        return self.offer

@@ -8,7 +8,7 @@ again; the tokens that were delivered go along, so that none is drawn twice.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from featurewire.v1 import featurewire_pb2 as pb
 
@@ -47,11 +47,12 @@ class Route:
         addresses: "host:port", or several with commas between.
 
     Attributes:
+        addresses: each of them.
         link: what is known of the link, over all sessions.
     """
 
     def __init__(self, addresses: str) -> None:
-        self._addresses = parse_addresses(addresses)
+        self.addresses = parse_addresses(addresses)
         self._turn = 0
         self._offer: pb.Handshake | None = None
         self._trouble = ""
@@ -69,7 +70,7 @@ class Route:
             ConnectionFailedError: none does.
         """
         failures = []
-        for _ in self._addresses:
+        for _ in self.addresses:
             try:
                 self._connection = await self._dial(timeout_s)
                 return self._connection
@@ -79,30 +80,66 @@ class Route:
         raise ConnectionFailedError("; ".join(failures))
 
     async def _dial(self, timeout_s: float) -> Connection:
-        return await connect(self._addresses[self._turn % len(self._addresses)], timeout_s)
+        return await connect(self._next_address, timeout_s)
 
-    async def open(self, offer: pb.Handshake) -> pb.HandshakeReply:
-        """Opens the first session, on the connection that is there; others will offer the same.
+    @property
+    def _next_address(self) -> str:
+        return self.addresses[self._turn % len(self.addresses)]
+
+    async def open(
+        self, connect_s: float, agree: Callable[[Connection], Awaitable[pb.Handshake]]
+    ) -> Connection:
+        """Opens the first session, at the first address whose server takes it.
+
+        A connection that is lost amid that is tried again; the caller's deadline bounds it.
+
+        Args:
+            connect_s: how long a server has to answer at all.
+            agree: what to offer a server; the sessions after the first one offer the same.
 
         Raises:
-            ClientError: the server is gone, or refuses.
+            ConnectionFailedError: no server answers at any address.
+            RefusedError: no server that answers has room, or one refuses what the session is.
         """
-        assert self._connection is not None
-        self._offer = offer
-        self._session = await Session.open(self._connection, offer, self.link)
-        self._described = []
-        return self._session.terms
+        failures: dict[str, ConnectionFailedError | RefusedError] = {}
+        attempt = 0
+        while len(failures) < len(set(self.addresses)):
+            if attempt > 1:
+                await asyncio.sleep(wait_s(attempt - 1))
+            attempt += 1
+            try:
+                self._connection = await self._dial(connect_s)
+                self._offer = await agree(self._connection)
+                self._session = await Session.open(self._connection, self._offer, self.link)
+            except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
+                self._pass_over(error)
+                if not isinstance(error, ConnectionLostError):
+                    failures[self._next_address] = error
+                await self._hang_up()
+                self._turn += 1
+            else:
+                self._trouble, self._described = "", []
+                return self._connection
+        full = [error for error in failures.values() if isinstance(error, RefusedError)]
+        raise full[0] if full else ConnectionFailedError("; ".join(map(str, failures.values())))
 
-    def overdue(self, timeout_s: float) -> str:
-        """What to say of a request that took longer than it may."""
-        addresses = ", ".join(self._addresses)
+    def _pass_over(self, error: ClientError) -> None:
+        """Notes why there is no session yet; raises what another server would say too."""
+        if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
+            raise error
+        self._trouble = str(error)
+        log.info("no session yet: %s", error)
+
+    def overdue(self, timeout_s: float, what: str = "answer") -> str:
+        """What to say of a request, or a handshake, that took longer than it may."""
+        addresses = ", ".join(self.addresses)
         cause = f"; the last failure: {self._trouble}" if self._trouble else ""
-        return f"no answer from {addresses} within {timeout_s:g} s{cause}"
+        return f"no {what} from {addresses} within {timeout_s:g} s{cause}"
 
     @property
     def address(self) -> str:
         """Where the session is, or was."""
-        return self._connection.address if self._connection else self._addresses[0]
+        return self._connection.address if self._connection else self.addresses[0]
 
     async def begin(self, request: Transcript) -> None:
         """Announces a request.
@@ -218,12 +255,9 @@ class Route:
                     await self._replace(request)
                     break
                 except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
-                    if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
-                        raise
+                    self._pass_over(error)
                     # a server's wish to wait does not hold for the next address
-                    asked_s = getattr(error, "retry_s", None) if len(self._addresses) == 1 else None
-                    self._trouble = str(error)
-                    log.info("no session yet: %s", error)
+                    asked_s = getattr(error, "retry_s", None) if len(self.addresses) == 1 else None
                     self._turn += 1
             self._trouble = ""
             if request is not None:
@@ -239,7 +273,7 @@ class Route:
                 return
             leaving.leaving = False  # tried once
             here, old = self._turn, self._connection
-            for _ in self._addresses[1:]:
+            for _ in self.addresses[1:]:
                 self._turn += 1
                 try:
                     await self._replace(request, keep=True)

@@ -9,7 +9,13 @@ import pytest
 import torch
 from featurewire_bench.process import ServerProcess, free_port
 from featurewire_bench.relay import Relay
-from featurewire_client import ConnectionFailedError, DeadlineError, RefusedError, SplitClient
+from featurewire_client import (
+    ConnectionFailedError,
+    DeadlineError,
+    RefusedError,
+    SplitClient,
+    profiles,
+)
 from featurewire_models import load_processor
 
 MODEL = "tiny-llama3"
@@ -259,6 +265,44 @@ async def test_a_deadline_over_servers_that_are_dead_or_full_tries_each_and_says
                 assert any(failure in line for line in tried)
             # the one that was full has room again: nothing is left of what was given up
             assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+
+
+async def test_a_session_opens_at_the_next_address_where_the_first_server_is_killed_before_it(
+    spare, unbroken, monkeypatch
+):
+    fetch = profiles.fetch
+
+    async def killed(*arguments):  # between the list of models and the handshake
+        doomed.kill()
+        return await fetch(*arguments)
+
+    with ServerProcess([MODEL], ALONE) as doomed:
+        monkeypatch.setattr(profiles, "fetch", killed)
+        async with SplitClient(f"{doomed.address},{spare.address}", MODEL) as client:
+            assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+
+
+async def test_a_session_opens_at_the_first_address_that_has_room(spare, unbroken):
+    with ServerProcess([MODEL], (*ALONE, "--max-sessions", "1")) as full:
+        addresses = f"127.0.0.1:{free_port()},{full.address},{spare.address}"
+        async with SplitClient(full.address, MODEL), SplitClient(addresses, MODEL) as client:
+            assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+
+
+async def test_where_no_address_has_room_what_a_full_server_said_is_raised():
+    with ServerProcess([MODEL], (*ALONE, "--max-sessions", "1")) as full:
+        addresses = f"{full.address},127.0.0.1:{free_port()}"
+        async with SplitClient(full.address, MODEL):
+            with pytest.raises(RefusedError, match="no place for another session") as caught:
+                await SplitClient(addresses, MODEL).__aenter__()
+    assert caught.value.retry_s > 0
+
+
+async def test_a_mismatch_at_the_first_address_is_raised_though_another_would_serve(spare):
+    with ServerProcess([MODEL], ("--split", "layers.2")) as other:
+        addresses = f"{other.address},{spare.address}"
+        with pytest.raises(RefusedError, match="split point of tiny-llama3"):
+            await SplitClient(addresses, MODEL, split="layers.4").__aenter__()
 
 
 async def test_no_server_at_any_address_is_said_with_each_of_them():

@@ -20,7 +20,7 @@ def _whole(least: int, most: int) -> Callable[[int], int]:
 
 ModelName = Annotated[str, typer.Argument(help="Bundled name, local folder or hub id.")]
 Address = Annotated[
-    str, typer.Option("--server", help="HOST:PORT, or several with commas: the first to answer.")
+    str, typer.Option("--server", help="HOST:PORT, or several with commas: the first with room.")
 ]
 Split = Annotated[
     str | None,
