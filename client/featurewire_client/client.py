@@ -36,6 +36,7 @@ from featurewire_client.quality import PROBING_BYTES, Budget, Coded, QualityCont
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.transcript import Transcript, begin_of
+from featurewire_client.turns import Turns
 
 log = logging.getLogger("featurewire.client")
 
@@ -56,7 +57,7 @@ class InferResult:
 
 
 class SplitClient:
-    """Runs a model split between this process and a server.
+    """Runs a model split between this process and a server, one request at a time.
 
     Args:
         address: "host:port", or several with commas between: the first that answers and has room
@@ -74,7 +75,7 @@ class SplitClient:
             None: self-describing bitstreams.
         dtype, device: what the head computes in and on.
         timeout_s: seconds that one request, or one step of a generation, may take, all attempts
-            together.
+            together; and that it waits for the client's request before it.
         budget: what a request may take; the quality then follows the link, from `snr_db` at first.
         metrics: counters to keep (`WireMetrics("client")`); None: none.
 
@@ -114,7 +115,7 @@ class SplitClient:
         self._metrics = metrics
         self._budget = budget
         self._control: QualityControl | None = None
-        self._one_request = asyncio.Lock()
+        self._turns = Turns()
         self._loaded: Edge | None = None
         self.last_stats: InferStats | None = None
         """The account of the last request or generation."""
@@ -142,6 +143,7 @@ class SplitClient:
                 self._control = QualityControl(self._budget, self.snr_db, link, known)
                 if self._budget.latency_ms is not None:
                     link.know(*await probe(connection, self._timeout_s))
+            self._turns.is_open = True
         except BaseException:
             await self.close()
             raise
@@ -160,7 +162,11 @@ class SplitClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the session and frees the connection; may be called twice."""
+        """Ends the session and frees the connection; may be called twice.
+
+        Whatever is called later, a generation's next piece too, is a ClientError.
+        """
+        self._turns.is_open = False
         await self._route.close()
         if self._loaded is not None:
             self._loaded.close()
@@ -186,11 +192,12 @@ class SplitClient:
             outputs: names of the outputs to send back, such as "loss"; none: all.
 
         Raises:
-            ClientError: the server is gone, refuses, or does not answer in time.
+            ClientError: the server is gone, refuses, or does not answer in time; the client is
+                closed, or a generation of it is not taken to its end.
             ModelError: the head cannot run on the inputs.
             CodecError: the features cannot be coded.
         """
-        async with self._one_request:
+        async with self._turns.take("an inference", self._timeout_s):
             started, seconds = time.perf_counter(), Seconds()
             async with self._deadline():
                 features = await self.edge.features(inputs, seconds)
@@ -243,7 +250,7 @@ class SplitClient:
             tasks = ", ".join(self._info.tasks)
             raise TaskError(f"{self._info.name} generates no text; its tasks are {tasks}.")
         settings = settings_of(max_tokens, temperature, top_k, top_p, seed, stop)
-        async with self._one_request:
+        async with self._turns.take("a generation", self._timeout_s):
             if self._processor is None:
                 self._processor = await asyncio.to_thread(load_processor, self._name, self.task)
             self.finish_reason, self.last_stats = "length", None
@@ -272,7 +279,9 @@ class SplitClient:
 
         Raises:
             DeadlineError: it took too long.
+            ClientError: the client is closed.
         """
+        self._turns.check()
         try:
             async with asyncio.timeout(self._timeout_s):
                 yield
@@ -280,6 +289,8 @@ class SplitClient:
             await self._route.abandon()
             if isinstance(error, TimeoutError):
                 raise DeadlineError(self._route.overdue(self._timeout_s)) from error
+            if isinstance(error, Exception):
+                self._turns.check()  # what a close in the middle of it breaks tells nobody why
             raise
 
     def _budgeted(self, stats: InferStats, coded: Coded) -> InferStats:
