@@ -111,6 +111,35 @@ async def test_a_draining_server_hands_its_sessions_over_and_ends_at_once(spare,
     assert code == 0
 
 
+@pytest.mark.parametrize("amid", [False, True])
+async def test_a_draining_server_does_not_wait_for_sessions_without_a_request(
+    spare, unbroken, amid
+):
+    with ServerProcess([MODEL], (*ALONE, "--grace-s", "60")) as leaving:
+        async with SplitClient(leaving.address, MODEL) as other:
+            pieces = other.generate(PROMPT, **DRAWN)
+            text = await anext(pieces) if amid else ""
+            async with SplitClient(f"{leaving.address},{spare.address}", MODEL) as client:
+                leaving.kill(signal.SIGTERM)
+                if amid:
+                    await asyncio.sleep(0.3)
+                    assert text + await text_of(pieces) == unbroken  # there is no other server
+                assert await asyncio.to_thread(leaving.wait, 30) == 0
+                assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+                assert client.last_stats.replays == 0
+
+
+async def test_a_server_that_is_about_to_stop_opens_no_session_and_another_one_does(serve):
+    """It answers as before, but for sessions, while it tells those that it has."""
+    async with serve(MODEL) as leaving, serve(MODEL) as other:
+        await leaving._service.go_away()
+        async with SplitClient(f"{leaving.address},{other.address}", MODEL) as client:
+            assert len(await text_of(client.generate("Return the", max_tokens=3))) > 0
+            assert (leaving.open_sessions, other.open_sessions) == (0, 1)
+        with pytest.raises(DeadlineError, match="the server is about to stop"):
+            await SplitClient(leaving.address, MODEL, timeout_s=3.0).__aenter__()
+
+
 async def test_a_draining_server_is_not_left_for_one_that_does_not_answer(unbroken):
     with ServerProcess([MODEL], (*ALONE, "--grace-s", "30")) as leaving:
         addresses = f"{leaving.address},127.0.0.1:{free_port()}"
