@@ -194,17 +194,19 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         Raises:
             Refusal: none came for too long, while the session had nothing to do.
         """
-        idle_s = self._config.idle_s
+        what, patience_s = "session was idle", self._config.idle_s
+        if session is None:
+            what, patience_s = "handshake did not come", limits.HANDSHAKE_S
         waiting = asyncio.ensure_future(anext(incoming, None))
         try:
             while not waiting.done():
                 done, _ = await asyncio.wait(
-                    (waiting, over), timeout=idle_s, return_when=asyncio.FIRST_COMPLETED
+                    (waiting, over), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if over in done:
                     return None
                 if not (done or (session and session.is_busy)):
-                    message = f"the session was idle for {idle_s:g} s, as long as is allowed"
+                    message = f"the {what} for {patience_s:g} s, as long as is allowed"
                     raise Refusal("SESSION_IDLE", message)
             return await waiting
         finally:
