@@ -100,7 +100,7 @@ class Generation:
             piece = self._text.add(token.id)
             if piece:
                 yield piece
-            if token.finish:
+            if token.finish or self._text.ended:
                 break
             if self._tokens >= settings.max_tokens:
                 raise SessionError(f"the server goes on after {self._tokens} tokens, all asked for")
@@ -108,11 +108,18 @@ class Generation:
                 token = await self._step(token.id, cache)
         if rest := self._text.rest():
             yield rest
-        if token.finish not in _REASONS:
+        if not self._text.ended and token.finish not in _REASONS:
             raise SessionError(f"the server ended a text for an unknown reason, {token.finish}")
-        self.finish_reason = _REASONS[token.finish]
+        self.finish_reason = "stop" if self._text.ended else _REASONS[token.finish]
+        if not token.finish:  # a server without a tokenizer knows neither stop strings nor ends
+            await self.leave()
+            return
         async with deadline():
             await self._route.finish(self._known())
+
+    async def leave(self) -> None:
+        """Gives the text up, where the server has not ended it, which frees its cache there."""
+        await self._route.leave(self._request)
 
     async def _prompt(self, ids: torch.Tensor, cache: object, settings: pb.Generation) -> pb.Token:
         coded = []

@@ -330,6 +330,12 @@ class Route:
             await self._connection.channel.close()
         self._connection = None
 
+    async def leave(self, request: Transcript | None) -> None:
+        """Ends the session amid a request that is given up."""
+        if self._session is not None:
+            self._take_leave(self._session, request)
+        await self.abandon()
+
     async def abandon(self) -> None:
         """Ends the session amid a request; the connection stays for the next one."""
         if self._session is not None:

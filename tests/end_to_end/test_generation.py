@@ -1,5 +1,7 @@
 """A generation over the wire is the unsplit model's own, step by step with caches on both sides."""
 
+import asyncio
+
 import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
@@ -174,3 +176,28 @@ async def test_a_generation_with_the_published_method_gives_its_tokens(speaking,
     ):
         assert len([piece async for piece in client.generate("w5 w6 w7", max_tokens=5)]) == 5
         assert client.last_stats.tokens == 5
+
+
+async def test_a_stop_string_ends_a_text_where_only_the_client_has_a_tokenizer(
+    speaking, serve, tmp_path
+):
+    silent = tmp_path / speaking.name
+    silent.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (silent / name).write_bytes((speaking / name).read_bytes())
+    async with serve(silent) as server, SplitClient(server.address, str(speaking)) as client:
+        whole = "".join([piece async for piece in client.generate("w5", max_tokens=20)])
+        assert client.finish_reason == "length"
+        stop = " ".join(whole.split()[4:6])
+        for _ in range(2):
+            pieces = client.generate("w5", max_tokens=20, stop=stop)
+            assert "".join([piece async for piece in pieces]) == whole.split(stop)[0]
+            assert client.finish_reason == "stop"
+            stats = client.last_stats
+            assert 4 < stats.tokens < 20
+            assert stats.received_bytes > 5 * stats.tokens
+        for _ in range(100):
+            if not server.reserved_cache_bytes:
+                break
+            await asyncio.sleep(0.02)
+        assert server.reserved_cache_bytes == 0
