@@ -1,5 +1,6 @@
 """A generation at the edge: a prompt in, pieces of text out, one token a message."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,12 +11,14 @@ from featurewire.wire import limits
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client.edge import Edge, Seconds, Span, cut
-from featurewire_client.errors import SessionError, SettingError
+from featurewire_client.errors import ClientError, SessionError, SettingError
 from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.stop_strings import stop_strings
 from featurewire_client.transcript import Transcript
+
+log = logging.getLogger("featurewire.client")
 
 _REASONS = {
     pb.FINISH_STOP: "stop",
@@ -114,8 +117,11 @@ class Generation:
         if not token.finish:  # a server without a tokenizer knows neither stop strings nor ends
             await self.leave()
             return
-        async with deadline():
-            await self._route.finish(self._known())
+        try:
+            async with deadline():
+                await self._route.account(self._known())
+        except ClientError as error:
+            log.warning("the text is complete, its account did not come: %s", error)
 
     async def leave(self) -> None:
         """Gives the text up, where the server has not ended it, which frees its cache there."""

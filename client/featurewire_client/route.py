@@ -193,6 +193,21 @@ class Route:
             raise SessionError(f"the server at {self.address} answered a step with no token")
         return token
 
+    async def account(self, request: Transcript) -> None:
+        """Waits for the account of a text that is complete: nothing is repeated for its sake.
+
+        Raises:
+            ClientError: the session is lost, and the account with it.
+        """
+        session = self._session
+        if session is None:
+            raise ConnectionLostError("there is no session")
+        try:
+            while request.account is None:
+                request.note(await session.answer(self._requests))
+        finally:
+            self._take_leave(session, request)
+
     async def finish(self, request: Transcript) -> None:
         """Waits until the request is answered whole, outputs and account.
 

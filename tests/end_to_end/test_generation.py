@@ -1,13 +1,16 @@
 """A generation over the wire is the unsplit model's own, step by step with caches on both sides."""
 
 import asyncio
+import time
 
 import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
+from featurewire_bench.relay import Relay
 from featurewire_client import SettingError, SplitClient
 from featurewire_codec import FeatureCodec
 from featurewire_models import ModelError, TaskError, load_model
+from featurewire_server import session as server_session
 from featurewire_server.sampling import next_token
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -201,3 +204,34 @@ async def test_a_stop_string_ends_a_text_where_only_the_client_has_a_tokenizer(
                 break
             await asyncio.sleep(0.02)
         assert server.reserved_cache_bytes == 0
+
+
+@pytest.mark.parametrize("lost", ["the link breaks", "the server fails"])
+async def test_a_text_that_is_complete_ends_without_its_account_where_that_is_lost(
+    speaking, serve, monkeypatch, lost, caplog
+):
+    account = server_session._account
+
+    def fail(request):
+        time.sleep(0.3)  # until the last token is there
+        monkeypatch.setattr(server_session, "_account", account)
+        if lost == "the server fails":
+            raise MemoryError
+        link.disconnect()
+        return account(request)
+
+    async with serve(speaking) as server:
+        with Relay(server.address, rtt_ms=2) as link:
+            async with SplitClient(link.address, str(speaking)) as client:
+                whole = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
+                received_bytes = client.last_stats.received_bytes
+                monkeypatch.setattr(server_session, "_account", fail)
+                text = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
+                assert (text, client.finish_reason) == (whole, "length")
+                stats = client.last_stats
+                assert (stats.tokens, stats.replays) == (9, 0)
+                assert stats.tail_ms > 0
+                assert received_bytes / 2 < stats.received_bytes < received_bytes
+                assert "its account did not come" in caplog.text
+                text = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
+                assert (text, client.last_stats.replays) == (whole, 0)
