@@ -373,9 +373,14 @@ BAD_START = {
     "folder that is no model": (("--model", "/tmp"), "tmp/config.json"),
     "address that is none": (("--model", "tiny-llama3", "--listen", "nowhere"), "nowhere"),
     **{
-        f"a grace time of {value}": (
-            ("--model", "tiny-llama3", "--grace-s", value),
-            f"'--grace-s': {value} is not among 0 to 4294967",
+        f"{option} {value}": (
+            ("--model", "tiny-llama3", option, value),
+            f"'{option}': {value} is not among {bounds}",
+        )
+        for option, bounds in (
+            ("--grace-s", "0 to 4294967"),
+            ("--idle-s", "0.1 to 4294967"),
+            ("--batch-wait-ms", "0 to 60000"),
         )
         for value in ("inf", "nan", "-1")
     },
@@ -433,15 +438,18 @@ def test_sigterm_ends_the_server_cleanly():
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_a_server_that_waits_for_its_sessions(second):
     with ServerProcess(["tiny-llama3"], ("--grace-s", "60")) as process:
-        async with SplitClient(process.address, "tiny-llama3"):
+        async with SplitClient(process.address, "tiny-llama3") as client:
+            pieces = client.generate("Return the", max_tokens=400)
+            await anext(pieces)
             process.kill(signal.SIGTERM)
             for _ in range(200):
                 if "a second SIGTERM or Ctrl-C stops at once" in process.log():
                     break
                 await asyncio.sleep(0.05)
-            assert "open sessions: 1; they may go on for 60 s" in process.log()
+            assert "open sessions: 1; their requests may go on for 60 s" in process.log()
             process.kill(second)
             assert process.wait(5) == -second
+            await pieces.aclose()
 
 
 @pytest.mark.parametrize("script", ["featurewire", "featurewire-server"])
