@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -39,11 +40,25 @@ Example: featurewire-server --model tiny-llama3 --model tiny-dinov2 --listen 0.0
 """
 
 
-async def _serve(config: ServerConfig) -> None:
-    from featurewire_server.server import Server
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the process at once and quietly: what is being loaded needs no end of its own.
 
-    server = Server(config)
-    await server.start()
+    asyncio would wait until it is loaded, and then cancel what has just begun to listen.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def _serve(config: ServerConfig) -> None:
+    with _ended_by_ctrl_c():
+        from featurewire_server.server import Server
+
+        server = Server(config)
+        await server.start()
     for model in server.models:
         splits = f"{model.splits[0]} to {model.splits[-1]}"
         print(f"{model.name}: {', '.join(model.tasks)}; split points {splits}", flush=True)
@@ -157,7 +172,7 @@ def serve(
 
 
 def main() -> None:
-    """Exits 2 with one sentence on bad input."""
+    """Exits 2 with one sentence on bad input, 130 on Ctrl-C before it listens."""
     errors = (
         "featurewire_server.errors:ServerError",
         "featurewire_codec.errors:CodecError",

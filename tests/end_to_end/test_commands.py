@@ -452,6 +452,29 @@ async def test_a_second_signal_ends_a_server_that_waits_for_its_sessions(second)
             await pieces.aclose()
 
 
+def test_ctrl_c_ends_a_server_that_is_loading_at_once_and_quietly():
+    slow = """
+import time
+from featurewire_server import cli, server
+
+def load(config):
+    print("loading", flush=True)
+    time.sleep(30)
+    return Tails(config)
+
+Tails, server.Tails = server.Tails, load
+cli.main()
+"""
+    command = [sys.executable, "-c", slow, "--model", "tiny-llama3", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [*command, "--metrics-port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
 @pytest.mark.parametrize("script", ["featurewire", "featurewire-server"])
 def test_the_installed_scripts_show_help_with_an_example(script):
     path = Path(sys.executable).parent / script
