@@ -263,6 +263,36 @@ def test_plan_of_a_language_model_is_for_a_text_of_so_many_tokens(featurewire):
     assert "between the neighbours': layers.4" in " ".join(out.split())
 
 
+def test_a_plan_is_for_features_that_travel_as_asked_for(featurewire):
+    """`generate` would send them so too."""
+    options = ("plan", "tiny-llama3", "--runs", 1, "--max-tokens", 2, "--json")
+
+    def rows(*more: object) -> list[dict]:
+        status, out, err = featurewire(*options, *more)
+        assert status == 0, err
+        return json.loads(out)["rows"]
+
+    plain = rows("--codec", "float16")
+    assert all(row["token"]["sent_bytes"] > 256 for row in plain)  # 128 channels
+    free = rows("--profile", "none", "--effort", "trellis")
+    assert not any(row["profiled"] for row in free)
+    assert all(row["token"]["sent_bytes"] < 256 for row in free)
+    status, _, err = featurewire(*options, "--codec", "zip")
+    assert (status, "dt-ufc, float16" in sentence(err)) == (2, True)
+    status, _, err = featurewire(*options, "--timeout-s", 0.001)
+    assert status == 2
+    assert "within 0.001 s" in sentence(err)
+
+
+def test_split_auto_says_that_it_plans_at_one_quality_where_a_budget_will_choose_another(
+    featurewire, picture
+):
+    options = ("--split", "auto", "--snr-db", 20, "--budget-bytes", 5000)
+    status, _, err = featurewire("infer", "tiny-dinov2", picture, *options, "--json")
+    assert status == 0, err
+    assert "at 20 dB, not at what the budget will choose." in sentence(err)
+
+
 def test_a_profile_learned_from_own_data_is_served_fetched_and_cheaper(run, tmp_path, monkeypatch):
     profile, cache = tmp_path / "profile", tmp_path / "cache"
     data = tmp_path / "texts"

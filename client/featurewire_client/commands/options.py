@@ -25,7 +25,8 @@ Address = Annotated[
 Split = Annotated[
     str | None,
     typer.Option(
-        help="Split point; auto: as `featurewire plan` finds.", show_default="the server's"
+        help="Split point; auto: as `featurewire plan` finds, at --snr-db whatever the budget.",
+        show_default="the server's",
     ),
 ]
 TaskName = Annotated[
