@@ -148,11 +148,13 @@ class Generation:
     async def _quality(self, points: int) -> float:
         """The SNR for what is left of the prompt."""
         if self._control is not None:
-            await self._control.settle(self._waiting_bytes)
+            route = self._route
+            await self._control.settle(lambda: route.under_way_bytes + self._waiting_bytes())
             spent_s = time.perf_counter() - self._started
             sent_bytes = self._request.sent_bytes if self._request else 0
-            waiting_bytes = self._waiting_bytes()
-            self._snr_db = self._control.choose(points, spent_s, sent_bytes, waiting_bytes)
+            self._snr_db = self._control.choose(
+                points, spent_s, sent_bytes, self._waiting_bytes(), route.under_way_bytes
+            )
         return self._snr_db
 
     def _waiting_bytes(self) -> int:

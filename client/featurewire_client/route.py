@@ -24,6 +24,7 @@ from featurewire_client.errors import (
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.session import Session
 from featurewire_client.transcript import Transcript
+from featurewire_client.window import UnderWay
 
 log = logging.getLogger("featurewire.client")
 
@@ -141,6 +142,11 @@ class Route:
         """Where the session is, or was."""
         return self._connection.address if self._connection else self.addresses[0]
 
+    @property
+    def under_way_bytes(self) -> int:
+        """What was sent and is not answered yet."""
+        return self._session.under_way.bytes if self._session else 0
+
     async def begin(self, request: Transcript) -> None:
         """Announces a request.
 
@@ -170,7 +176,8 @@ class Route:
         Raises:
             ClientError: no server takes it.
         """
-        for piece in cut([chunk], [self.link.piece_bytes]):
+        under_way = self._session.under_way if self._session else UnderWay()
+        for piece in cut([chunk], [under_way.piece_bytes]):
             await self._send(request, piece)
 
     async def _send(self, request: Transcript, chunk: pb.Chunk) -> None:
@@ -317,7 +324,7 @@ class Route:
         session = None
         try:
             connection.check_protocol()
-            self.link.forget()
+            self.link.begin()
             session = await Session.open(connection, self._offer, self.link)
             described: list[pb.CodedTensor] = []
             for message in request.again() if request is not None else ():
@@ -356,7 +363,6 @@ class Route:
         if self._session is not None:
             await self._session.close()
             self._session = None
-            self.link.forget()  # what was under way is never acknowledged
 
     async def close(self) -> None:
         """Ends everything; may be called twice."""
