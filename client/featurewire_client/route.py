@@ -64,22 +64,6 @@ class Route:
         self.link = LinkEstimate()
         self._described: list[pb.CodedTensor] = []
 
-    async def connect(self, timeout_s: float) -> Connection:
-        """Connects to the first address that answers.
-
-        Raises:
-            ConnectionFailedError: none does.
-        """
-        failures = []
-        for _ in self.addresses:
-            try:
-                self._connection = await self._dial(timeout_s)
-                return self._connection
-            except ConnectionFailedError as error:
-                failures.append(str(error))
-                self._turn += 1
-        raise ConnectionFailedError("; ".join(failures))
-
     async def _dial(self, timeout_s: float) -> Connection:
         return await connect(self._next_address, timeout_s)
 

@@ -43,16 +43,13 @@ async def planned(
     from featurewire_models import describe
 
     from featurewire_client.client import SplitClient
+    from featurewire_client.connection import connected
     from featurewire_client.planner import make_plan
-    from featurewire_client.route import Route
 
     def make_client(split: str) -> SplitClient:
         return SplitClient(server, model, split=split, task=task, **options)
 
-    connection = await Route(server).connect(timeout_s=10)
-    try:
+    async with connected(server, timeout_s=10) as connection:
         splits = list(connection.model(describe(model).name).splits)
         with steps(len(splits)) as begin:
             return await make_plan(connection, make_client, splits, work, runs, begin)
-    finally:
-        await connection.channel.close()

@@ -34,12 +34,11 @@ def models(server: Address, as_json: Json = False) -> None:
 
     Example: featurewire models --server localhost:50051
     """
-    from featurewire_client.route import Route
+    from featurewire_client.connection import connected
 
     async def listing() -> list[dict[str, Any]]:
-        connection = await Route(server).connect(timeout_s=10)
-        served = connection.catalogue.models
-        await connection.channel.close()
+        async with connected(server, timeout_s=10) as connection:
+            served = connection.catalogue.models
         return [
             {
                 "model": model.name,
