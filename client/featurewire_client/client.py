@@ -288,7 +288,7 @@ class SplitClient:
         except BaseException as error:
             await self._route.abandon()
             if isinstance(error, TimeoutError):
-                raise DeadlineError(self._route.overdue(self._timeout_s)) from error
+                raise DeadlineError(self._route.addresses.overdue(self._timeout_s)) from error
             if isinstance(error, Exception):
                 self._turns.check()  # what a close in the middle of it breaks tells nobody why
             raise
@@ -387,10 +387,12 @@ class SplitClient:
                     limit.reschedule(clock() + left_s)
                     return offer
 
-                connect_s = min(self._timeout_s / len(self._route.addresses), _CONNECT_S)
+                connect_s = min(self._timeout_s / len(self._route.addresses.every), _CONNECT_S)
                 return await self._route.open(connect_s, agree)
         except TimeoutError as error:
-            raise DeadlineError(self._route.overdue(self._timeout_s, "handshake")) from error
+            raise DeadlineError(
+                self._route.addresses.overdue(self._timeout_s, "handshake")
+            ) from error
 
     async def _agree(self, connection: Connection) -> pb.Handshake:
         """What to offer to a server, from what it serves."""

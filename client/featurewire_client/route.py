@@ -1,18 +1,17 @@
 """The way to a server that outlives its connections: requests in, answers out, whoever gives them.
 
-When a connection breaks or a server is about to stop, the next address is tried, at once and then
-after waits that grow, are capped and are random ("full jitter"). What the request had sent is sent
-again; the tokens that were delivered go along, so that none is drawn twice.
+When a connection breaks or a server is about to stop, another one is looked for. What the request
+had sent is sent again; the tokens that were delivered go along, so that none is drawn twice.
 """
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 
 from featurewire.v1 import featurewire_pb2 as pb
 
-from featurewire_client.connection import Connection, connect, parse_addresses
+from featurewire_client.addresses import Addresses, wait_s
+from featurewire_client.connection import Connection
 from featurewire_client.edge import cut
 from featurewire_client.errors import (
     ClientError,
@@ -28,17 +27,7 @@ from featurewire_client.window import UnderWay
 
 log = logging.getLogger("featurewire.client")
 
-_FIRST_WAIT_S = 0.05
-_LONGEST_WAIT_S = 2.0
-_LONGEST_ASKED_S = 5.0
-_MOST_DOUBLINGS = 6  # by then the wait is as long as it gets
 _CONNECT_S = 5.0
-
-
-def wait_s(attempt: int, asked_s: float | None = None) -> float:
-    """Seconds to wait before an attempt, at random; on top of what a server asked for, capped."""
-    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, _MOST_DOUBLINGS))
-    return min(max(asked_s or 0.0, 0.0), _LONGEST_ASKED_S) + random.uniform(0, longest)
 
 
 class Route:
@@ -48,28 +37,19 @@ class Route:
         addresses: "host:port", or several with commas between.
 
     Attributes:
-        addresses: each of them.
+        addresses: which of them is asked next.
         link: what is known of the link, over all sessions.
     """
 
     def __init__(self, addresses: str) -> None:
-        self.addresses = parse_addresses(addresses)
-        self._turn = 0
+        self.addresses = Addresses(addresses)
         self._offer: pb.Handshake | None = None
-        self._trouble = ""
         self._session: Session | None = None
         self._connection: Connection | None = None
         self._mending = asyncio.Lock()
         self._requests = 0
         self.link = LinkEstimate()
         self._described: list[pb.CodedTensor] = []
-
-    async def _dial(self, timeout_s: float) -> Connection:
-        return await connect(self._next_address, timeout_s)
-
-    @property
-    def _next_address(self) -> str:
-        return self.addresses[self._turn % len(self.addresses)]
 
     async def open(
         self, connect_s: float, agree: Callable[[Connection], Awaitable[pb.Handshake]]
@@ -88,43 +68,30 @@ class Route:
         """
         failures: dict[str, ConnectionFailedError | RefusedError] = {}
         attempt = 0
-        while len(failures) < len(set(self.addresses)):
+        while len(failures) < len(set(self.addresses.every)):
             if attempt > 1:
                 await asyncio.sleep(wait_s(attempt - 1))
             attempt += 1
             try:
-                self._connection = await self._dial(connect_s)
+                self._connection = await self.addresses.dial(connect_s)
                 self._offer = await agree(self._connection)
                 self._session = await Session.open(self._connection, self._offer, self.link)
             except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
-                self._pass_over(error)
                 if not isinstance(error, ConnectionLostError):
-                    failures[self._next_address] = error
+                    failures[self.addresses.next] = error
+                self.addresses.pass_over(error)
                 await self._hang_up()
-                self._turn += 1
             else:
-                self._trouble, self._described = "", []
+                self.addresses.found()
+                self._described = []
                 return self._connection
         full = [error for error in failures.values() if isinstance(error, RefusedError)]
         raise full[0] if full else ConnectionFailedError("; ".join(map(str, failures.values())))
 
-    def _pass_over(self, error: ClientError) -> None:
-        """Notes why there is no session yet; raises what another server would say too."""
-        if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
-            raise error
-        self._trouble = str(error)
-        log.info("no session yet: %s", error)
-
-    def overdue(self, timeout_s: float, what: str = "answer") -> str:
-        """What to say of a request, or a handshake, that took longer than it may."""
-        addresses = ", ".join(self.addresses)
-        cause = f"; the last failure: {self._trouble}" if self._trouble else ""
-        return f"no {what} from {addresses} within {timeout_s:g} s{cause}"
-
     @property
     def address(self) -> str:
         """Where the session is, or was."""
-        return self._connection.address if self._connection else self.addresses[0]
+        return self._connection.address if self._connection else self.addresses.next
 
     @property
     def under_way_bytes(self) -> int:
@@ -251,7 +218,7 @@ class Route:
                 await broken.close()
                 self._session = None
                 await self._hang_up()
-                self._turn += 1
+                self.addresses.turn += 1
             attempt, asked_s = 0, None
             while True:
                 if attempt:
@@ -261,11 +228,11 @@ class Route:
                     await self._replace(request)
                     break
                 except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
-                    self._pass_over(error)
+                    self.addresses.pass_over(error)
                     # a server's wish to wait does not hold for the next address
-                    asked_s = getattr(error, "retry_s", None) if len(self.addresses) == 1 else None
-                    self._turn += 1
-            self._trouble = ""
+                    alone = len(self.addresses.every) == 1
+                    asked_s = getattr(error, "retry_s", None) if alone else None
+            self.addresses.found()
             if request is not None:
                 log.warning("the session moved to %s: %s", self.address, cause or "it was closed")
 
@@ -278,9 +245,9 @@ class Route:
             if self._session is not leaving or not leaving.leaving:
                 return
             leaving.leaving = False  # tried once
-            here, old = self._turn, self._connection
-            for _ in self.addresses[1:]:
-                self._turn += 1
+            here, old = self.addresses.turn, self._connection
+            for _ in self.addresses.every[1:]:
+                self.addresses.turn += 1
                 try:
                     await self._replace(request, keep=True)
                 except ClientError as error:
@@ -292,7 +259,7 @@ class Route:
                     await old.channel.close()
                 log.warning("the session moved to %s: its server is about to stop", self.address)
                 return
-            self._turn = here
+            self.addresses.turn = here
 
     def _take_leave(self, session: Session, request: Transcript | None) -> None:
         """Counts what the session has received for the request, which gets no more from it."""
@@ -303,7 +270,7 @@ class Route:
         """Opens a session and repeats the request; `keep`: over a connection of its own."""
         connection = None if keep else self._connection
         if connection is None:
-            connection = await self._dial(_CONNECT_S)
+            connection = await self.addresses.dial(_CONNECT_S)
         assert self._offer is not None
         session = None
         try:
