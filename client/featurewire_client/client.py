@@ -29,7 +29,7 @@ from featurewire_models.text_stream import TextStream
 from featurewire_client import profiles
 from featurewire_client.connection import Connection, probe
 from featurewire_client.edge import Edge, Seconds
-from featurewire_client.errors import DeadlineError
+from featurewire_client.errors import ConnectionFailedError, DeadlineError
 from featurewire_client.generation import Generation, settings_of
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.quality import PROBING_BYTES, Budget, Coded, QualityControl, known_rates
@@ -142,7 +142,7 @@ class SplitClient:
                 link = self._route.link
                 self._control = QualityControl(self._budget, self.snr_db, link, known)
                 if self._budget.latency_ms is not None:
-                    link.know(*await probe(connection, self._timeout_s))
+                    await self._probe(connection)
             self._turns.is_open = True
         except BaseException:
             await self.close()
@@ -393,6 +393,13 @@ class SplitClient:
             raise DeadlineError(
                 self._route.addresses.overdue(self._timeout_s, "handshake")
             ) from error
+
+    async def _probe(self, connection: Connection) -> None:
+        """Finds out about the link before the first request, whose chunks tell it as well."""
+        try:
+            self._route.link.know(*await probe(connection, self._timeout_s))
+        except ConnectionFailedError as error:  # the first request looks for another server
+            log.info("the link is not known yet: %s", error)
 
     async def _agree(self, connection: Connection) -> pb.Handshake:
         """What to offer to a server, from what it serves."""

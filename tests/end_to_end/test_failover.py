@@ -10,12 +10,14 @@ import torch
 from featurewire_bench.process import ServerProcess, free_port
 from featurewire_bench.relay import Relay
 from featurewire_client import (
+    Budget,
     ConnectionFailedError,
     DeadlineError,
     RefusedError,
     SplitClient,
     profiles,
 )
+from featurewire_client.connection import probe
 from featurewire_models import load_processor
 
 MODEL = "tiny-llama3"
@@ -309,6 +311,20 @@ async def test_a_session_opens_at_the_next_address_where_the_first_server_is_kil
         monkeypatch.setattr(profiles, "fetch", killed)
         async with SplitClient(f"{doomed.address},{spare.address}", MODEL) as client:
             assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+
+
+async def test_a_server_that_is_killed_before_its_link_is_probed_is_replaced_at_the_first_request(
+    spare, monkeypatch
+):
+    async def killed(*arguments):
+        doomed.kill()
+        return await probe(*arguments)
+
+    with ServerProcess([MODEL], ALONE) as doomed:
+        monkeypatch.setattr("featurewire_client.client.probe", killed)
+        addresses = f"{doomed.address},{spare.address}"
+        async with SplitClient(addresses, MODEL, budget=Budget(latency_ms=60_000)) as client:
+            assert len(await text_of(client.generate(PROMPT, max_tokens=3))) > 0
 
 
 async def test_a_session_opens_at_the_first_address_that_has_room(spare, unbroken):
