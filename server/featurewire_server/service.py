@@ -120,6 +120,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         self, request_iterator: AsyncIterator[pb.InferRequest], context: Context
     ) -> None:
         if self._leaving.is_set():
+            self._metrics.errors.labels("UNAVAILABLE").inc()
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
         if len(self._streams) >= self._config.max_sessions:
             message = (

@@ -138,6 +138,9 @@ async def test_a_server_that_is_about_to_stop_opens_no_session_and_another_one_d
         async with SplitClient(f"{leaving.address},{other.address}", MODEL) as client:
             assert len(await text_of(client.generate("Return the", max_tokens=3))) > 0
             assert (leaving.open_sessions, other.open_sessions) == (0, 1)
+        code = {"code": "UNAVAILABLE"}
+        counted = leaving._registry.get_sample_value("featurewire_server_errors_total", code)
+        assert counted == 1
         with pytest.raises(DeadlineError, match="the server is about to stop"):
             await SplitClient(leaving.address, MODEL, timeout_s=3.0).__aenter__()
 
