@@ -246,6 +246,7 @@ class SplitClient:
                 or `stop` is no text that UTF-8 holds.
             ClientError, CodecError: as `infer`.
         """
+        self._turns.check()
         if self.task != "generation":
             tasks = ", ".join(self._info.tasks)
             raise TaskError(f"{self._info.name} generates no text; its tasks are {tasks}.")

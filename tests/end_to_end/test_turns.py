@@ -31,8 +31,9 @@ async def test_whatever_is_called_on_a_closed_client_says_that_it_is_closed(serv
     inputs = {"input_ids": torch.tensor([[5, 6]])}
     async with serve(MODEL) as server:
         client = SplitClient(server.address, MODEL)
-        with pytest.raises(ClientError, match="client is closed"):
-            await client.infer(inputs)  # not open yet
+        for call in (client.infer(inputs), text_of(client, "The", max_tokens=2)):
+            with pytest.raises(ClientError, match="client is closed"):
+                await call  # not open yet
         async with client:
             pieces = client.generate("Return the", max_tokens=8)
             await anext(pieces)
