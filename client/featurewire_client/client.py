@@ -265,8 +265,8 @@ class SplitClient:
                     yield piece
             finally:
                 self.finish_reason = generation.finish_reason
-                if not generation.finish_reason:
-                    await generation.leave()
+                if not generation.finish_reason:  # left early: the server frees its cache
+                    await self._route.abandon()
                 self.last_stats = generation.stats()
                 if self.last_stats is not None and self._control is not None:
                     self.last_stats = self._with_shortfall(self.last_stats)

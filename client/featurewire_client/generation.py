@@ -115,17 +115,13 @@ class Generation:
             raise SessionError(f"the server ended a text for an unknown reason, {token.finish}")
         self.finish_reason = "stop" if self._text.ended else _REASONS[token.finish]
         if not token.finish:  # a server without a tokenizer knows neither stop strings nor ends
-            await self.leave()
+            await self._route.abandon()
             return
         try:
             async with deadline():
                 await self._route.account(self._known())
         except ClientError as error:
             log.warning("the text is complete, its account did not come: %s", error)
-
-    async def leave(self) -> None:
-        """Gives the text up, where the server has not ended it, which frees its cache there."""
-        await self._route.leave(self._request)
 
     async def _prompt(self, ids: torch.Tensor, cache: object, settings: pb.Generation) -> pb.Token:
         coded = []

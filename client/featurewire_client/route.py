@@ -48,6 +48,7 @@ class Route:
         self._connection: Connection | None = None
         self._mending = asyncio.Lock()
         self._requests = 0
+        self._begun: Transcript | None = None  # the last of them, until it is over
         self.link = LinkEstimate()
         self._described: list[pb.CodedTensor] = []
 
@@ -110,6 +111,7 @@ class Route:
         elif session.leaving:
             await self._move(session, None)
         self._requests += 1
+        self._begun = request
         self.link.begin()
         request.begin.request = self._requests
         same = list(request.begin.tensors) == self._described
@@ -165,6 +167,7 @@ class Route:
                 request.note(await session.answer(self._requests))
         finally:
             self._take_leave(session, request)
+            self._begun = None
 
     async def finish(self, request: Transcript) -> None:
         """Waits until the request is answered whole, outputs and account.
@@ -176,6 +179,7 @@ class Route:
             request.note(await self._answer(request))
         if self._session is not None:
             self._take_leave(self._session, request)
+        self._begun = None
 
     async def _answer(self, request: Transcript) -> pb.InferResponse:
         while True:
@@ -303,17 +307,13 @@ class Route:
             await self._connection.channel.close()
         self._connection = None
 
-    async def leave(self, request: Transcript | None) -> None:
-        """Ends the session amid a request that is given up."""
-        if self._session is not None:
-            self._take_leave(self._session, request)
-        await self.abandon()
-
     async def abandon(self) -> None:
         """Ends the session amid a request; the connection stays for the next one."""
         if self._session is not None:
+            self._take_leave(self._session, self._begun)
             await self._session.close()
             self._session = None
+        self._begun = None
 
     async def close(self) -> None:
         """Ends everything; may be called twice."""

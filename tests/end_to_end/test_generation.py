@@ -7,7 +7,7 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_bench.relay import Relay
-from featurewire_client import SettingError, SplitClient
+from featurewire_client import DeadlineError, SettingError, SplitClient
 from featurewire_codec import FeatureCodec
 from featurewire_models import ModelError, TaskError, load_model
 from featurewire_server import session as server_session
@@ -204,6 +204,34 @@ async def test_a_stop_string_ends_a_text_where_only_the_client_has_a_tokenizer(
                 break
             await asyncio.sleep(0.02)
         assert server.reserved_cache_bytes == 0
+
+
+@pytest.mark.parametrize("ends", ["is left", "takes too long"])
+async def test_the_account_of_a_text_that_is_given_up_has_what_came_of_it(
+    speaking, serve, monkeypatch, ends
+):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking), timeout_s=3.0) as client,
+    ):
+        _ = [piece async for piece in client.generate("w5", max_tokens=4)]
+        whole = client.last_stats.received_bytes
+        pieces = client.generate("w5", max_tokens=40)
+        for _ in range(4):
+            await anext(pieces)
+        if ends == "is left":
+            await pieces.aclose()
+        else:
+            run = server_session.run_steps
+
+            def slow(*steps):
+                time.sleep(4)
+                return run(*steps)
+
+            monkeypatch.setattr(server_session, "run_steps", slow)
+            with pytest.raises(DeadlineError):
+                await anext(pieces)
+        assert whole / 2 < client.last_stats.received_bytes < whole
 
 
 @pytest.mark.parametrize("lost", ["the link breaks", "the server fails"])
