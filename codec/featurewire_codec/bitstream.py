@@ -18,7 +18,7 @@ from .cursor import Cursor, CutShort, signed_varint, varint
 from .errors import BitstreamError, ChunkError
 
 MAGIC = b"FW"
-VERSION = 3
+VERSION = 4
 MAX_TOKENS = 1 << 24
 MAX_CHANNELS = 1 << 16
 MAX_FEATURES = 1 << 28  # a decoded feature takes at most 1 GiB

@@ -230,6 +230,10 @@ def train(
             "--one-sided", help="Train the one-sided mode's tables, on post-ReLU features."
         ),
     ] = False,
+    weights_of: Annotated[
+        Path | None,
+        typer.Option(help="One-sided tables to predict like; only the tables are trained."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the universal entropy tables on features of several models.
@@ -242,8 +246,12 @@ def train(
     from . import train_command
 
     sources = _read_all(files, None, None)
-    run = train_command.train_one_sided if one_sided else train_command.train
-    run(sources, out, leave_one_out, as_json)
+    if one_sided:
+        train_command.train_one_sided(sources, out, leave_one_out, as_json, weights_of)
+    elif weights_of is not None:
+        raise typer.BadParameter("--weights-of is for --one-sided")
+    else:
+        train_command.train(sources, out, leave_one_out, as_json)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from .codebook_fit import fit_codebook
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .feature import BOUNDS_OF_MANY, giant_bounds
 from .one_sided_fit import fit_channel_weights
+from .one_sided_shapes import SHAPE_SNRS_DB, choose_shapes
 from .one_sided_tables import load_one_sided
 from .one_sided_transform import OneSided
 from .quantiser import nearest_step_exponent
@@ -25,6 +26,7 @@ MAX_MATRIX_VALUES = 1 << 24  # beyond it (64 MiB) a block transform shares one K
 _OFFSET_LIMIT = 1000
 MIN_CODEWORDS, MANY_CODEWORDS, MAX_CODEWORDS, TOKENS_A_CODEWORD = 16, 2048, 4096, 16
 _MAX_ONE_SIDED_FEATURES, _ONE_SIDED_SNR_DB = 1 << 22, 15.0
+_MAX_SHAPED_FEATURES = 1 << 19
 MAX_GROUPS, TOKENS_A_GROUP = 8, 8
 
 
@@ -146,14 +148,19 @@ def column_offsets(
 
 
 def _fit_one_sided(arrays: Arrays, grid: tuple[int, int] | None, scale: float) -> OneSided:
-    """Fit what predicts channels, at the step of a middling SNR."""
-    some = arrays[:: -(-sum(array.size for array in arrays) // _MAX_ONE_SIDED_FEATURES)]
+    """Fit what predicts channels, at the step of a middling SNR, and choose their shapes."""
+    features = sum(array.size for array in arrays)
+    some = arrays[:: -(-features // _MAX_ONE_SIDED_FEATURES)]
+    few = arrays[:: -(-features // _MAX_SHAPED_FEATURES)]
     identity = Identity(np.zeros(arrays[0].shape[1], np.float32))
     offsets = column_offsets(identity, arrays, grid)
-    error = scale * 10 ** (-_ONE_SIDED_SNR_DB / 10)
-    step_exponent = nearest_step_exponent(float(np.sqrt(12.0 * error)))
-    parameters, _ = load_one_sided()
-    return OneSided(fit_channel_weights(some, grid, offsets, step_exponent, parameters))
+    fitted, *steps = (
+        nearest_step_exponent(float(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))))
+        for snr_db in (_ONE_SIDED_SNR_DB, *SHAPE_SNRS_DB)
+    )
+    parameters, tables = load_one_sided()
+    weights = fit_channel_weights(some, grid, offsets, fitted, parameters)
+    return OneSided(choose_shapes(few, grid, offsets, steps, weights, parameters, tables))
 
 
 def _fit_block_dct(

@@ -4,8 +4,9 @@ What leaves a ReLU is never below zero, often exactly zero, and smooth over the 
 are coded as they are, in passes over ever finer grids: first every eighth place both ways, then the
 places amid four known ones, each time halving the distance. For each index the known neighbours
 give a prediction and its expected error, both in sixty-fourths of a step; their *cell* names one of
-64 frozen tables. The channels come in groups, and a group is also predicted from how far the
-earlier groups of the same place missed, with weights of the profile.
+128 frozen tables, another one for each of two shapes that a channel's misses may have. The channels
+come in groups, and a group is also predicted from how far the earlier groups of the same place
+missed, with weights of the profile.
 
 Everything here is integers, the same on any machine: products fit float64's 53 bits, so the matrix
 product of the channel weights is exact too. The encoder repeats what the decoder does.
@@ -239,8 +240,8 @@ class Contexts(NamedTuple):
     base: NDArray[np.int32]
 
 
-def contexts(prediction: Prediction, parameters: Parameters) -> Contexts:
-    """Return the classes of what is so predicted."""
+def contexts(prediction: Prediction, shapes: NDArray[np.uint8], parameters: Parameters) -> Contexts:
+    """Return the classes of what is so predicted; `shapes` uint8[channels] are the weights'."""
     value, error = np.maximum(prediction.value, 0), prediction.error
     low_bits = np.zeros(error.shape, np.int64)
     if error.max(initial=0) >= RAW_ERROR:
@@ -251,7 +252,7 @@ def contexts(prediction: Prediction, parameters: Parameters) -> Contexts:
     places = np.minimum(value, (HIGH + 1) * UNIT - 1)
     levels, errors = level_tables(parameters)
     spreads = errors[np.minimum(error, RAW_ERROR - 1)]
-    cells = parameters.classes[prediction.zeros, levels[places], spreads]
+    cells = parameters.classes[shapes, prediction.zeros, levels[places], spreads]
     return Contexts(cells, low_bits.astype(np.uint8), base.astype(np.int32))
 
 
@@ -272,7 +273,9 @@ def refined_contexts(
     parameters: Parameters,
 ) -> Contexts:
     """Return the contexts of one group of channels; see `refine`."""
-    return contexts(refine(prediction, one, decoded, group, weights, parameters), parameters)
+    refined = refine(prediction, one, decoded, group, weights, parameters)
+    shapes = weights.shape[weights.bounds[group] : weights.bounds[group + 1]]
+    return contexts(refined, shapes, parameters)
 
 
 Fill = Callable[[Pass, slice, Contexts], NDArray[np.int32]]

@@ -1,22 +1,25 @@
-"""The classes of the one-sided mode's cells: merged until 64 tables are left."""
+"""The classes of the one-sided mode's cells: merged until 128 tables are left."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .one_sided_tables import ALPHABET, ERRORS, PREDICTIONS, ZEROS
-from .tables import CLASSES
+from .one_sided_tables import ALPHABET, CLASSES, ERRORS, PREDICTIONS, SHAPES, ZEROS
 
-CELLS = ZEROS, PREDICTIONS, ERRORS
-_SEEN = 200  # a cell seen less often takes the class of the nearest one
-_DISTANCE = np.array([10, 2, 1])  # between levels of zeros nearby, predictions and errors
+CELLS = SHAPES, ZEROS, PREDICTIONS, ERRORS
+# The cells seen most often are merged; others take the class of the nearest of them.
+_SEEN, _MOST = 50, 4500
+_DISTANCE = np.array([3, 10, 2, 1])  # between shapes, zeros nearby, predictions and errors
 
 
 def merge_cells(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Merge cells to 64 classes, each time the two whose code lengths grow least: uint8[4, 64, 32].
+    """Merge cells to 128 classes, each time the two whose code lengths grow least.
 
-    The classes are numbered by their mean symbol; cells hardly seen go with the nearest one.
+    counts int64[2 * 4 * 64 * 32, 128]: symbols by cell. Returns uint8[2, 4, 64, 32]. The classes
+    are numbered by their mean symbol; cells hardly seen go with the nearest one.
     """
-    seen = np.flatnonzero(counts.sum(axis=1) > _SEEN)
+    often = counts.sum(axis=1)
+    fewest = max(_SEEN, int(np.sort(often)[-min(_MOST, len(often))]))
+    seen = np.flatnonzero(often > fewest)
     merged = counts[seen].astype(np.float64) + 1e-3
     bits = _entropy(merged)
     member, alive = np.arange(len(seen)), np.ones(len(seen), np.bool_)

@@ -17,11 +17,10 @@ from .bitstream import Chunk
 from .entropy_coder import FieldReader, Table
 from .one_sided import Contexts, Pass, walk
 from .one_sided_symbols import LENGTH_BITS, Symbols
-from .one_sided_tables import index_bits, load_one_sided
+from .one_sided_tables import CLASSES, index_bits, load_one_sided
 from .one_sided_weights import ChannelWeights
 from .panels import MAX_INDEX, too_large
 from .quantiser import midpoint_thresholds, rounding_thresholds, step_size
-from .tables import CLASSES
 from .transform import Floats
 
 _NO_EXCESS = np.zeros(0, np.int64)

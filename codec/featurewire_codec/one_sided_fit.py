@@ -87,7 +87,7 @@ def fit_channel_weights(
     value = _fit_own(quantised(), channels, parameters)
     matrix = np.zeros((KINDS, channels, channels if len(bounds) > 2 else 0), np.int16)
     gain = np.full((KINDS, channels), 1 << RATIO_BITS, np.int32)
-    weights = ChannelWeights(order, bounds, value, matrix, gain)
+    weights = ChannelWeights(order, bounds, value, matrix, gain, np.zeros(channels, np.uint8))
     if len(bounds) > 2:
         _fit_matrix(quantised(), weights, parameters)
     _fit_gain(quantised(), weights, parameters)

@@ -19,7 +19,7 @@ def quantise(
 ) -> NDArray[np.int32]:
     """Round values in steps, [n, channels], to indices; what is below zero becomes zero.
 
-    `thresholds` float32[64, 4] are `quantiser.rounding_thresholds` of the classes.
+    `thresholds` float32[128, 4] are `quantiser.rounding_thresholds` of the classes.
     """
     level = thresholds[how.classes]
     size = np.clip(values, 0.0, MAX_INDEX)

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import TableError
-from .tables import CENTROIDS, CLASSES, FREQUENCY_SUM, to_frequencies
+from .tables import CENTROIDS, FREQUENCY_SUM, to_frequencies
 
+CLASSES = 128
+SHAPES = 2  # of distributions; each channel has one
 ZEROS = 4  # what the neighbours are: none known, none zero, some, all
 PREDICTIONS, ERRORS = 64, 32  # levels of a predicted value and of its expected error
 KINDS = 7  # of passes
@@ -31,7 +33,8 @@ class Parameters:
 
     octave int32[32]: 2^(i/32) in 2^-16. value int32[7, 1, 4], error int32[7, 5], refined
     int32[7, 4]: weights by kind of pass, in 2^-10. value_bounds int32[63], error_bounds int32[31]:
-    where the levels begin, in 1/64 step. classes uint8[4, 64, 32]: the table of each cell.
+    where the levels begin, in 1/64 step. classes uint8[2, 4, 64, 32]: the table of
+    each cell, by the channel's shape, the neighbours' zeros, prediction and error.
     """
 
     octave: NDArray[np.int32]
@@ -50,7 +53,7 @@ _PARAMETERS: dict[str, tuple[tuple[int, ...], Any]] = {
     "refined": ((KINDS, 4), np.int32),
     "value_bounds": ((PREDICTIONS - 1,), np.int32),
     "error_bounds": ((ERRORS - 1,), np.int32),
-    "classes": ((ZEROS, PREDICTIONS, ERRORS), np.uint8),
+    "classes": ((SHAPES, ZEROS, PREDICTIONS, ERRORS), np.uint8),
 }
 _HISTOGRAMS: dict[str, tuple[tuple[int, ...], Any]] = {
     "indices": ((CLASSES, ALPHABET), np.int64),
@@ -62,8 +65,8 @@ _HISTOGRAMS: dict[str, tuple[tuple[int, ...], Any]] = {
 class Histograms:
     """What training counts.
 
-    indices int64[64, 128]: by class and index, the last column with everything beyond.
-    offsets int64[64, 4]: by class and min(index, 3), the sum of (value in steps - index), in 1/256.
+    indices int64[128, 128]: by class and index, the last column with everything beyond.
+    offsets int64[128, 4]: by class and min(index, 3), the sum of value in steps - index, in 1/256.
     """
 
     indices: NDArray[np.int64]
@@ -79,8 +82,8 @@ class Histograms:
 class Tables:
     """The frozen tables.
 
-    radii int32[64]: the last symbol of each class, an escape. classes: for each class,
-    uint32[radius + 1] frequencies that sum to 2^14. centroids int8[64, 4]: where in its step index
+    radii int32[128]: the last symbol of each class, an escape. classes: for each class,
+    uint32[radius + 1] frequencies that sum to 2^14. centroids int8[128, 4]: where in its step index
     0, 1, 2 and more lies, in 1/256.
     """
 
@@ -110,7 +113,7 @@ def build_tables(histograms: Histograms) -> Tables:
 
 
 def index_bits(tables: Tables) -> NDArray[np.float64]:
-    """Return float64[64, 5]: what the indices 0 to 4 cost in each class."""
+    """Return float64[128, 5]: what the indices 0 to 4 cost in each class."""
     bits = np.empty((CLASSES, 5))
     for number, (radius, frequencies) in enumerate(zip(tables.radii, tables.classes, strict=True)):
         places = np.minimum(np.arange(5), radius)

@@ -1,7 +1,7 @@
 """Training of the one-sided mode's frozen numbers: features of several networks in.
 
 First the weights that predict, by least squares; then histograms of all cells, which are merged to
-64 classes where it costs least; then, with the thresholds that follow, the histograms of the
+128 classes where it costs least; then, with the thresholds that follow, the histograms of the
 classes, from which `one_sided_tables.build_tables` makes the tables. In the histograms all networks
 weigh alike: those whose features are mostly zeros have few other indices to say how they lie.
 """
@@ -38,9 +38,11 @@ from .one_sided import (
 )
 from .one_sided_cells import CELLS, merge_cells
 from .one_sided_fit import Floats, Grid, Quantised, fit_channel_weights, quantise_sample
+from .one_sided_shapes import SHAPE_SNRS_DB, Seen, choose_shapes, count_cells, divide_shapes
 from .one_sided_symbols import quantise
 from .one_sided_tables import (
     ALPHABET,
+    CLASSES,
     ERRORS,
     KINDS,
     PREDICTIONS,
@@ -53,7 +55,7 @@ from .one_sided_tables import (
 from .one_sided_weights import ChannelWeights
 from .panels import CENTROID_UNIT
 from .quantiser import nearest_step_exponent, rounding_thresholds, step_size
-from .tables import CENTROIDS, CLASSES
+from .tables import CENTROIDS
 
 # By the step at high rate; zeros lift what is reached by some decibels.
 SNRS_DB = (0, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 26)
@@ -110,38 +112,43 @@ def channel_offsets(samples: Sequence[Floats]) -> NDArray[np.int32]:
     return offsets + np.int32(UNIT_LEVEL)
 
 
-def train_one_sided(sources: Sequence[Source]) -> tuple[Parameters, Histograms]:
-    """Fit the parameters on several networks' features and count the class histograms."""
-    parameters = _fit_shared(sources, blank_parameters())
+def train_one_sided(
+    sources: Sequence[Source], kept: Parameters | None = None
+) -> tuple[Parameters, Histograms]:
+    """Fit the parameters on several networks' features and count the class histograms.
+
+    Of `kept` what predicts is taken as it is, and only the classes are found anew.
+    """
+    parameters = kept or _fit_shared(sources, blank_parameters())
     weights = [channel_weights(source, parameters) for source in sources]
-    parameters = _fit_refined(sources, weights, parameters)
-    pairs = list(zip(sources, weights, strict=True))
-    cells = [_count_cells(source, own, parameters) for source, own in pairs]
-    shares = _balance(cells)
-    weighed = sum(share * counts for share, counts in zip(shares, cells, strict=True))
-    parameters = dataclasses.replace(parameters, classes=merge_cells(np.asarray(weighed)))
+    if kept is None:
+        parameters = _fit_refined(sources, weights, parameters)
+    seen = [see(source, own, parameters) for source, own in zip(sources, weights, strict=True)]
+    shares = _balance(seen)
+    peakedness = [_peakedness(source, own) for source, own in zip(sources, weights, strict=True)]
+    shapes = divide_shapes(seen, shares, peakedness)
+    classes = merge_cells(count_cells(seen, shares, shapes))
+    parameters = dataclasses.replace(parameters, classes=classes)
+    weights = [dataclasses.replace(own, shape=s) for own, s in zip(weights, shapes, strict=True)]
     thresholds = np.tile(np.array([0.58, 1.58, 2.58, 0.42], np.float32), (CLASSES, 1))
     for _ in range(ROUNDS):
         histograms = Histograms.zeros()
-        for (source, own), share in zip(pairs, shares, strict=True):
+        for source, own, share in zip(sources, weights, shares, strict=True):
             count = functools.partial(_count, histograms, share)
             quantise_source(source, own, thresholds, parameters, count)
         thresholds = class_thresholds(build_tables(histograms))
     return parameters, histograms
 
 
-def _balance(counts: Sequence[Ints]) -> list[int]:
-    """Return how often to count each source, for about as many symbols beyond zero of each.
-
-    counts int64[cells, 128]: the symbols of each source.
-    """
-    beyond = np.array([max(1, each[:, 1:].sum()) for each in counts])
+def _balance(seen: Sequence[Seen]) -> list[int]:
+    """Return how often to count each source, for about as many symbols beyond zero of each."""
+    beyond = np.array([max(1, each.counts[each.symbols > 0].sum()) for each in seen])
     shares: list[int] = np.clip(np.rint(beyond.max() / beyond), 1, _MOST_SHARE).astype(int).tolist()
     return shares
 
 
 def class_thresholds(tables: Tables) -> Floats:
-    """Return where rounding by the tables' bits begins each index: float32[64, 4], in steps."""
+    """Return where rounding by the tables' bits begins each index: float32[128, 4], in steps."""
     return rounding_thresholds(index_bits(tables), tables.centroids)
 
 
@@ -167,10 +174,19 @@ def _bounds(count: int, last: int) -> NDArray[np.int32]:
 
 
 def channel_weights(source: Source, parameters: Parameters) -> ChannelWeights:
-    """Fit a source's own channel weights, as calibration would."""
+    """Fit a source's own channel weights; their shapes are still to be chosen."""
     step_exponent = source.step_exponent(FITTED_SNR_DB)
     return fit_channel_weights(
         source.fitted, source.grid, source.offsets, step_exponent, parameters
+    )
+
+
+def calibrated_weights(source: Source, parameters: Parameters, tables: Tables) -> ChannelWeights:
+    """Fit a source's own channel weights as calibration would."""
+    weights = channel_weights(source, parameters)
+    steps = [source.step_exponent(snr_db) for snr_db in SHAPE_SNRS_DB]
+    return choose_shapes(
+        source.fitted, source.grid, source.offsets, steps, weights, parameters, tables
     )
 
 
@@ -264,27 +280,37 @@ def _fit_refined(
     return parameters
 
 
-def _count_cells(source: Source, own: ChannelWeights, parameters: Parameters) -> Ints:
-    """Count symbols in every cell: int64[cells, 128]."""
-    counts = np.zeros((math.prod(CELLS), ALPHABET), np.int64)
+def see(source: Source, own: ChannelWeights, parameters: Parameters) -> Seen:
+    """Count the symbols of every channel in every cell."""
     # contexts() tells the high and the low half of a cell's number as if they were its class.
-    number = np.arange(len(counts)).reshape(CELLS)
+    number = np.tile(np.arange(math.prod(CELLS[1:])).reshape(CELLS[1:]), (CELLS[0], 1, 1, 1))
     halves = [dataclasses.replace(parameters, classes=half.astype(np.uint8)) for half in
               (number >> 8, number & 255)]  # fmt: skip
-
-    def count(prediction: Prediction, true: NDArray[np.int32]) -> None:
-        high, low = (contexts(prediction, half) for half in halves)
-        cell = high.classes.astype(np.int64) << 8 | low.classes
-        places = cell * ALPHABET + _symbols(true, low)
-        counts.ravel()[...] += np.bincount(places.ravel(), minlength=counts.size)
-
+    found, often = np.zeros(0, np.int64), np.zeros(0, np.int64)
     for indices, listed, mean in _quantised(source, parameters):
+        places = []
         for one in listed:
             prediction, true = _ordered(indices, one, mean, own, parameters)
             for group, (start, end) in enumerate(pairwise(own.bounds)):
                 refined = refine(prediction, one, true, group, own, parameters)
-                count(refined, true[:, start:end])
-    return counts
+                high, low = (contexts(refined, own.shape[start:end], half) for half in halves)
+                cell = high.classes.astype(np.int64) << 8 | low.classes
+                cell += np.arange(start, end) * number[0].size
+                places.append((cell * ALPHABET + _symbols(true[:, start:end], low)).ravel())
+        added, times = np.unique(np.concatenate(places), return_counts=True)
+        found, where = np.unique(np.concatenate([found, added]), return_inverse=True)
+        often = np.bincount(where, np.concatenate([often, times])).astype(np.int64)
+    cell, symbol = np.divmod(found, ALPHABET)
+    channel, cell = np.divmod(cell, number[0].size)
+    return Seen(channel, cell, symbol, often)
+
+
+def _peakedness(source: Source, own: ChannelWeights) -> NDArray[np.float64]:
+    """Return each channel's mean square over its mean's, on a logarithmic scale."""
+    pooled = np.concatenate(source.fitted)[:, own.order].astype(np.float64)
+    means = np.maximum(pooled.mean(axis=0), 1e-9)
+    peaked: NDArray[np.float64] = np.log(np.square(pooled).mean(axis=0) / means**2 + 1e-9)
+    return peaked
 
 
 def _symbols(indices: NDArray[np.int32], how: Contexts) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .one_sided_tables import KINDS
+from .one_sided_tables import KINDS, SHAPES
 
 MAX_CHANNELS = 1024  # beyond it channels are not predicted from channels; sums stay within 2^53
 MAX_GROUPS = 64
@@ -25,6 +25,8 @@ class ChannelWeights:
     weights of what predicts a channel, in 2^-10. matrix int16[7, channels, channels], in 2^-12: how
     much of an earlier channel's miss to add; zero from a group's own channels on; empty where there
     is one group. gain int32[7, channels], in 2^-8: what remains of the expected error.
+    shape uint8[channels]: how what is left is distributed, one of two ways that have cells of their
+    own.
     """
 
     order: NDArray[np.int32]
@@ -32,6 +34,7 @@ class ChannelWeights:
     value: NDArray[np.int32]
     matrix: NDArray[np.int16]
     gain: NDArray[np.int32]
+    shape: NDArray[np.uint8]
 
     @functools.cached_property
     def matrix_by_source(self) -> NDArray[np.float32]:
@@ -46,8 +49,12 @@ _FIELDS = {
     "neighbour_weights": "value",
     "channel_weights": "matrix",
     "gains": "gain",
+    "shapes": "shape",
 }
-WEIGHT_KINDS: dict[str, type] = dict.fromkeys(_FIELDS, np.int32) | {"channel_weights": np.int16}
+WEIGHT_KINDS: dict[str, type] = dict.fromkeys(_FIELDS, np.int32) | {
+    "channel_weights": np.int16,
+    "shapes": np.uint8,
+}
 
 
 def weight_tensors(weights: ChannelWeights) -> dict[str, NDArray[Any]]:
@@ -67,6 +74,7 @@ def weight_shapes(channels: int, bounds: int) -> dict[str, tuple[tuple[int, ...]
         "neighbour_weights": ((KINDS, channels, 4),),
         "channel_weights": ((KINDS, channels, between),),
         "gains": ((KINDS, channels),),
+        "shapes": ((channels,),),
     }
 
 
@@ -88,4 +96,6 @@ def weights_of(tensors: dict[str, NDArray[Any]]) -> ChannelWeights:
         raise ValueError(f"weights of neighbours beyond {MAX_WEIGHT}")
     if not (weights.gain.min() >= 1 and weights.gain.max() <= MAX_GAIN):
         raise ValueError(f"gains that are not within 1 to {MAX_GAIN}")
+    if weights.shape.max() >= SHAPES:
+        raise ValueError(f"shapes that are not within 0 to {SHAPES - 1}")
     return weights

@@ -9,7 +9,7 @@ from typing import Any
 from .console import print_table, waiting
 from .errors import FeatureError
 from .files import Samples
-from .one_sided_tables import save_one_sided
+from .one_sided_tables import load_one_sided, save_one_sided
 from .one_sided_training import read_source
 from .one_sided_training import train_one_sided as train_parameters
 from .one_sided_universality import leave_one_out as measure_one_sided
@@ -20,8 +20,10 @@ from .universality import leave_one_out as measure
 
 _COLUMNS = {
     "others": "bits, others' tables",
-    "own": "bits, own ideal",
+    "own": "own ideal",
     "ratio": "difference",
+    "learned": "own, other half",
+    "learned_ratio": "difference",
     "trellis_others": "trellis: bits, others' tables",
     "trellis_own": "bits, own ideal",
     "trellis_ratio": "difference",
@@ -51,25 +53,32 @@ def train(samples: Sequence[Samples], out: Path | None, leave_one_out: bool, as_
 
 
 def train_one_sided(
-    samples: Sequence[Samples], out: Path | None, leave_one_out: bool, as_json: bool
+    samples: Sequence[Samples],
+    out: Path | None,
+    leave_one_out: bool,
+    as_json: bool,
+    weights_of: Path | None = None,
 ) -> None:
     """Train the one-sided mode's parameters and tables, and measure them as `train` does.
 
+    weights_of: a file of such tables, to predict as they do and only find classes and tables anew.
+
     Raises:
         FeatureError: as `train`, or features that are not one-sided.
-        TableError: too few or too uniform ones.
+        TableError: too few or too uniform ones; or there are no such tables in the file.
     """
     _check(samples, out, leave_one_out)
+    kept = None if weights_of is None else load_one_sided(weights_of)[0]
     sources = [read_source(each.name, each.arrays, each.grid) for each in samples]
     if out is not None:
         with waiting("training"):
-            parameters, histograms = train_parameters(sources)
+            parameters, histograms = train_parameters(sources, kept)
         save_one_sided(parameters, histograms, out)
         print(f"{out}: tables of {int(histograms.indices.sum())} indices", file=sys.stderr)
     if leave_one_out:
         named = [(each.name, source) for each, source in zip(samples, sources, strict=True)]
         with waiting("training on the others for each source"):
-            rows = measure_one_sided(named)
+            rows = measure_one_sided(named, kept)
         _show(rows, as_json)
 
 
@@ -100,6 +109,8 @@ def _show(rows: Sequence[Universality], as_json: bool) -> None:
 def _figures(row: Universality) -> dict[str, Any]:
     """Return what is known of a source, with the ratio of others' bits to own ones."""
     figures = row._asdict() | {"ratio": row.others / row.own}
+    if row.learned is not None:
+        figures["learned_ratio"] = row.others / row.learned
     if row.trellis_others is not None and row.trellis_own is not None:
         figures["trellis_ratio"] = row.trellis_others / row.trellis_own
     return {name: figure for name, figure in figures.items() if figure is not None}

@@ -36,6 +36,7 @@ class Universality(NamedTuple):
     table of classes could beat without them.
     trellis_others, trellis_own: the same with a trellis, each class having a table for each of its
     two quantisers; None where the mode knows no trellis.
+    learned: own static tables, counted on other samples of the source; None where that is not done.
 
     All have signs, escapes and raw low bits; neither headers nor codewords.
     """
@@ -45,6 +46,7 @@ class Universality(NamedTuple):
     own: float
     trellis_others: float | None = None
     trellis_own: float | None = None
+    learned: float | None = None
 
 
 def leave_one_out(

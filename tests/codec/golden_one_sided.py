@@ -36,6 +36,7 @@ def weights_of(order: list[int], bounds: tuple[int, ...], seed: int) -> ChannelW
         value=value.astype(np.int32),
         matrix=matrix.astype(np.int16),
         gain=gain.astype(np.int32),
+        shape=numbers(channels, 2, seed + 3).astype(np.uint8),
     )
 
 

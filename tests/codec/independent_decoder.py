@@ -67,8 +67,8 @@ def one_sided(t, j, cell, width, turn, bits):  # [14] indices, centroids, Q, sig
             ratio = (256 * (abs(missed).sum(1) + 64) // (error[:, :f].sum(1) + 64)).clip(max=2048)
             u = r[0] * own + r[1] * (own * ratio[:, None] >> 8) + r[2] * v + r[3] * 64 >> 10
             s = np.frexp(u.clip(0) // 384)[1].clip(max=24)
-            v, u, base = v >> s, u >> s, ((v >> s + 6) - 48).clip(0)
-            c = t["classes"][zeros[:, f:end], np.digitize(v, V), np.digitize(u, U)]
+            base, v, u = ((v >> s + 6) - 48).clip(0), np.digitize(v >> s, V), np.digitize(u >> s, U)
+            c = t["classes"][t["shapes"][f:end], zeros[:, f:end], v, u]
             q = np.array([next(turn).symbols(models[i])[0] for i in c.flat], int).reshape(c.shape)
             sign = (q == R[c]) - 1 * ((q == 0) & (base > 0))
             low, widths = bits.fields(s.flat), bits.fields([5] * np.count_nonzero(sign))
@@ -90,14 +90,14 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
         form, j, flags = n >> 14, (n & 4095) - 2048, (n >> 11 & 4) + (n >> 9 & 8)
         flags, n = flags + bool(config) + 2 * bool(grid), (*shape, 2 * j ^ j >> 12, *grid)
         n = [v >> s for v in n for s in (0, 7, 14, 21) if s == 0 or v >> s]
-        data = b"FW\3%c" % flags + bytes(v & 127 | (v > 127) << 7 for v in n) + digest + data[2:]
+        data = b"FW\4%c" % flags + bytes(v & 127 | (v > 127) << 7 for v in n) + digest + data[2:]
     r = Reader(data)
     magic, flags = r.take(3), r.take(1)[0]  # [2.1]
     T, C, j = r.varint(1, 1 << 24), r.varint(1, 1 << 16), r.varint(-2048, 2047)
     height, width = (r.varint(1, T), r.varint(1, T)) if flags & 2 else (0, 1)
     named, trellis, midpoint, prefix = flags & 1, flags >> 2 & 1, flags >> 3, T - height * width
     who, channels = r.take(8 if named else 4), config.get("channels") if named else C
-    assert magic == b"FW\3" and flags < 16 and T * C <= 1 << 28 and prefix >= 0 and C == channels
+    assert magic == b"FW\4" and flags < 16 and T * C <= 1 << 28 and prefix >= 0 and C == channels
     assert who == digest if named else 0 < np.frombuffer(who, "<f4") < np.inf
     head, bound = data[: r.tell()], (1 << 18) + 10 * min(T * C, 1 << 22)
     while (at := r.tell()) < len(data):  # [2.2], [3]

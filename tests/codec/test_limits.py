@@ -42,7 +42,7 @@ def refused(
 
 @pytest.mark.parametrize("shape", [(2**16, 2**15), (2**24, 2**7), (2**31, 1), (1, 2**31)])
 def test_two_to_the_31_declared_elements_are_refused_before_they_cost_anything(shape, peak):
-    data = b"FW\x03\x00" + varint(shape[0]) + varint(shape[1]) + b"\0" + struct.pack("<f", 1.0)
+    data = b"FW\x04\x00" + varint(shape[0]) + varint(shape[1]) + b"\0" + struct.pack("<f", 1.0)
     refused(data, BitstreamError, "shape|at most")
     with pytest.raises(BitstreamError, match="shape"):
         FeatureCodec(framing="session").decoder(shape)

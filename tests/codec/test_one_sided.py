@@ -1,5 +1,6 @@
 """The one-sided mode: passes over a grid, contexts from what is decoded, frozen tables."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from featurewire_codec.one_sided import (
     walk,
 )
 from featurewire_codec.one_sided_fit import fit_channel_weights
+from featurewire_codec.one_sided_shapes import Seen, choose_shapes, divide_shapes
 from featurewire_codec.one_sided_symbols import (
     Symbols,
     dequantise,
@@ -206,6 +208,7 @@ def test_the_largest_products_are_exact():
         value=np.zeros((KINDS, channels, 4), np.int32),
         matrix=matrix,
         gain=np.full((KINDS, channels), 256, np.int32),
+        shape=np.zeros(channels, np.uint8),
     )
     one, zeros = passes(3, 0, 0)[0], np.zeros(value.shape, np.uint8)
     got = refinement(Prediction(value, np.zeros_like(value), zeros), one, decoded, 1, own)[0]
@@ -222,7 +225,7 @@ def test_any_prediction_codes_any_index():
     value = (2.0 ** rng.uniform(0, 26, 4000)).astype(np.int64).reshape(-1, 8) - 3
     error = (2.0 ** rng.uniform(0, 26, 4000)).astype(np.int64).reshape(-1, 8) - 1
     zeros = rng.integers(0, 4, value.shape).astype(np.uint8)
-    how = contexts(Prediction(value, error, zeros), PARAMETERS)
+    how = contexts(Prediction(value, error, zeros), np.arange(8, dtype=np.uint8) % 2, PARAMETERS)
     assert {0, 1, 17} <= set(how.low_bits.ravel().tolist())
     assert ((error >> how.low_bits) < RAW_ERROR).all()
     indices = (2.0 ** rng.uniform(0, 30, value.shape)).astype(np.int32) - 1
@@ -315,3 +318,37 @@ def test_training_makes_numbers_that_code_its_sources_well(samples, monkeypatch,
     )
     assert ideal <= spent * 1.0001
     assert spent < 1.02 * ideal
+
+
+def test_each_channel_takes_the_shape_and_gain_that_code_it_in_the_fewest_bits(samples, offsets):
+    rng = np.random.default_rng(3)
+    mixed = []
+    for sample in samples[:4]:  # every other channel mostly zero, and else large
+        rare = rng.gamma(0.3, 8.0, sample.shape) * (rng.random(sample.shape) < 0.1)
+        mixed.append(np.where(np.arange(sample.shape[1]) % 2, rare, sample).astype(np.float32))
+    levels = training.channel_offsets(mixed)
+    steps = [STEP_EXPONENT - 32, STEP_EXPONENT, STEP_EXPONENT + 32]
+    fitted = fit_channel_weights(mixed, GRID, levels, STEP_EXPONENT, PARAMETERS, groups=4)
+    chosen = choose_shapes(mixed, GRID, levels, steps, fitted, PARAMETERS, TABLES)
+    assert set(chosen.shape) == {0, 1}
+    assert (fitted.gain != chosen.gain).any()
+
+    def cost(weights):
+        listed = passes(0, *GRID)
+        return sum(encode(mixed[0], listed, levels, weights, step)[2] for step in steps)
+
+    assert cost(chosen) < min(cost(replace(fitted, shape=fitted.shape + one)) for one in (0, 1))
+
+
+def test_training_divides_channels_by_how_what_is_left_of_them_lies():
+    """Two kinds of channels in one cell, of two sources, half of them put with the other kind."""
+    dense, sparse = [0, 10, 80, 10], [80, 0, 10, 10]
+    seen = []
+    for kinds in ([dense, sparse, dense, sparse], [sparse, sparse, dense, dense]):
+        channels = np.repeat(np.arange(4), 4)
+        cells, symbols = np.full(16, 5), np.tile(np.arange(4), 4)
+        seen.append(Seen(channels, cells, symbols, 50 * np.concatenate(kinds)))
+    first = [np.array([0.0, 1.0, 0.1, 0.2]), np.array([0.9, 0.8, 0.7, 0.3])]
+    one, other = divide_shapes(seen, [1, 1], first)
+    assert one.tolist() == [0, 1, 0, 1]
+    assert other.tolist() == [1, 1, 0, 0]

@@ -137,12 +137,25 @@ def break_gains(tensors):
     tensors["gains"][0, 0] = 0
 
 
-def break_shape(tensors):
+def break_shapes(tensors):
+    tensors["shapes"][3] = 2
+
+
+def break_width(tensors):
     tensors["channel_weights"] = tensors["channel_weights"][:, :, :-1].copy()
 
 
 @pytest.mark.parametrize(
-    "damage", [break_order, break_bounds, break_end, break_neighbours, break_gains, break_shape]
+    "damage",
+    [
+        break_order,
+        break_bounds,
+        break_end,
+        break_neighbours,
+        break_gains,
+        break_shapes,
+        break_width,
+    ],
 )
 def test_weights_out_of_range_are_refused(rectified_profile, tmp_path, damage):
     rectified_profile.save_pretrained(tmp_path)

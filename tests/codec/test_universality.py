@@ -81,9 +81,9 @@ def test_one_sided_code_lengths_are_what_an_encoder_spends(monkeypatch):
     samples = [make_one_sided(seed, 20, 16) for seed in range(6)]
     samples[5][::40] *= 20
     source = training.Source(samples[:5], samples[5:], (20, 16))
-    others, own = code_lengths(source, parameters, tables)
+    others, own, learned = code_lengths(source, parameters, tables)
     header, sums = Header(320, 12, 0, None, None, 1.0), np.zeros(2)
-    weights = training.channel_weights(source, parameters)
+    weights = training.calibrated_weights(source, parameters, tables)
     for snr_db in training.SNRS_DB:
         exponent = source.step_exponent(snr_db)
         walked = Walk(passes(0, 20, 16), source.offsets, exponent, weights)
@@ -91,7 +91,7 @@ def test_one_sided_code_lengths_are_what_an_encoder_spends(monkeypatch):
         sums += spent(coded, NO_SIDE, header)
     bits, lanes = sums
     assert 0 < bits - others * 2 * 320 * 12 < STATE_BITS * lanes
-    assert 0.8 * others < own < others
+    assert 0.8 * others < own < learned < 1.1 * others
 
 
 def test_each_source_is_measured_with_tables_of_the_other_models(monkeypatch):
@@ -115,8 +115,13 @@ def test_each_source_is_measured_with_tables_of_the_other_models(monkeypatch):
 
 
 def test_one_sided_numbers_are_trained_on_the_other_models(monkeypatch):
-    monkeypatch.setattr(one_sided_universality, "train_one_sided", lambda others: (others, others))
+    monkeypatch.setattr(
+        one_sided_universality, "train_one_sided", lambda others, _: (others, others)
+    )
     monkeypatch.setattr(one_sided_universality, "build_tables", sum)
-    monkeypatch.setattr(one_sided_universality, "code_lengths", lambda *known: known[1:])
+    monkeypatch.setattr(one_sided_universality, "code_lengths", lambda *known: (*known[1:], 7))
     rows = one_sided_universality.leave_one_out([("a.1.npy", 1), ("a.2.npy", 2), ("b.npy", 4)])
     assert [row[1:3] for row in rows] == [([4], 4), ([4], 4), ([1, 2], 3)]
+    assert [row.learned for row in rows] == [7, 7, 7]
+    rows = one_sided_universality.leave_one_out([(f"m{one}.npy", one) for one in range(7)])
+    assert [row.own for row in rows] == [21 - 5, 21 - 7, 19, 18, 17, 21 - 5, 21 - 7]

@@ -63,7 +63,7 @@ def refined_contexts(
     found = Contexts(classes, low_bits, np.empty(shape, np.int32))
     matrix = weights.matrix_by_source[one.kind]
     _contexts(
-        *prediction, decoded, start, matrix, weights.gain[one.kind],
+        *prediction, decoded, start, matrix, weights.gain[one.kind], weights.shape,
         parameters.refined[one.kind], *level_tables(parameters), parameters.classes, *found,
     )  # fmt: skip
     return found
@@ -158,15 +158,15 @@ def _predict(indices, near, known, mean, weights, spreading, value, error, zeros
 
 _CONTEXTS = (
     "void(int64[:, ::1], int64[:, ::1], uint8[:, ::1], int32[:, ::1], int64, float32[:, ::1],"
-    " int32[::1], int32[::1], uint8[::1], uint8[::1], uint8[:, :, ::1], uint8[:, ::1],"
-    " uint8[:, ::1], int32[:, ::1])"
+    " int32[::1], uint8[::1], int32[::1], uint8[::1], uint8[::1], uint8[:, :, :, ::1],"
+    " uint8[:, ::1], uint8[:, ::1], int32[:, ::1])"
 )
 
 
 @compiled(_CONTEXTS, makes_arrays=True)
 def _contexts(  # type: ignore[no-untyped-def]
-    value, error, zeros, decoded, start, matrix, gain, mixing, levels, spreads, cells, classes,
-    low_bits, base,
+    value, error, zeros, decoded, start, matrix, gain, shapes, mixing, levels, spreads, cells,
+    classes, low_bits, base,
 ):  # fmt: skip
     size = classes.shape[1]
     a, b, c, d = mixing[0], mixing[1], mixing[2], mixing[3]
@@ -204,7 +204,7 @@ def _contexts(  # type: ignore[no-untyped-def]
             low_bits[token, j] = low
             base[token, j] = max(v // UNIT - HIGH, 0)
             level, spread = levels[min(v, _HIGHEST)], spreads[min(mixed, RAW_ERROR - 1)]
-            classes[token, j] = cells[zeros[token, start + j], level, spread]
+            classes[token, j] = cells[shapes[start + j], zeros[token, start + j], level, spread]
 
 
 _QUANTISE = (
