@@ -69,7 +69,7 @@ class SplitClient:
             only "featurewire" uses it.
         profile: "server": the server's profiles, fetched once and kept; a folder: one's own;
             None: self-describing bitstreams.
-        dtype, device: what the head computes in and on.
+        dtype, device: what the head computes in and on; "auto": a GPU where there is one.
         timeout_s: seconds that one request, or one step of a generation, may take, all attempts
             together.
         budget: what a request may take; the quality then follows the link, from `snr_db` at first.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featurewire_models.errors import InputError, TaskError
 from featurewire_models.features import Features
@@ -34,6 +34,13 @@ class Half(ABC):
     info: ModelInfo
     task: str
     split: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where its first weights are: what goes through it is best brought there."""
+        modules = (part for part in vars(self).values() if isinstance(part, nn.Module))
+        weights = (weight for module in modules for weight in module.parameters())
+        return next((weight.device for weight in weights), torch.device("cpu"))
 
     def new_cache(self) -> Cache:
         """An empty cache for one batch; TaskError in families that are not causal."""

@@ -224,11 +224,15 @@ def _check_inputs(info: ModelInfo, config: Any, inputs: Mapping[str, Tensor]) ->
 def _run(info: ModelInfo, module: Any, inputs: Mapping[str, Tensor], cache: Cache | None) -> Any:
     """One forward pass of a class or half of it over the next tokens, remembered in ``cache``."""
     device = next(module.parameters()).device
-    given = {name: tensor.to(device) for name, tensor in inputs.items()}
-    sequence = given["input_ids"] if "input_ids" in given else given["inputs_embeds"]
+    sequence = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
     batch, tokens = sequence.shape[:2]
     seen = cache.length if cache is not None else 0
-    _check_shapes(info, given, batch, tokens, seen)
+    _check_shapes(info, inputs, batch, tokens, seen)
+    # Which logits are kept is read here: from a GPU that would wait for all it has to do.
+    given = {
+        name: tensor if name == "logits_to_keep" else tensor.to(device)
+        for name, tensor in inputs.items()
+    }
     if "position_ids" not in given:
         # Spelt out, because a half without blocks has no cache to count from.
         given["position_ids"] = torch.arange(seen, seen + tokens, device=device)[None]

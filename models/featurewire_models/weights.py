@@ -25,6 +25,7 @@ from featurewire_models.errors import PlacementError, WeightsError
 from featurewire_models.source import Source
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+AUTO = "auto"
 MAX_INDEX_BYTES = 100_000_000
 Module = TypeVar("Module", bound=nn.Module)
 TensorOf = Callable[[str], Tensor]
@@ -38,14 +39,21 @@ class Placement(NamedTuple):
 
 
 def place(dtype: str, device: str) -> Placement:
-    """The named dtype and device; PlacementError if there is no such."""
+    """The named dtype and device, "auto" being a GPU where there is one.
+
+    PlacementError if there is no such.
+    """
     if dtype not in DTYPES:
         raise PlacementError(f"The dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+    if device == AUTO:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise PlacementError(f"The device {device!r} cannot be used here.") from error
+        raise PlacementError(
+            f"The device {device!r} cannot be used here; cpu can, and {AUTO} finds a GPU if any is."
+        ) from error
     return Placement(DTYPES[dtype], found)
 
 

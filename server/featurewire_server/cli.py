@@ -90,7 +90,9 @@ def serve(
     dtype: Annotated[
         str, typer.Option(help="float32, bfloat16 or float16: what the tails compute in.")
     ] = ServerConfig.dtype,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = ServerConfig.device,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")] = (
+        ServerConfig.device
+    ),
     max_sessions: Annotated[
         int, typer.Option(min=1, help="Sessions open at once; one more is refused.")
     ] = ServerConfig.max_sessions,

@@ -15,7 +15,7 @@ class ServerConfig:
         metrics_port: port of the Prometheus metrics, on the host of `listen`; 0: none.
         profiles: folders that `featurewire calibrate` made; they go before those beside a model.
         dtype: element type that the tails compute in.
-        device: torch device of the tails.
+        device: torch device of the tails; "auto": a GPU where there is one.
         max_sessions: sessions open at once; one more is refused with a time to retry after.
         threads: CPU threads of one tail's operators; 0: torch's own choice.
         workers: tails that run at once.

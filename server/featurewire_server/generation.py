@@ -12,6 +12,7 @@ from featurewire.wire.coder import max_coded_bytes
 from featurewire.wire.status import Refusal
 from featurewire_models import Features
 from featurewire_models.text_stream import TextStream
+from featurewire_models.transfer import settle
 
 from featurewire_server.handshake import Terms
 from featurewire_server.refusals import check_chunk, out_of_order, too_large
@@ -173,6 +174,7 @@ def run_steps(steps: Sequence[Step], terms: Terms) -> list[Drawn | Exception]:
     """
     features = [step.features for step in steps]
     logits = terms.tail.steps(features, [step.generation.cache for step in steps])
+    settle(logits[-1])  # a prompt that goes on draws nothing, but its time is told
     outcomes: list[Drawn | Exception] = []
     for step, row in zip(steps, logits, strict=True):
         try:

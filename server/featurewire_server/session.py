@@ -20,6 +20,7 @@ from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import output_chunks, unpack
 from featurewire_models import Features
 from featurewire_models.stacked import stacking_key
+from featurewire_models.transfer import upload
 
 from featurewire_server.cache_budget import CacheBudget
 from featurewire_server.feature_buffer import FeatureBuffer, check_begin
@@ -205,7 +206,10 @@ class Session:
         return await asyncio.get_running_loop().run_in_executor(self._shared.decoders, work)
 
     def _decode(self, coded: _Coded, decoding: _Decoding) -> Features | None:
-        """Feeds bytes to their sample's decoder; the request's features with the last of them."""
+        """Feeds bytes to their sample's decoder; the request's features with the last of them.
+
+        They are on the tail's device then, while that may still compute what came before.
+        """
         started = time.perf_counter()
         samples = decoding.decoders.setdefault(coded.name, [])
         if coded.starts:
@@ -214,7 +218,9 @@ class Session:
         features = None
         if coded.ends_request:
             tensors = {
-                name: torch.stack([sample.finish() for sample in samples])
+                name: upload(
+                    torch.stack([sample.finish() for sample in samples]), self._terms.tail.device
+                )
                 for name, samples in decoding.decoders.items()
             }
             begin = coded.request.begin

@@ -57,6 +57,12 @@ EffortChoice = Annotated[
 ProfileChoice = Annotated[
     str, typer.Option(help="'server': the server's; 'none': self-describing; or a folder.")
 ]
+Dtype = Annotated[
+    str, typer.Option(help="float32, bfloat16 or float16: what the head computes in.")
+]
+Device = Annotated[
+    str, typer.Option(help="Of the head: cpu, cuda, cuda:1 ...; auto: a GPU where there is one.")
+]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one request may take.")]
 TokenTimeout = Annotated[
     float,

@@ -10,7 +10,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from featurewire_client.commands.options import Address, Json, ModelName, SnrDb, TaskName
+from featurewire_client.commands.options import (
+    Address,
+    Device,
+    Dtype,
+    Json,
+    ModelName,
+    SnrDb,
+    TaskName,
+)
 from featurewire_client.commands.planning import planned, text_work
 
 if TYPE_CHECKING:
@@ -74,6 +82,8 @@ def plan(
         int, typer.Option(min=1, help="Of generation: tokens that the text goes on for.")
     ] = 64,
     snr_db: SnrDb = 25.0,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
     runs: Annotated[int, typer.Option(min=1, help="Runs of everything that is timed.")] = 3,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +108,8 @@ def plan(
     else:
         processor: Any = load_processor(model, chosen)
         work = Inference(processor.inputs(raw))
-    found = run(planned(model, server, chosen, work, runs, snr_db=snr_db))
+    options = {"snr_db": snr_db, "dtype": dtype, "device": device}
+    found = run(planned(model, server, chosen, work, runs, **options))
     if as_json:
         answer = {"link": asdict(found.link), "tokens": found.tokens, "rows": found.rows()}
         print(json.dumps(answer | {"best": found.best.split, "reason": reason(found)}))
