@@ -31,7 +31,7 @@ from featurewire_models.transfer import Download, Stopwatch
 
 Result = TypeVar("Result")
 
-# of a prompt, coded and run through the tail together; a GPU does four times as many in one go
+# of a prompt, coded together; a GPU hands over many at once, and longer bitstreams are shorter
 SPAN_TOKENS, GPU_SPAN_TOKENS = 64, 256
 _WAITING = 2
 
@@ -76,6 +76,7 @@ class _HeadPass:
             watch.stop()
             self._copies = Download(self._features.tensors)
         self._watch = watch
+        self._counted = False
 
     @property
     def shape(self) -> torch.Size:
@@ -84,10 +85,12 @@ class _HeadPass:
         return tensor.shape
 
     def finish(self, seconds: Seconds) -> Features:
-        """The features in main memory; may be called on another thread."""
+        """The features in main memory; may be called on another thread, and again."""
         features = replace(self._features, tensors=self._copies.wait())
-        seconds.head += self._watch.seconds()
-        seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
+        if not self._counted:
+            seconds.head += self._watch.seconds()
+            seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
+            self._counted = True
         return features
 
 
@@ -150,7 +153,7 @@ class Edge:
         coded: asyncio.Queue[Span | None] = asyncio.Queue(_WAITING)
 
         async def run() -> None:
-            for part in torch.split(ids, self._span, dim=1):
+            for part in torch.split(ids, self.head.pass_tokens, dim=1):
                 work = functools.partial(_HeadPass, self.head, {"input_ids": part}, cache)
                 await features.put(await _on(self._torch, work))
             await features.put(None)
@@ -159,10 +162,14 @@ class Edge:
             left = ids.shape[1]
             while (under_way := await features.get()) is not None:
                 _, tokens, channels = under_way.shape
-                snr_db = await quality(left * channels)
-                left -= tokens
-                work = functools.partial(_span, self._coder, under_way, snr_db, seconds)
-                await coded.put(await _on(self._codec, work))
+                for first in range(0, tokens, self._span):
+                    last = min(first + self._span, tokens)
+                    snr_db = await quality(left * channels)
+                    left -= last - first
+                    work = functools.partial(
+                        _span, self._coder, under_way, snr_db, seconds, slice(first, last)
+                    )
+                    await coded.put(await _on(self._codec, work))
             await coded.put(None)
 
         async for span in _drain(coded, run(), encode()):
@@ -177,7 +184,8 @@ class Edge:
 
         def work() -> Span:
             inputs = {"input_ids": torch.tensor([[token]])}
-            return _span(self._coder, _HeadPass(self.head, inputs, cache), snr_db, seconds)
+            under_way = _HeadPass(self.head, inputs, cache)
+            return _span(self._coder, under_way, snr_db, seconds, slice(None))
 
         return await _on(self._torch, work)
 
@@ -265,12 +273,15 @@ def _timed(chunks: Iterator[pb.Chunk], seconds: Seconds) -> pb.Chunk | None:
     return chunk
 
 
-def _span(coder: Coder, under_way: _HeadPass, snr_db: float, seconds: Seconds) -> Span:
-    """One bitstream of a generation, once the head is done with it."""
+def _span(
+    coder: Coder, under_way: _HeadPass, snr_db: float, seconds: Seconds, tokens: slice
+) -> Span:
+    """One bitstream of a generation, of some tokens of a pass, once the head is done with it."""
     ((name, tensor),) = under_way.finish(seconds).tensors.items()
     started = time.perf_counter()
-    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, tensor[0], None, snr_db)]
-    chunks[-1].tokens = tensor.shape[1]
+    rows = tensor[0, tokens]
+    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, rows, None, snr_db)]
+    chunks[-1].tokens = len(rows)
     span = Span(name, tensor.shape[2], snr_db, chunks)
     seconds.payload_bytes += span.payload_bytes
     seconds.encode += time.perf_counter() - started

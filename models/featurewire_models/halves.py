@@ -14,6 +14,10 @@ from featurewire_models.errors import InputError, TaskError
 from featurewire_models.features import Features
 from featurewire_models.info import ModelInfo
 
+# Of a prompt, for one pass: a GPU computes so many in hardly more time than it takes to ask it for
+# one, and a CPU goes on with the next ones while these are on their way.
+PASS_TOKENS, GPU_PASS_TOKENS = 64, 1024
+
 
 @dataclass
 class Cache:
@@ -41,6 +45,11 @@ class Half(ABC):
         modules = (part for part in vars(self).values() if isinstance(part, nn.Module))
         weights = (weight for module in modules for weight in module.parameters())
         return next((weight.device for weight in weights), torch.device("cpu"))
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of a prompt that had best go through it together."""
+        return GPU_PASS_TOKENS if self.device.type == "cuda" else PASS_TOKENS
 
     def new_cache(self) -> Cache:
         """An empty cache for one batch; TaskError in families that are not causal."""

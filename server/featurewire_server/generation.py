@@ -81,6 +81,7 @@ class Generation:
         self._channels = tensor.channels
         self._prompt = tensor.tokens
         self._context = context
+        self._pass_tokens = terms.tail.pass_tokens
         self._taken = 0  # tokens whose bitstreams have come
         self._bitstream_bytes = 0
         self._drawn = 0
@@ -130,6 +131,11 @@ class Generation:
     def is_prefilling(self) -> bool:
         """Whether the tail has not seen all of the prompt yet."""
         return self.cache.length < self._prompt
+
+    def has_pass(self, tokens: int) -> bool:
+        """Whether so many decoded tokens are what the tail takes next: of a prompt, a pass full."""
+        left = self._prompt - self.cache.length
+        return tokens >= min(self._pass_tokens, left)
 
     def draw(self, logits: torch.Tensor) -> Drawn:
         """The next token from the logits `[vocabulary]` of the last one; on a worker's thread."""

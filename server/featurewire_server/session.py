@@ -19,7 +19,7 @@ from featurewire.wire.coder import Coder, SampleDecoder
 from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import output_chunks, unpack
 from featurewire_models import Features
-from featurewire_models.stacked import stacking_key
+from featurewire_models.stacked import join_tokens, stacking_key
 from featurewire_models.transfer import upload
 
 from featurewire_server.cache_budget import CacheBudget
@@ -100,6 +100,7 @@ class Session:
         self._bitstream: list[bytes] = []
         self._coded: asyncio.Queue[_Coded | None] = asyncio.Queue(_CHUNKS_WAITING)
         self._decoded: asyncio.Queue[_Decoded | None] = asyncio.Queue(_FEATURES_WAITING)
+        self._spans: list[_Decoded] = []  # of a prompt, until they are a pass of the tail
         self._unanswered = 0  # features, and bitstreams of generations
         self._unwritten: Generation | None = None  # its line of the log is yet to come
 
@@ -241,8 +242,9 @@ class Session:
                 self._write_line(self._unwritten)
             if isinstance(decoded.request, Generation):
                 self._unwritten = decoded.request
-                async for response in self._next_token(decoded, decoded.request):
-                    yield response
+                if (whole := self._join(decoded, decoded.request)) is not None:
+                    async for response in self._next_token(whole, decoded.request):
+                        yield response
             else:
                 async for response in self._outputs(decoded, decoded.request):
                     yield response
@@ -270,6 +272,18 @@ class Session:
         self._record(request.features, request.received_bytes, decoded, ran, output_bytes)
         yield pb.InferResponse(account=_account(request))
         self._write_line(request)
+
+    def _join(self, span: _Decoded, generation: Generation) -> _Decoded | None:
+        """The span, with those before it that the tail takes with it; None: with more of them."""
+        spans = [one for one in self._spans if one.request is generation] + [span]
+        features = [one.features for one in spans]
+        tokens = sum(next(iter(one.tensors.values())).shape[1] for one in features)
+        if not generation.has_pass(tokens):
+            self._spans = spans
+            return None
+        self._spans = []
+        decode_s = sum(one.decode_s for one in spans)
+        return _Decoded(generation, join_tokens(features), decode_s) if spans[1:] else span
 
     async def _next_token(
         self, decoded: _Decoded, generation: Generation

@@ -6,8 +6,8 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import SplitClient
-from featurewire_client.edge import GPU_SPAN_TOKENS
 from featurewire_models import load_model, load_processor
+from featurewire_models.halves import GPU_PASS_TOKENS
 from featurewire_models.llama import LlamaTail
 from featurewire_server.sampling import next_token
 
@@ -57,7 +57,7 @@ def unsplit(prompt: str, dtype: str, span: int, tokens: int = 12) -> str:
 async def test_head_and_tail_on_a_gpu_make_the_whole_models_text(serve, dtype, prompt):
     async with serve(MODEL, dtype=dtype, device="cuda") as server:
         text = await text_of(server.address, prompt, dtype=dtype, device="cuda")
-    assert text == unsplit(prompt, dtype, GPU_SPAN_TOKENS)
+    assert text == unsplit(prompt, dtype, GPU_PASS_TOKENS)
 
 
 async def test_features_of_a_head_on_a_cpu_land_on_the_gpu_of_the_tail(serve, landed):
