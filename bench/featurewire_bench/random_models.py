@@ -15,11 +15,15 @@ _PERIOD = 16_777_213  # a prime: no two rows of a matrix begin at one place of w
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """Llama-3-8B's, unless told otherwise; heads are 128 channels wide, four share keys."""
+    """Llama-3-8B's, unless told otherwise; heads are 128 channels wide, four share keys.
+
+    ``tied``: the embedding's matrix is that of the logits too, as in the small Llama 3.2.
+    """
 
     blocks: int = 32
     channels: int = 4096
     words: int = 128256
+    tied: bool = False
 
 
 def random_llama(folder: Path, channels: int = 512, blocks: int = 8) -> Path:
@@ -61,6 +65,7 @@ def large_llama(folder: Path, shape: LlamaShape) -> Path:
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
         bos_token_id=None,
         eos_token_id=None,
+        tie_word_embeddings=shape.tied,
         architectures=["LlamaForCausalLM"],
         dtype="bfloat16",
     )
@@ -68,6 +73,8 @@ def large_llama(folder: Path, shape: LlamaShape) -> Path:
     config.save_pretrained(path)
     with torch.device("meta"):
         names = LlamaForCausalLM(config).state_dict()
+    if shape.tied:
+        del names["lm_head.weight"]
     numbers = (0.02 * torch.randn(_PERIOD, generator=torch.Generator().manual_seed(0))).bfloat16()
     shards = {"rest": [name for name in names if ".layers." not in name]}
     for number in range(shape.blocks):

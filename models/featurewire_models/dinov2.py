@@ -171,31 +171,33 @@ class Dinov2Whole(Model):
 def load_dinov2_head(info: ModelInfo, task: str, split: str, placement: Placement) -> Dinov2Head:
     """Reads the patch embedding and the first blocks only."""
     whole, checkpoint = _open(info, task, placement)
-    module = _head_module(task, whole.config, split, checkpoint)
+    module = _head_module(task, whole.config, split, checkpoint, placement)
     return Dinov2Head(info, task, split, module)
 
 
 def load_dinov2_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> Dinov2Tail:
     """Reads the last blocks, the norm and the task's head only."""
     whole, checkpoint = _open(info, task, placement)
-    module = _tail_module(task, whole.config, split, checkpoint)
+    module = _tail_module(task, whole.config, split, checkpoint, placement)
     return Dinov2Tail(info, task, split, module)
 
 
 def load_dinov2(info: ModelInfo, task: str, placement: Placement) -> Dinov2Whole:
     """Reads the whole network."""
     whole, checkpoint = _open(info, task, placement)
-    fill(whole, checkpoint)
+    fill(whole, checkpoint, placement)
     return Dinov2Whole(info, task, whole)
 
 
 def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
     folder = info.folders[task]
     whole = skeleton(CLASSES[task], read_config(folder))
-    return whole, Checkpoint(info.source, folder, whole, placement)
+    return whole, Checkpoint(info.source, folder, whole, placement.dtype)
 
 
-def _head_module(task: str, config: Any, split: str, tensor_of: TensorOf) -> Any:
+def _head_module(
+    task: str, config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
     network = skeleton(CLASSES[task], config)
     backbone = _backbone(network)
     backbone.encoder.layer = backbone.encoder.layer[: layers_before(split)]
@@ -203,17 +205,19 @@ def _head_module(task: str, config: Any, split: str, tensor_of: TensorOf) -> Any
     for name, child in list(network.named_children()):
         if child is not backbone and network is not backbone:
             setattr(network, name, None)
-    fill(network, tensor_of)
+    fill(network, tensor_of, placement)
     return network
 
 
-def _tail_module(task: str, config: Any, split: str, tensor_of: TensorOf) -> Any:
+def _tail_module(
+    task: str, config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
     network, first = skeleton(CLASSES[task], config), layers_before(split)
     backbone = _backbone(network)
     deepest = max(_levels(network), default=backbone.config.num_hidden_layers)
     backbone.encoder.layer = backbone.encoder.layer[first:deepest]
     backbone.embeddings = None
-    fill(network, lambda name: tensor_of(shift_blocks(name, "encoder.layer", first)))
+    fill(network, lambda name: tensor_of(shift_blocks(name, "encoder.layer", first)), placement)
     return network
 
 

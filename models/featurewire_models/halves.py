@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -126,6 +126,10 @@ class Model(ABC):
     @abstractmethod
     def tail(self, split: str) -> Tail:
         """The tail of a split point, sharing this model's weights. Raises SplitError."""
+
+    def of_task(self, task: str) -> Model:
+        """The model for another task whose weights are in the same folder, sharing them."""
+        return replace(self, task=task)
 
     def new_cache(self) -> Cache:
         """An empty cache for one batch; TaskError in families that are not causal."""

@@ -80,10 +80,8 @@ class LlamaTail(Tail):
 
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:
         """What the unsplit class returns for the same tokens."""
-        config, parameter = self.language_model.config, self.language_model.lm_head.weight
-        hidden = require(features, "hidden", config.hidden_size).to(
-            parameter.device, parameter.dtype
-        )
+        config, dtype = self.language_model.config, self.language_model.lm_head.weight.dtype
+        hidden = require(features, "hidden", config.hidden_size).to(self.device, dtype)
         inputs = {"inputs_embeds": hidden, **features.uncoded}
         refuse_unknown(inputs, "inputs_embeds", *OPTIONAL_INPUTS)
         return _run(self.info, self.language_model, inputs, cache)
@@ -115,11 +113,11 @@ class LlamaTail(Tail):
         rows = [require(feature, "hidden", width) for feature in features]
         if any(row.shape[:2] != (1, 1) for row in rows):
             return super().steps(features, caches)
-        parameter = self.language_model.lm_head.weight
+        dtype = self.language_model.lm_head.weight.dtype
         lengths = [cache.length for cache in caches]
         for length in lengths:
             check_context(self.info, length + 1)
-        device = parameter.device
+        device = self.device
         arguments: dict[str, Any] = {"use_cache": False}
         if self.language_model.config.num_hidden_layers:
             arguments = {
@@ -129,7 +127,7 @@ class LlamaTail(Tail):
             }
         with gradients_for(*rows):
             outputs = self.language_model(
-                inputs_embeds=torch.cat(rows).to(device, parameter.dtype),
+                inputs_embeds=torch.cat(rows).to(device, dtype),
                 position_ids=torch.tensor(lengths, device=device)[:, None],
                 **arguments,
             )
@@ -169,41 +167,45 @@ class LlamaModel(Model):
 def load_llama_head(info: ModelInfo, task: str, split: str, placement: Placement) -> LlamaHead:
     """Reads the embedding and the first blocks only."""
     whole, checkpoint = _open(info, task, placement)
-    return LlamaHead(info, task, split, _head_module(whole.config, split, checkpoint))
+    return LlamaHead(info, task, split, _head_module(whole.config, split, checkpoint, placement))
 
 
 def load_llama_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> LlamaTail:
     """Reads the last blocks, the norm and ``lm_head`` (the embedding's matrix where tied) only."""
     whole, checkpoint = _open(info, task, placement)
-    return LlamaTail(info, task, split, _tail_module(whole.config, split, checkpoint))
+    return LlamaTail(info, task, split, _tail_module(whole.config, split, checkpoint, placement))
 
 
 def load_llama(info: ModelInfo, task: str, placement: Placement) -> LlamaModel:
     """Reads the whole model."""
     whole, checkpoint = _open(info, task, placement)
-    fill(whole, checkpoint)
+    fill(whole, checkpoint, placement)
     return LlamaModel(info, task, whole)
 
 
 def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
     folder = info.folders[task]
     whole = skeleton(build, read_config(folder))
-    return whole, Checkpoint(info.source, folder, whole, placement)
+    return whole, Checkpoint(info.source, folder, whole, placement.dtype)
 
 
-def _head_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
+def _head_module(
+    config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
     module = skeleton(build, _blocks(config, 0, layers_before(split)))
     module.lm_head = None
     module.model.norm = nn.Identity()
-    fill(module, tensor_of)
+    fill(module, tensor_of, placement)
     return module
 
 
-def _tail_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
+def _tail_module(
+    config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
     first = layers_before(split)
     module = skeleton(build, _blocks(config, first, config.num_hidden_layers))
     module.model.embed_tokens = None
-    fill(module, lambda name: tensor_of(shift_blocks(name, "model.layers", first)))
+    fill(module, lambda name: tensor_of(shift_blocks(name, "model.layers", first)), placement)
     return module
 
 

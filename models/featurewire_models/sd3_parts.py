@@ -90,7 +90,7 @@ def _read_encoder(
 ) -> Any:
     folder = info.path / name
     encoder = skeleton(encoder_class, read_config(folder))
-    fill(encoder, Checkpoint(info.source, folder, encoder, placement))
+    fill(encoder, Checkpoint(info.source, folder, encoder, placement.dtype), placement)
     return encoder
 
 
@@ -103,7 +103,7 @@ def _read_part(
         part = skeleton(build, config)
     except (TypeError, ValueError, KeyError) as error:
         raise ArchitectureError(f"{name}/config.json describes no {name} ({error}).") from error
-    fill(part, Checkpoint(info.source, folder, part, placement, DIFFUSERS_FILE))
+    fill(part, Checkpoint(info.source, folder, part, placement.dtype, DIFFUSERS_FILE), placement)
     return part
 
 

@@ -27,19 +27,24 @@ from featurewire_models.source import Source
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 AUTO = "auto"
 MAX_INDEX_BYTES = 100_000_000
+PIECE_BYTES = 64_000_000
 Module = TypeVar("Module", bound=nn.Module)
 TensorOf = Callable[[str], Tensor]
 
 
 class Placement(NamedTuple):
-    """What numbers the weights become and where they live."""
+    """What numbers the weights become and where they live.
+
+    ``spreads``: where one GPU is too small for a half it may take all of the machine's.
+    """
 
     dtype: torch.dtype
     device: torch.device
+    spreads: bool = False
 
 
 def place(dtype: str, device: str) -> Placement:
-    """The named dtype and device, "auto" being a GPU where there is one.
+    """The named dtype and device, "auto" being a GPU where there is one, and several if need be.
 
     PlacementError if there is no such.
     """
@@ -47,6 +52,7 @@ def place(dtype: str, device: str) -> Placement:
         raise PlacementError(f"The dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
     if device == AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    spreads = device == "cuda" and torch.cuda.device_count() > 1
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
@@ -54,7 +60,7 @@ def place(dtype: str, device: str) -> Placement:
         raise PlacementError(
             f"The device {device!r} cannot be used here; cpu can, and {AUTO} finds a GPU if any is."
         ) from error
-    return Placement(DTYPES[dtype], found)
+    return Placement(DTYPES[dtype], found, spreads)
 
 
 def skeleton(module_class: Callable[[Any], Module], config: Any) -> Module:
@@ -78,24 +84,49 @@ def _name_dtype(config: PreTrainedConfig) -> None:
             _name_dtype(part)
 
 
-def fill(module: nn.Module, tensor_of: TensorOf) -> None:
+def fill(module: nn.Module, tensor_of: TensorOf, placement: Placement | None = None) -> None:
     """Gives each parameter and saved buffer of ``module`` the tensor that its name stands for.
 
-    Parameters are taken as they are, so two modules filled from one model share its memory.
-    Raises WeightsError for a tensor of another shape.
+    Without a placement they are taken as they are, so two modules filled from one model share its
+    memory. Raises WeightsError for a tensor of another shape, and PlacementError where the devices
+    have no room.
     """
-    state = {}
+    device_of = _devices(module, placement) if placement is not None else None
+    tied: dict[str, str] = getattr(module, "all_tied_weights_keys", {})
+    state: dict[str, Tensor] = {}
     for name, expected in module.state_dict().items():
-        state[name] = tensor = tensor_of(name)
+        if tied.get(name) in state:
+            state[name] = state[tied[name]]  # one tensor, in memory too
+            continue
+        tensor = tensor_of(name)
         if tensor.shape != expected.shape:
             raise WeightsError(
                 f"The tensor {name} has shape {list(tensor.shape)} in the weights, but the "
                 f"configuration asks for {list(expected.shape)}."
             )
+        if placement is not None and device_of is not None:
+            tensor = tensor.to(device_of(name))
+        state[name] = tensor
     module.load_state_dict(state, assign=True)
     device = next((tensor.device for tensor in state.values()), torch.device("cpu"))
     for part in module.modules():
         _recompute(part, device)
+    if len({tensor.device for tensor in state.values()}) > 1:
+        from featurewire_models.spread import bridge
+
+        bridge(module)
+
+
+def _devices(module: nn.Module, placement: Placement) -> Callable[[str], torch.device]:
+    """Where each tensor of a module without weights goes."""
+    if placement.spreads:
+        from featurewire_models.spread import free_bytes, spread
+
+        room = free_bytes()
+        weights = sum(tensor.numel() for tensor in module.state_dict().values())
+        if weights * placement.dtype.itemsize > room[0]:
+            return spread(module, placement.dtype, room)
+    return lambda _: placement.device
 
 
 def _recompute(part: Any, device: torch.device) -> None:
@@ -129,7 +160,7 @@ class Checkpoint:
 
     ``whole`` is the skeleton of the whole model. Files saved by other versions of transformers, or
     from the class without its task head, name tensors differently: transformers' own renamings are
-    applied. Call it with a name to read that tensor.
+    applied. Call it with a name to read that tensor, in ``dtype`` if it holds floats.
     """
 
     def __init__(
@@ -137,11 +168,11 @@ class Checkpoint:
         source: Source,
         folder: Path,
         whole: nn.Module,
-        placement: Placement,
+        dtype: torch.dtype,
         file: str = "model.safetensors",
     ) -> None:
         self._source, self._folder, self._config = source, folder, whole.config
-        self._dtype, self._device = placement
+        self._dtype = dtype
         self._tied: dict[str, str] = getattr(whole, "all_tied_weights_keys", {})
         self._files = self._list_files(file)
         self._places = self._list_places(whole)
@@ -153,20 +184,12 @@ class Checkpoint:
         if name not in self._places:
             raise WeightsError(f"The weights in {self._folder.name} lack the tensor {name}.")
         key, converter = self._places[name]
+        path = self._open_path(self._files[key])
         try:
-            with safe_open(self._open_path(self._files[key]), framework="pt") as file:
-                tensor = file.get_tensor(key)
+            tensor = _read(path, key, self._dtype)
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"The file {self._files[key]} cannot be read ({error}).") from error
-        if converter is not None:
-            tensor = self._convert(converter, key, tensor)[name]
-        # No copy unless dtype or device ask for one: the file stays mapped, so processes share its
-        # pages. from_pretrained does so too, and where a tensor lies in memory can decide the last
-        # bit of a matrix product.
-        placed: Tensor = tensor.to(
-            self._device, self._dtype if tensor.is_floating_point() else tensor.dtype
-        )
-        return placed
+        return tensor if converter is None else self._convert(converter, key, tensor)[name]
 
     def __contains__(self, name: str) -> bool:
         return name in self._places or self._tied.get(name) in self._places
@@ -225,3 +248,29 @@ class Checkpoint:
         converter.add_tensor(target, key, pattern, tensor)
         converted: dict[str, Tensor] = converter.convert(target, config=self._config)
         return converted
+
+
+def _read(path: Path, key: str, dtype: torch.dtype) -> Tensor:
+    """One tensor of a file; floats become ``dtype``.
+
+    Without a conversion nothing is copied: the file stays mapped, so processes share its pages.
+    from_pretrained does so too, and where a tensor lies in memory can decide the last bit of a
+    matrix product. A large conversion goes piece by piece, each from a mapping of its own: what
+    has been read of a mapping stays in memory with it.
+    """
+    mapped = _mapped(path, key)
+    if not mapped.is_floating_point() or mapped.dtype == dtype:
+        return mapped
+    if mapped.nbytes <= PIECE_BYTES or not mapped.dim():
+        return mapped.to(dtype)
+    converted = torch.empty(mapped.shape, dtype=dtype)
+    rows = max(PIECE_BYTES // max(mapped[0].nbytes, 1), 1)
+    for first in range(0, len(mapped), rows):
+        converted[first : first + rows] = _mapped(path, key)[first : first + rows]
+    return converted
+
+
+def _mapped(path: Path, key: str) -> Tensor:
+    with safe_open(path, framework="pt") as file:
+        tensor: Tensor = file.get_tensor(key)
+    return tensor

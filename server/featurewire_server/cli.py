@@ -69,7 +69,9 @@ async def _serve(config: ServerConfig) -> None:
 def serve(
     model: Annotated[
         list[str],
-        typer.Option(help="Bundled name, local folder or hub id; once for each model."),
+        typer.Option(
+            help="Bundled name, local folder or hub id, any with @REVISION; once for each model."
+        ),
     ],
     split: Annotated[
         str | None,

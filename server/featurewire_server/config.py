@@ -8,7 +8,7 @@ class ServerConfig:
     """Settings of one server process.
 
     Attributes:
-        models: bundled names, local folders or hub ids.
+        models: bundled names, local folders or hub ids, any with "@" and a revision behind it.
         split: the only split point to serve, holding just that tail; None: the whole model, for
             every split point.
         listen: address as "host:port"; port 0 takes a free one.

@@ -8,6 +8,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire.wire.status import Refusal
 from featurewire_models import (
+    Model,
     ModelError,
     ModelInfo,
     Tail,
@@ -63,14 +64,18 @@ def serve(model: str, config: ServerConfig, given: list[ProfileSet]) -> Served:
     splits = info.splits if config.split is None else (config.split,)
     tails: dict[tuple[str, str], Tail] = {}
     profiles: dict[tuple[str, str], ProfileSet] = {}
+    wholes: dict[Path, Model] = {}  # by folder: its tasks share the weights
+    # the very revision that was described, should the hub's move on meanwhile
+    placed = {"dtype": config.dtype, "device": config.device, "revision": info.revision}
     for task in info.tasks:
         if config.split is not None:
-            tail = load_tail(
-                model, split=config.split, task=task, dtype=config.dtype, device=config.device
-            )
-            tails[task, config.split] = tail
+            tails[task, config.split] = load_tail(model, config.split, task, **placed)
         else:
-            whole = load_model(model, task=task, dtype=config.dtype, device=config.device)
+            folder = info.folders[task]
+            if folder in wholes:
+                whole = wholes[folder].of_task(task)
+            else:
+                wholes[folder] = whole = load_model(model, task, **placed)
             tails.update({(task, split): whole.tail(split) for split in splits})
         for split in splits:
             profiles[task, split] = _profiles(info, split, task, given)

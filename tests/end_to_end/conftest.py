@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from featurewire.wire import limits
 from featurewire_models import describe
 from featurewire_server import Server, ServerConfig
 from transformers import LlamaConfig, LlamaForCausalLM
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # for the hub on loopback
 
 
 def save_llama(folder: Path, **sizes: int) -> Path:

@@ -89,6 +89,22 @@ def test_a_tail_with_tied_weights_reads_the_embedding_in_place_of_lm_head(tmp_pa
     assert sorted(read) == ["model.embed_tokens.weight", "model.norm.weight"]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_tied_matrix_is_in_memory_once(tmp_path, dtype):
+    llama(tie_word_embeddings=True).save_pretrained(tmp_path)
+    network = load_model(tmp_path, dtype=dtype).language_model
+    assert network.lm_head.weight.data_ptr() == network.model.embed_tokens.weight.data_ptr()
+
+
+def test_large_tensors_are_converted_in_pieces_to_the_same_numbers(tmp_path, monkeypatch):
+    llama().save_pretrained(tmp_path)
+    whole = load_model(tmp_path, dtype="bfloat16").language_model.state_dict()
+    monkeypatch.setattr(weights, "PIECE_BYTES", 1000)
+    for name, tensor in load_model(tmp_path, dtype="bfloat16").language_model.state_dict().items():
+        assert tensor.dtype == torch.bfloat16
+        assert torch.equal(tensor, whole[name]), name
+
+
 def test_a_missing_shard_matters_to_its_own_half_alone(tmp_path):
     llama().save_pretrained(tmp_path, max_shard_size="10KB")
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]

@@ -18,7 +18,9 @@ def _whole(least: int, most: int) -> Callable[[int], int]:
     return check
 
 
-ModelName = Annotated[str, typer.Argument(help="Bundled name, local folder or hub id.")]
+ModelName = Annotated[
+    str, typer.Argument(help="Bundled name, local folder or hub id, any with @REVISION.")
+]
 Address = Annotated[
     str, typer.Option("--server", help="HOST:PORT, or several with commas: the first to answer.")
 ]
