@@ -21,7 +21,12 @@ DINOV2_TASKS = {
     "Dinov2ForSemanticSegmentation": "segmentation",
     "DPTForDepthEstimation": "depth",
 }
-Family = Literal["llama", "dinov2", "sd3", "bert"]
+VIT_TASKS = {
+    "DINOv3ViTModel": "features",
+    "ViTModel": "features",
+    "ViTForImageClassification": "classification",
+}
+Family = Literal["llama", "dinov2", "vit", "sd3", "bert"]
 TASK_FOLDERS = ("classification", "segmentation", "depth")
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -30,8 +35,8 @@ MAX_CONFIG_BYTES = 1_000_000
 class ModelInfo:
     """What a model folder holds.
 
-    ``family``: "llama", "dinov2", "sd3" or "bert". ``splits``: the points at which every task
-    can be split. ``context``: the most tokens of one input, None where there is no such limit.
+    ``family``: "llama", "dinov2", "vit", "sd3" or "bert". ``splits``: the points at which every
+    task can be split. ``context``: the most tokens of one input, None where there is no such limit.
     ``folders``: the folder of each task's own weights.
     """
 
@@ -94,9 +99,11 @@ def describe(model: str | Path, revision: str | None = None) -> ModelInfo:
         return _describe_stack(source, "bert", ("embedding", "tokens"), config, context)
     if _dinov2_task(config) is not None:
         return _describe_dinov2(source, config)
+    if task := VIT_TASKS.get(_architecture(config)):
+        return _describe_stack(source, "vit", (task,), config, None)
     raise ArchitectureError(
         f"{source.name} is a {config.model_type} model ({_architecture(config)}); the families are "
-        f"{', '.join(LLAMA_TYPES)} (causal language models), bert, dinov2 and "
+        f"{', '.join(LLAMA_TYPES)} (causal language models), bert, dinov2, dinov3_vit, vit and "
         "StableDiffusion3Pipeline."
     )
 
@@ -153,7 +160,7 @@ def _layers(config: Any) -> int:
 
 
 def _describe_stack(
-    source: Source, family: Family, tasks: tuple[str, ...], config: Any, context: int
+    source: Source, family: Family, tasks: tuple[str, ...], config: Any, context: int | None
 ) -> ModelInfo:
     layers = _layers(config)
     return ModelInfo(

@@ -35,7 +35,7 @@ def load_processor(
             lengths["tokenizer_3"] = 256
         found = [(_read(AutoTokenizer, folder / name), size) for name, size in lengths.items()]
         return PromptProcessor(info, task, tuple(found))
-    if info.family == "dinov2":
+    if info.family in ("dinov2", "vit"):
         source = folder if (folder / "preprocessor_config.json").is_file() else info.path
         labels = {int(i): str(label) for i, label in read_config(folder).id2label.items()}
         return ImageProcessor(info, task, _read(AutoImageProcessor, source), labels)

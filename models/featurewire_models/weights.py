@@ -132,7 +132,7 @@ def _devices(module: nn.Module, placement: Placement) -> Callable[[str], torch.d
 def _recompute(part: Any, device: torch.device) -> None:
     """Fills the buffers that are computed rather than saved; they stayed on the meta device."""
     for name, buffer in list(part.named_buffers(recurse=False)):
-        if not buffer.is_meta:
+        if not buffer.is_meta or device.type == "meta":
             continue
         if name in ("inv_freq", "original_inv_freq"):  # rotary embeddings: only the class knows how
             fresh = getattr(type(part)(config=part.config), name)
