@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertModel
 
+from featurewire_models.checkpoint import Checkpoint
 from featurewire_models.errors import InputError
 from featurewire_models.features import Features, require
 from featurewire_models.halves import (
@@ -32,7 +33,6 @@ from featurewire_models.outputs import Outputs
 from featurewire_models.pooling import Pooling, read_pooling
 from featurewire_models.split import check_split, layers_before
 from featurewire_models.weights import (
-    Checkpoint,
     Placement,
     TensorOf,
     fill,
@@ -124,13 +124,13 @@ class BertWhole(Model):
 
 def load_bert_head(info: ModelInfo, task: str, split: str, placement: Placement) -> BertHead:
     """Reads the embeddings and the first blocks only."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     return BertHead(info, task, split, _head_module(whole.config, split, checkpoint, placement))
 
 
 def load_bert_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> BertTail:
     """Reads the last blocks, and the class's pooler for task "tokens", only."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     pooler = whole.pooler is not None
     module = _tail_module(whole.config, split, checkpoint, pooler, placement)
     return BertTail(info, task, split, module, _pooling(info, task))
@@ -138,14 +138,14 @@ def load_bert_tail(info: ModelInfo, task: str, split: str, placement: Placement)
 
 def load_bert(info: ModelInfo, task: str, placement: Placement) -> BertWhole:
     """Reads the whole encoder, the class's pooler too, so that every task can be had of it."""
-    whole, checkpoint = _open(info, "tokens", placement)
+    whole, checkpoint = _open(info, "tokens")
     fill(whole, checkpoint, placement)
     return BertWhole(info, task, whole, _pooling(info, task))
 
 
-def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
+def _open(info: ModelInfo, task: str) -> tuple[Any, Checkpoint]:
     whole = skeleton(BertModel, read_config(info.path))
-    checkpoint = Checkpoint(info.source, info.path, whole, placement.dtype)
+    checkpoint = Checkpoint(info.source, info.path, whole)
     # Sentence embeddings have a pooling of their own, and some folders hold no pooler.
     if task == "embedding" or "pooler.dense.weight" not in checkpoint:
         whole.pooler = None

@@ -30,6 +30,7 @@ from transformers.models.dinov2.modeling_dinov2 import (
     Dinov2PreTrainedModel,
 )
 
+from featurewire_models.checkpoint import Checkpoint
 from featurewire_models.errors import InputError
 from featurewire_models.features import Features, require
 from featurewire_models.halves import (
@@ -54,7 +55,6 @@ from featurewire_models.vit_parts import (
     stack_of,
 )
 from featurewire_models.weights import (
-    Checkpoint,
     Placement,
     TensorOf,
     fill,
@@ -187,30 +187,30 @@ class Dinov2Whole(Model):
 
 def load_dinov2_head(info: ModelInfo, task: str, split: str, placement: Placement) -> Dinov2Head:
     """Reads the patch embedding and the first blocks only."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     module = _head_module(whole.config, split, checkpoint, placement)
     return Dinov2Head(info, task, split, module)
 
 
 def load_dinov2_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> Dinov2Tail:
     """Reads the last blocks, the norm and the task's head only."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     module = _tail_module(whole.config, split, checkpoint, placement)
     return Dinov2Tail(info, task, split, module)
 
 
 def load_dinov2(info: ModelInfo, task: str, placement: Placement) -> Dinov2Whole:
     """Reads the whole network."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     fill(whole, checkpoint, placement)
     return Dinov2Whole(info, task, whole)
 
 
-def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
+def _open(info: ModelInfo, task: str) -> tuple[Any, Checkpoint]:
     folder = info.folders[task]
     config = read_config(folder)
     whole = skeleton(_class_of(config), config)
-    return whole, Checkpoint(info.source, folder, whole, placement.dtype)
+    return whole, Checkpoint(info.source, folder, whole)
 
 
 def _class_of(config: Any) -> Any:

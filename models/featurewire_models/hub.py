@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.errors import HTTPError as HTTPError  # type: ignore[attr-defined]  # httpx's
 
-from featurewire_models.errors import SourceError
+from featurewire_models.errors import SourceError, one_line
 
 LOGIN = "log in with `hf auth login` or set HF_TOKEN"
 
@@ -49,9 +49,4 @@ def _sentence(repo_id: str, revision: str | None, error: Exception) -> str:
             f"{unknown}, and the hub cannot be reached for what the cache lacks of it{at}; connect "
             "to the network, or give a folder that holds it."
         )
-    return f"{unknown}, and the hub does not give it ({_first_line(error.__cause__ or error)})."
-
-
-def _first_line(error: BaseException) -> str:
-    said = str(error).strip().splitlines()
-    return said[0].rstrip(".") if said else type(error).__name__
+    return f"{unknown}, and the hub does not give it ({one_line(error.__cause__ or error)})."

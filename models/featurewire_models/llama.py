@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from featurewire_models.checkpoint import Checkpoint
 from featurewire_models.errors import InputError
 from featurewire_models.features import Features, require
 from featurewire_models.halves import (
@@ -32,7 +33,6 @@ from featurewire_models.info import ModelInfo, read_config
 from featurewire_models.ragged import is_whole, ragged, ragged_mask
 from featurewire_models.split import check_split, layers_before
 from featurewire_models.weights import (
-    Checkpoint,
     Placement,
     TensorOf,
     fill,
@@ -166,27 +166,27 @@ class LlamaModel(Model):
 
 def load_llama_head(info: ModelInfo, task: str, split: str, placement: Placement) -> LlamaHead:
     """Reads the embedding and the first blocks only."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     return LlamaHead(info, task, split, _head_module(whole.config, split, checkpoint, placement))
 
 
 def load_llama_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> LlamaTail:
     """Reads the last blocks, the norm and ``lm_head`` (the embedding's matrix where tied) only."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     return LlamaTail(info, task, split, _tail_module(whole.config, split, checkpoint, placement))
 
 
 def load_llama(info: ModelInfo, task: str, placement: Placement) -> LlamaModel:
     """Reads the whole model."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     fill(whole, checkpoint, placement)
     return LlamaModel(info, task, whole)
 
 
-def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
+def _open(info: ModelInfo, task: str) -> tuple[Any, Checkpoint]:
     folder = info.folders[task]
     whole = skeleton(build, read_config(folder))
-    return whole, Checkpoint(info.source, folder, whole, placement.dtype)
+    return whole, Checkpoint(info.source, folder, whole)
 
 
 def _head_module(

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from featurewire_models.errors import ArchitectureError
+from featurewire_models.errors import ArchitectureError, one_line
 from featurewire_models.image_processor import ImageProcessor
 from featurewire_models.info import describe, has_t5, read_config
 from featurewire_models.prompt_processor import PromptProcessor
@@ -48,7 +48,7 @@ def _read(kind: Any, folder: Path) -> Any:
     try:
         return kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ArchitectureError(
-            f"{folder.name} holds no tokenizer or image processor that can be read ({reason})."
+            f"{folder.name} holds no tokenizer or image processor that can be read "
+            f"({one_line(error)})."
         ) from error

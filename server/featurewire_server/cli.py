@@ -138,9 +138,8 @@ def serve(
         idle_s=idle_s,
         grace_s=grace_s,
     )
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("featurewire").setLevel(logging.INFO)  # not every request to the hub too
     run(_serve(config))
 
 

@@ -17,7 +17,9 @@ from featurewire_models import (
     load_processor,
     load_tail,
 )
+from featurewire_models.split import check_split
 from featurewire_models.text_stream import Vocabulary
+from featurewire_models.weights import place
 
 from featurewire_server.config import ServerConfig
 
@@ -93,11 +95,21 @@ def _vocabularies(model: str, info: ModelInfo) -> dict[str, Vocabulary]:
     return {"generation": processor}
 
 
+def _check(config: ServerConfig) -> None:
+    """Raises ModelError for what is wrong with any of the models, before one's weights are read."""
+    place(config.dtype, config.device)
+    for model in config.models:
+        info = describe(model)
+        if config.split is not None:
+            check_split(config.split, info.splits, info.name)
+
+
 class Tails:
     """Every model of a server, by name."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._dtype = config.dtype
+        _check(config)
         given = [ProfileSet.from_pretrained(Path(folder)) for folder in config.profiles]
         served = [serve(model, config, given) for model in config.models]
         self.models = {model.info.name: model for model in served}

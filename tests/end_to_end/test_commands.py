@@ -18,31 +18,11 @@ from featurewire_models import describe, load_model, load_processor
 from featurewire_server.cli import main as server_main
 from PIL import Image
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     with ServerProcess(["tiny-llama3", "tiny-dinov2"]) as process:
         yield process
-
-
-@pytest.fixture
-def run(monkeypatch, capsys) -> Run:
-    """Runs a command's main as its script would: exit status, stdout, stderr."""
-
-    def call(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from featurewire_bench.random_models import random_llama
 
 NAME, OLD, NEW = "owner/a-llama", "1" * 40, "2" * 40
 CLIENT = (sys.executable, "-c", "from featurewire_client.cli import main; main()")
+SERVER = (sys.executable, "-c", "from featurewire_server.cli import main; main()")
 
 
 @pytest.fixture
@@ -41,3 +42,29 @@ def test_a_pinned_revision_is_served_and_any_other_is_refused_with_both(hub):
         status, said = generate(NAME, server.address)
         assert status == 2
         assert f"revision of {NAME}: the client has '{NEW}', the server '{OLD}'" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (SERVER, ("--model", NAME, "--split", "layers.1", "--metrics-port", "0")),
+        (CLIENT, ("generate", NAME, "w1", "--server", "127.0.0.1:9")),
+    ],
+    ids=["server", "client"],
+)
+@pytest.mark.parametrize("trouble", ["gated", "no network"])
+def test_a_name_that_the_hub_does_not_give_is_one_sentence(
+    hub, monkeypatch, command, arguments, trouble
+):
+    said = f"{NAME} is gated: ask for access at {hub.address}/{NAME}, then log in with `hf auth"
+    hub.gated.add(NAME)
+    if trouble == "no network":
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        said = "connect to the network, or give a folder that holds it."
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert said in lines[0]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from featurewire_models import Features, describe, load_head, load_model, load_tail, sd3, weights
+from featurewire_models import Features, checkpoint, describe, load_head, load_model, load_tail, sd3
 from torch import nn
 from transformers import masking_utils
 
@@ -22,8 +22,8 @@ SD3 = CONFIGS / "stable-diffusion-3-medium-diffusers"
 PLACED = {"dtype": "bfloat16", "device": "meta"}
 
 
-class Weightless(weights.Checkpoint):
-    """The weights of a folder that has none: right in shape and dtype, on the meta device."""
+class Weightless(checkpoint.Checkpoint):
+    """The weights of a folder that has none: right in shape, in bfloat16, on the meta device."""
 
     def __init__(
         self, source: Any, folder: Any, whole: nn.Module, dtype: Any, file: str = ""
