@@ -39,6 +39,8 @@ class InferenceStats(Protocol):
 class Stages:
     """Milliseconds of one inference's stages; `network` counts waiting for the server too.
 
+    What the wire takes beside a stage that runs at the same time is not in `network`.
+
     Each is a median of its own, so the total is close to the others' sum and not equal to it.
     """
 

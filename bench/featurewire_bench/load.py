@@ -14,6 +14,7 @@ from statistics import median, quantiles
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import SplitClient
+from featurewire_client.connection import Connection
 from featurewire_client.edge import Seconds
 from featurewire_client.route import Route
 from featurewire_client.transcript import Transcript, begin_of
@@ -123,10 +124,12 @@ async def _replay(
     ends = asyncio.get_running_loop().time() + seconds
     times: list[float] = []
 
+    async def agree(_: Connection) -> pb.Handshake:
+        return offer
+
     async def one() -> None:
         route = Route(address)
-        await route.connect(10.0)
-        await route.open(offer)
+        await route.open(10.0, agree)
         while asyncio.get_running_loop().time() < ends:
             started = time.perf_counter()
             request = Transcript(begin_of(features, ()))

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from featurewire_client import SplitClient
-from featurewire_client.connection import connect
+from featurewire_client.connection import connected
 from featurewire_client.plan import Plan
 from featurewire_client.planner import Inference, Text, Work, make_plan
 from featurewire_client.raw_input import sample_input
@@ -86,13 +86,10 @@ async def run_plan_accuracy(
                 def client_of(split: str, address: str = address) -> SplitClient:
                     return SplitClient(address, model, split, task, snr_db=snr_db)
 
-                connection = await connect(address, timeout_s=10)
-                try:
+                async with connected(address, timeout_s=10) as connection:
                     plan = await make_plan(
                         connection, client_of, splits, work, runs, lambda _: None
                     )
-                finally:
-                    await connection.channel.close()
                 for cost in plan.costs:
                     async with client_of(cost.split) as client:
                         took = [await _run(client, work) for _ in range(runs + 1)][1:]

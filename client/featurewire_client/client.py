@@ -29,15 +29,18 @@ from featurewire_models.text_stream import TextStream
 from featurewire_client import profiles
 from featurewire_client.connection import Connection, probe
 from featurewire_client.edge import Edge, Seconds
-from featurewire_client.errors import DeadlineError
+from featurewire_client.errors import ConnectionFailedError, DeadlineError
 from featurewire_client.generation import Generation, settings_of
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.quality import PROBING_BYTES, Budget, Coded, QualityControl, known_rates
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.transcript import Transcript, begin_of
+from featurewire_client.turns import Turns
 
 log = logging.getLogger("featurewire.client")
+
+_CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,12 @@ class InferResult:
 
 
 class SplitClient:
-    """Runs a model split between this process and a server.
+    """Runs a model split between this process and a server, one request at a time.
 
     Args:
-        address: "host:port", or several with commas between: the first that answers is taken, and
-            the next one when a connection breaks or a server stops. What was under way goes on.
+        address: "host:port", or several with commas between: the first that answers and has room
+            is taken, and the next one when a connection breaks or a server stops. What was under
+            way goes on.
         model: bundled name, local folder or hub id, any with "@" and a revision behind it; the
             server must serve the same revision.
         split: split point; None: the server's default.
@@ -72,7 +76,7 @@ class SplitClient:
             None: self-describing bitstreams.
         dtype, device: what the head computes in and on; "auto": a GPU where there is one.
         timeout_s: seconds that one request, or one step of a generation, may take, all attempts
-            together.
+            together; and that it waits for the client's request before it.
         budget: what a request may take; the quality then follows the link, from `snr_db` at first.
         metrics: counters to keep (`WireMetrics("client")`); None: none.
 
@@ -112,7 +116,7 @@ class SplitClient:
         self._metrics = metrics
         self._budget = budget
         self._control: QualityControl | None = None
-        self._one_request = asyncio.Lock()
+        self._turns = Turns()
         self._loaded: Edge | None = None
         self.last_stats: InferStats | None = None
         """The account of the last request or generation."""
@@ -130,13 +134,7 @@ class SplitClient:
         """
         try:
             self._info = await asyncio.to_thread(describe, self._name)
-            connection = await self._route.connect(min(self._timeout_s, 10.0))
-            connection.check_protocol()
-            served = connection.model(self._info.name)
-            self.split = self._split or served.default_split
-            self.task = self._task or served.default_task
-            self._set = await self._choose_profiles(connection)
-            await self._open()
+            connection = await self._open()
             # here, so that no request's time has the loading of kernels and tables in it
             self._loaded = await asyncio.to_thread(self._load)
             self._processor: Any = None
@@ -145,7 +143,8 @@ class SplitClient:
                 link = self._route.link
                 self._control = QualityControl(self._budget, self.snr_db, link, known)
                 if self._budget.latency_ms is not None:
-                    link.know(*await probe(connection, self._timeout_s))
+                    await self._probe(connection)
+            self._turns.is_open = True
         except BaseException:
             await self.close()
             raise
@@ -164,7 +163,11 @@ class SplitClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the session and frees the connection; may be called twice."""
+        """Ends the session and frees the connection; may be called twice.
+
+        Whatever is called later, a generation's next piece too, is a ClientError.
+        """
+        self._turns.is_open = False
         await self._route.close()
         if self._loaded is not None:
             self._loaded.close()
@@ -190,11 +193,12 @@ class SplitClient:
             outputs: names of the outputs to send back, such as "loss"; none: all.
 
         Raises:
-            ClientError: the server is gone, refuses, or does not answer in time.
+            ClientError: the server is gone, refuses, or does not answer in time; the client is
+                closed, or a generation of it is not taken to its end.
             ModelError: the head cannot run on the inputs.
             CodecError: the features cannot be coded.
         """
-        async with self._one_request:
+        async with self._turns.take("an inference", self._timeout_s):
             started, seconds = time.perf_counter(), Seconds()
             async with self._deadline():
                 features = await self.edge.features(inputs, seconds)
@@ -243,11 +247,12 @@ class SplitClient:
                 or `stop` is no text that UTF-8 holds.
             ClientError, CodecError: as `infer`.
         """
+        self._turns.check()
         if self.task != "generation":
             tasks = ", ".join(self._info.tasks)
             raise TaskError(f"{self._info.name} generates no text; its tasks are {tasks}.")
         settings = settings_of(max_tokens, temperature, top_k, top_p, seed, stop)
-        async with self._one_request:
+        async with self._turns.take("a generation", self._timeout_s):
             if self._processor is None:
                 self._processor = await asyncio.to_thread(
                     load_processor, self._name, self.task, self._info.revision
@@ -278,14 +283,18 @@ class SplitClient:
 
         Raises:
             DeadlineError: it took too long.
+            ClientError: the client is closed.
         """
+        self._turns.check()
         try:
             async with asyncio.timeout(self._timeout_s):
                 yield
         except BaseException as error:
             await self._route.abandon()
             if isinstance(error, TimeoutError):
-                raise DeadlineError(self._route.overdue(self._timeout_s)) from error
+                raise DeadlineError(self._route.addresses.overdue(self._timeout_s)) from error
+            if isinstance(error, Exception):
+                self._turns.check()  # what a close in the middle of it breaks tells nobody why
             raise
 
     def _budgeted(self, stats: InferStats, coded: Coded) -> InferStats:
@@ -368,10 +377,39 @@ class SplitClient:
             profiles=self._set.digest,
         )
 
-    async def _open(self) -> None:
+    async def _open(self) -> Connection:
+        """Opens the first session, at the first address whose server takes it."""
+        clock = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._route.open(self.offer)
+            async with asyncio.timeout(self._timeout_s) as limit:
+
+                async def agree(connection: Connection) -> pb.Handshake:
+                    # not within the time: a profile's pages take minutes over a slow link
+                    left_s = (limit.when() or 0.0) - clock()
+                    limit.reschedule(None)
+                    offer = await self._agree(connection)
+                    limit.reschedule(clock() + left_s)
+                    return offer
+
+                connect_s = min(self._timeout_s / len(self._route.addresses.every), _CONNECT_S)
+                return await self._route.open(connect_s, agree)
         except TimeoutError as error:
-            message = f"no handshake from {self._route.address} within {self._timeout_s:g} s"
-            raise DeadlineError(message) from error
+            raise DeadlineError(
+                self._route.addresses.overdue(self._timeout_s, "handshake")
+            ) from error
+
+    async def _probe(self, connection: Connection) -> None:
+        """Finds out about the link before the first request, whose chunks tell it as well."""
+        try:
+            self._route.link.know(*await probe(connection, self._timeout_s))
+        except ConnectionFailedError as error:  # the first request looks for another server
+            log.info("the link is not known yet: %s", error)
+
+    async def _agree(self, connection: Connection) -> pb.Handshake:
+        """What to offer to a server, from what it serves."""
+        connection.check_protocol()
+        served = connection.model(self._info.name)
+        self.split = self._split or served.default_split
+        self.task = self._task or served.default_task
+        self._set = await self._choose_profiles(connection)
+        return self.offer

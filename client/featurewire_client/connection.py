@@ -1,6 +1,8 @@
 """A channel to a server that answers: an address in, a channel and its catalogue out."""
 
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import grpc
@@ -111,6 +113,29 @@ async def connect(address: str, timeout_s: float) -> Connection:
         await channel.close()
         raise
     return Connection(address, channel, stub, catalogue)
+
+
+@contextlib.asynccontextmanager
+async def connected(addresses: str, timeout_s: float) -> AsyncIterator[Connection]:
+    """A connection to the first of several "host:port" with commas between that answers.
+
+    Raises:
+        AddressError: an address is not HOST:PORT.
+        ConnectionFailedError: no server answers within `timeout_s` seconds each.
+    """
+    failures = []
+    for address in parse_addresses(addresses):
+        try:
+            connection = await connect(address, timeout_s)
+        except ConnectionFailedError as error:
+            failures.append(str(error))
+            continue
+        try:
+            yield connection
+        finally:
+            await connection.channel.close()
+        return
+    raise ConnectionFailedError("; ".join(failures))
 
 
 def parse_addresses(addresses: str) -> list[str]:

@@ -1,5 +1,6 @@
 """A generation at the edge: a prompt in, pieces of text out, one token a message."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,12 +11,14 @@ from featurewire.wire import limits
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client.edge import Edge, Seconds, Span, cut
-from featurewire_client.errors import SessionError, SettingError
+from featurewire_client.errors import ClientError, SessionError, SettingError
 from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.stop_strings import stop_strings
 from featurewire_client.transcript import Transcript
+
+log = logging.getLogger("featurewire.client")
 
 _REASONS = {
     pb.FINISH_STOP: "stop",
@@ -100,7 +103,7 @@ class Generation:
             piece = self._text.add(token.id)
             if piece:
                 yield piece
-            if token.finish:
+            if token.finish or self._text.ended:
                 break
             if self._tokens >= settings.max_tokens:
                 raise SessionError(f"the server goes on after {self._tokens} tokens, all asked for")
@@ -108,11 +111,17 @@ class Generation:
                 token = await self._step(token.id, cache)
         if rest := self._text.rest():
             yield rest
-        if token.finish not in _REASONS:
+        if not self._text.ended and token.finish not in _REASONS:
             raise SessionError(f"the server ended a text for an unknown reason, {token.finish}")
-        self.finish_reason = _REASONS[token.finish]
-        async with deadline():
-            await self._route.finish(self._known())
+        self.finish_reason = "stop" if self._text.ended else _REASONS[token.finish]
+        if not token.finish:  # a server without a tokenizer knows neither stop strings nor ends
+            await self._route.abandon()
+            return
+        try:
+            async with deadline():
+                await self._route.account(self._known())
+        except ClientError as error:
+            log.warning("the text is complete, its account did not come: %s", error)
 
     async def _prompt(self, ids: torch.Tensor, cache: object, settings: pb.Generation) -> pb.Token:
         coded = []
@@ -135,11 +144,13 @@ class Generation:
     async def _quality(self, points: int) -> float:
         """The SNR for what is left of the prompt."""
         if self._control is not None:
-            await self._control.settle(self._waiting_bytes)
+            route = self._route
+            await self._control.settle(lambda: route.under_way_bytes + self._waiting_bytes())
             spent_s = time.perf_counter() - self._started
             sent_bytes = self._request.sent_bytes if self._request else 0
-            waiting_bytes = self._waiting_bytes()
-            self._snr_db = self._control.choose(points, spent_s, sent_bytes, waiting_bytes)
+            self._snr_db = self._control.choose(
+                points, spent_s, sent_bytes, self._waiting_bytes(), route.under_way_bytes
+            )
         return self._snr_db
 
     def _waiting_bytes(self) -> int:

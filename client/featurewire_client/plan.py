@@ -1,7 +1,9 @@
 """Where to split: the split points' costs over a link in; the best one, and why, out."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from featurewire_client.split_cost import STAGES, Link, Pass, SplitCost
@@ -12,11 +14,15 @@ _STEP, _FAR, _FAR_TOKENS = 1.05, 1e4, 8
 
 @dataclass(frozen=True)
 class Plan:
-    """The link as it was, every split point's cost over it, and the tokens that are wanted."""
+    """The link as it was, every split point's cost over it, and the tokens that are wanted.
+
+    `most_tokens`: what the model's context has room for; None: nobody knows.
+    """
 
     link: Link
     costs: list[SplitCost]
     tokens: int = 1
+    most_tokens: int | None = None
 
     @property
     def best(self) -> SplitCost:
@@ -82,14 +88,10 @@ def what_would_change_it(plan: Plan) -> str:
         for where, factor in (("below", 1 / _STEP), ("above", _STEP))
         for rate, split in _change_of_rate(plan, factor)
     ]
-    for or_what, counts in (
-        ("fewer", range(plan.tokens - 1, 0, -1)),
-        ("more", range(plan.tokens + 1, _FAR_TOKENS * plan.tokens)),
-    ):
-        bests = ((count, replace(plan, tokens=count).best.split) for count in counts if is_text)
-        change = next((one for one in bests if one[1] != plan.best.split), None)
-        if change:
-            said.append(f"for {change[0]} tokens or {or_what} {change[1]}")
+    said += [
+        f"for {count} tokens or {'fewer' if count < plan.tokens else 'more'} {split}"
+        for count, split in _changes_of_tokens(plan)
+    ]
     if not said:
         what = "No rate of the link and no length of text" if is_text else "No rate of the link"
         return f"{what} would change that."
@@ -113,3 +115,32 @@ def _change_of_rate(plan: Plan, factor: float) -> Iterator[tuple[float, str]]:
         middle = (here + there) / 2
         here, there = (middle, there) if best_at(middle) == best else (here, middle)
     yield there, best_at(there)
+
+
+def _changes_of_tokens(plan: Plan) -> Iterator[tuple[int, str]]:
+    """The nearest counts of tokens, lower and higher, where another one is best; or none.
+
+    Totals are straight lines over tokens: another one can be best only from a crossing on.
+    """
+
+    def line(cost: SplitCost) -> tuple[float, float]:
+        first_ms = cost.total_ms(plan.link)
+        return first_ms, cost.total_ms(plan.link, 2) - first_ms
+
+    first_ms, each_ms = line(plan.best)
+    most = _FAR_TOKENS * plan.tokens
+    if plan.most_tokens is not None:
+        most = min(most, plan.most_tokens)
+    counts = set[int]()
+    for other_first_ms, other_each_ms in map(line, plan.costs):
+        if other_each_ms != each_ms:
+            crossing = 1 + (other_first_ms - first_ms) / (each_ms - other_each_ms)
+            if -1 < crossing < most + 1:
+                counts |= {math.floor(crossing) + step for step in (-1, 0, 1, 2)}
+    within = sorted(count for count in counts if 1 <= count <= most)
+    for some in (
+        [count for count in reversed(within) if count < plan.tokens],
+        [count for count in within if count > plan.tokens],
+    ):
+        bests = ((count, replace(plan, tokens=count).best.split) for count in some)
+        yield from islice((one for one in bests if one[1] != plan.best.split), 1)

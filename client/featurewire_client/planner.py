@@ -33,6 +33,7 @@ class Inference:
 
     inputs: dict[str, torch.Tensor]
     tokens: int = 1
+    most_tokens: int = 1
 
     async def alone(self, client: SplitClient) -> list[Pass]:
         """The edge's stages, nothing of the server's."""
@@ -51,11 +52,15 @@ class Inference:
 
 @dataclass(frozen=True)
 class Text:
-    """A text to continue by `tokens` tokens: its prompt, as words and as ids `[1, tokens]`."""
+    """A text to continue by `tokens` tokens: its prompt, as words and as ids `[1, tokens]`.
+
+    `most_tokens`: what the model's context has room for; None: nobody knows.
+    """
 
     prompt: str
     ids: torch.Tensor
     tokens: int
+    most_tokens: int | None = None
 
     async def alone(self, client: SplitClient) -> list[Pass]:
         """The edge's stages of the prompt, and of a token after it where one is wanted."""
@@ -155,7 +160,7 @@ async def make_plan(
             zip(splits, profiled, *passes, strict=True)
         )
     ]
-    return Plan(link, costs, work.tokens)
+    return Plan(link, costs, work.tokens, work.most_tokens)
 
 
 async def _link(connection: Connection) -> Link:

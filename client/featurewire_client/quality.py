@@ -129,25 +129,30 @@ class QualityControl:
         self.shortfall_ms = 0.0
         self.shortfall_bytes = 0
 
-    async def settle(self, waiting_bytes: Callable[[], int]) -> None:
+    async def settle(self, unanswered_bytes: Callable[[], int]) -> None:
         """Waits until the link has told enough of what is coded already for the next choice.
 
-        Else all of a request would be coded before the link's first answer. `waiting_bytes`: coded,
-        and not sent yet.
+        Else all of a request would be coded before the link's first answer. `unanswered_bytes`:
+        coded, and not sent yet or not answered.
         """
         rate, trip = self._link.bytes_per_s, self._link.round_trip_s
         if self._budget.latency_ms is not None and rate and trip is not None:
             await self._link.settle(
-                rate * (trip + _AHEAD * self._budget.latency_ms / 1000), waiting_bytes
+                rate * (trip + _AHEAD * self._budget.latency_ms / 1000), unanswered_bytes
             )
 
     def choose(
-        self, points: int, spent_s: float, sent_bytes: int = 0, waiting_bytes: int = 0
+        self,
+        points: int,
+        spent_s: float,
+        sent_bytes: int = 0,
+        waiting_bytes: int = 0,
+        under_way_bytes: int = 0,
     ) -> float:
         """The SNR for feature points that are to be sent, so long after the call.
 
-        `sent_bytes`: what has been sent of the request already; `waiting_bytes`: coded, and not
-        sent yet.
+        `sent_bytes`: what has been sent of the request already; `under_way_bytes`: of them, those
+        that are not answered; `waiting_bytes`: coded, and not sent yet.
         """
         budget = self._budget
         allowed = math.inf
@@ -159,7 +164,7 @@ class QualityControl:
         rate, trip = self._link.bytes_per_s, self._link.round_trip_s
         if budget.latency_ms is not None and rate and trip is not None:
             left_s = budget.latency_ms / 1000 - spent_s - median(self._others_s) - trip
-            before = self._link.under_way_bytes + waiting_bytes
+            before = under_way_bytes + waiting_bytes
             allowed = min(allowed, _MARGIN * rate * left_s - before)
             self.shortfall_ms = max(0.0, 1000 * ((before + least) / rate - left_s))
         if allowed == math.inf:

@@ -1,18 +1,17 @@
 """The way to a server that outlives its connections: requests in, answers out, whoever gives them.
 
-When a connection breaks or a server is about to stop, the next address is tried, at once and then
-after waits that grow, are capped and are random ("full jitter"). What the request had sent is sent
-again; the tokens that were delivered go along, so that none is drawn twice.
+When a connection breaks or a server is about to stop, another one is looked for. What the request
+had sent is sent again; the tokens that were delivered go along, so that none is drawn twice.
 """
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from featurewire.v1 import featurewire_pb2 as pb
 
-from featurewire_client.connection import Connection, connect, parse_addresses
+from featurewire_client.addresses import Addresses, wait_s
+from featurewire_client.connection import Connection
 from featurewire_client.edge import cut
 from featurewire_client.errors import (
     ClientError,
@@ -24,20 +23,11 @@ from featurewire_client.errors import (
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.session import Session
 from featurewire_client.transcript import Transcript
+from featurewire_client.window import UnderWay
 
 log = logging.getLogger("featurewire.client")
 
-_FIRST_WAIT_S = 0.05
-_LONGEST_WAIT_S = 2.0
-_LONGEST_ASKED_S = 5.0
-_MOST_DOUBLINGS = 6  # by then the wait is as long as it gets
 _CONNECT_S = 5.0
-
-
-def wait_s(attempt: int, asked_s: float | None = None) -> float:
-    """Seconds to wait before an attempt, at random; on top of what a server asked for, capped."""
-    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(attempt, _MOST_DOUBLINGS))
-    return min(max(asked_s or 0.0, 0.0), _LONGEST_ASKED_S) + random.uniform(0, longest)
 
 
 class Route:
@@ -47,62 +37,67 @@ class Route:
         addresses: "host:port", or several with commas between.
 
     Attributes:
+        addresses: which of them is asked next.
         link: what is known of the link, over all sessions.
     """
 
     def __init__(self, addresses: str) -> None:
-        self._addresses = parse_addresses(addresses)
-        self._turn = 0
+        self.addresses = Addresses(addresses)
         self._offer: pb.Handshake | None = None
-        self._trouble = ""
         self._session: Session | None = None
         self._connection: Connection | None = None
         self._mending = asyncio.Lock()
         self._requests = 0
+        self._begun: Transcript | None = None  # the last of them, until it is over
         self.link = LinkEstimate()
         self._described: list[pb.CodedTensor] = []
 
-    async def connect(self, timeout_s: float) -> Connection:
-        """Connects to the first address that answers.
+    async def open(
+        self, connect_s: float, agree: Callable[[Connection], Awaitable[pb.Handshake]]
+    ) -> Connection:
+        """Opens the first session, at the first address whose server takes it.
+
+        A connection that is lost amid that is tried again; the caller's deadline bounds it.
+
+        Args:
+            connect_s: how long a server has to answer at all.
+            agree: what to offer a server; the sessions after the first one offer the same.
 
         Raises:
-            ConnectionFailedError: none does.
+            ConnectionFailedError: no server answers at any address.
+            RefusedError: no server that answers has room, or one refuses what the session is.
         """
-        failures = []
-        for _ in self._addresses:
+        failures: dict[str, ConnectionFailedError | RefusedError] = {}
+        attempt = 0
+        while len(failures) < len(set(self.addresses.every)):
+            if attempt > 1:
+                await asyncio.sleep(wait_s(attempt - 1))
+            attempt += 1
             try:
-                self._connection = await self._dial(timeout_s)
+                self._connection = await self.addresses.dial(connect_s)
+                self._offer = await agree(self._connection)
+                self._session = await Session.open(self._connection, self._offer, self.link)
+            except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
+                if not isinstance(error, ConnectionLostError):
+                    failures[self.addresses.next] = error
+                self.addresses.pass_over(error)
+                await self._hang_up()
+            else:
+                self.addresses.found()
+                self._described = []
                 return self._connection
-            except ConnectionFailedError as error:
-                failures.append(str(error))
-                self._turn += 1
-        raise ConnectionFailedError("; ".join(failures))
-
-    async def _dial(self, timeout_s: float) -> Connection:
-        return await connect(self._addresses[self._turn % len(self._addresses)], timeout_s)
-
-    async def open(self, offer: pb.Handshake) -> pb.HandshakeReply:
-        """Opens the first session, on the connection that is there; others will offer the same.
-
-        Raises:
-            ClientError: the server is gone, or refuses.
-        """
-        assert self._connection is not None
-        self._offer = offer
-        self._session = await Session.open(self._connection, offer, self.link)
-        self._described = []
-        return self._session.terms
-
-    def overdue(self, timeout_s: float) -> str:
-        """What to say of a request that took longer than it may."""
-        addresses = ", ".join(self._addresses)
-        cause = f"; the last failure: {self._trouble}" if self._trouble else ""
-        return f"no answer from {addresses} within {timeout_s:g} s{cause}"
+        full = [error for error in failures.values() if isinstance(error, RefusedError)]
+        raise full[0] if full else ConnectionFailedError("; ".join(map(str, failures.values())))
 
     @property
     def address(self) -> str:
         """Where the session is, or was."""
-        return self._connection.address if self._connection else self._addresses[0]
+        return self._connection.address if self._connection else self.addresses.next
+
+    @property
+    def under_way_bytes(self) -> int:
+        """What was sent and is not answered yet."""
+        return self._session.under_way.bytes if self._session else 0
 
     async def begin(self, request: Transcript) -> None:
         """Announces a request.
@@ -116,6 +111,7 @@ class Route:
         elif session.leaving:
             await self._move(session, None)
         self._requests += 1
+        self._begun = request
         self.link.begin()
         request.begin.request = self._requests
         same = list(request.begin.tensors) == self._described
@@ -133,7 +129,8 @@ class Route:
         Raises:
             ClientError: no server takes it.
         """
-        for piece in cut([chunk], [self.link.piece_bytes]):
+        under_way = self._session.under_way if self._session else UnderWay()
+        for piece in cut([chunk], [under_way.piece_bytes]):
             await self._send(request, piece)
 
     async def _send(self, request: Transcript, chunk: pb.Chunk) -> None:
@@ -156,6 +153,22 @@ class Route:
             raise SessionError(f"the server at {self.address} answered a step with no token")
         return token
 
+    async def account(self, request: Transcript) -> None:
+        """Waits for the account of a text that is complete: nothing is repeated for its sake.
+
+        Raises:
+            ClientError: the session is lost, and the account with it.
+        """
+        session = self._session
+        if session is None:
+            raise ConnectionLostError("there is no session")
+        try:
+            while request.account is None:
+                request.note(await session.answer(self._requests))
+        finally:
+            self._take_leave(session, request)
+            self._begun = None
+
     async def finish(self, request: Transcript) -> None:
         """Waits until the request is answered whole, outputs and account.
 
@@ -166,6 +179,7 @@ class Route:
             request.note(await self._answer(request))
         if self._session is not None:
             self._take_leave(self._session, request)
+        self._begun = None
 
     async def _answer(self, request: Transcript) -> pb.InferResponse:
         while True:
@@ -208,7 +222,7 @@ class Route:
                 await broken.close()
                 self._session = None
                 await self._hang_up()
-                self._turn += 1
+                self.addresses.turn += 1
             attempt, asked_s = 0, None
             while True:
                 if attempt:
@@ -218,14 +232,11 @@ class Route:
                     await self._replace(request)
                     break
                 except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
-                    if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
-                        raise
+                    self.addresses.pass_over(error)
                     # a server's wish to wait does not hold for the next address
-                    asked_s = getattr(error, "retry_s", None) if len(self._addresses) == 1 else None
-                    self._trouble = str(error)
-                    log.info("no session yet: %s", error)
-                    self._turn += 1
-            self._trouble = ""
+                    alone = len(self.addresses.every) == 1
+                    asked_s = getattr(error, "retry_s", None) if alone else None
+            self.addresses.found()
             if request is not None:
                 log.warning("the session moved to %s: %s", self.address, cause or "it was closed")
 
@@ -238,9 +249,9 @@ class Route:
             if self._session is not leaving or not leaving.leaving:
                 return
             leaving.leaving = False  # tried once
-            here, old = self._turn, self._connection
-            for _ in self._addresses[1:]:
-                self._turn += 1
+            here, old = self.addresses.turn, self._connection
+            for _ in self.addresses.every[1:]:
+                self.addresses.turn += 1
                 try:
                     await self._replace(request, keep=True)
                 except ClientError as error:
@@ -252,7 +263,7 @@ class Route:
                     await old.channel.close()
                 log.warning("the session moved to %s: its server is about to stop", self.address)
                 return
-            self._turn = here
+            self.addresses.turn = here
 
     def _take_leave(self, session: Session, request: Transcript | None) -> None:
         """Counts what the session has received for the request, which gets no more from it."""
@@ -263,12 +274,12 @@ class Route:
         """Opens a session and repeats the request; `keep`: over a connection of its own."""
         connection = None if keep else self._connection
         if connection is None:
-            connection = await self._dial(_CONNECT_S)
+            connection = await self.addresses.dial(_CONNECT_S)
         assert self._offer is not None
         session = None
         try:
             connection.check_protocol()
-            self.link.forget()
+            self.link.begin()
             session = await Session.open(connection, self._offer, self.link)
             described: list[pb.CodedTensor] = []
             for message in request.again() if request is not None else ():
@@ -299,9 +310,10 @@ class Route:
     async def abandon(self) -> None:
         """Ends the session amid a request; the connection stays for the next one."""
         if self._session is not None:
+            self._take_leave(self._session, self._begun)
             await self._session.close()
             self._session = None
-            self.link.forget()  # what was under way is never acknowledged
+        self._begun = None
 
     async def close(self) -> None:
         """Ends everything; may be called twice."""

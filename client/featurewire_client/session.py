@@ -17,6 +17,7 @@ from featurewire_client.errors import (
 )
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.pulse import Pulse
+from featurewire_client.window import UnderWay
 
 _ANSWERS_WAITING = 64
 _STATUS_S, _POLL_S = 1.0, 0.01  # until gRPC has read how the server ended a stream
@@ -29,6 +30,7 @@ class Session:
         terms: what the server agreed to.
         leaving: the server is about to stop, and takes no new request.
         received_bytes: serialised size of the answers to each request, acknowledgements included.
+        under_way: what is sent and not answered yet.
     """
 
     def __init__(self, connection: Connection, call: Any, link: LinkEstimate) -> None:
@@ -38,7 +40,7 @@ class Session:
         self.leaving = False
         self.received_bytes: Counter[int] = Counter()
         self._call = call
-        self._under_way = 0
+        self.under_way = UnderWay()
         self._changed = asyncio.Condition()
         self._answers: asyncio.Queue[pb.InferResponse | None] = asyncio.Queue(_ANSWERS_WAITING)
         self._failure: ClientError | None = None
@@ -91,15 +93,14 @@ class Session:
                 lambda: (
                     self._failure
                     or (
-                        self._under_way < self.terms.limits.max_chunks_in_flight
-                        and self._link.has_room
+                        self.under_way.chunks < self.terms.limits.max_chunks_in_flight
+                        and self.under_way.has_room
                     )
                 )
             )
             if self._failure:
                 raise self._failure
-            self._under_way += 1
-            self._link.sent(chunk.ByteSize())
+            self.under_way.sent(chunk.ByteSize())
         await self._write(pb.InferRequest(chunk=chunk))
 
     async def answer(self, request: int) -> pb.InferResponse:
@@ -141,18 +142,30 @@ class Session:
                     raise self._unexpected(response, "an answer")
                 self.received_bytes[_request_of(response)] += response.ByteSize()
                 if kind in ("ack", "token"):
-                    self._link.answered(response.ack.received_ns if kind == "ack" else None)
+                    self._take_off(response)
                     async with self._changed:
-                        self._under_way -= 1
                         self._changed.notify_all()
                 if kind in ("token", "output", "account"):
                     await self._answers.put(response)
         except ClientError as error:
             self._failure = error
-            self._link.forget()  # no acknowledgement comes: nobody waits for one
+            self._forget()
             async with self._changed:
                 self._changed.notify_all()
             await self._answers.put(None)
+
+    def _take_off(self, response: pb.InferResponse) -> None:
+        """Notes that a chunk is under way no more."""
+        if response.HasField("token"):
+            self.under_way.answered()
+        elif measured := self.under_way.acknowledged(self._link.round_trip_s or 0.0):
+            self._link.acknowledged(*measured, response.ack.received_ns)
+        self._link.changed()
+
+    def _forget(self) -> None:
+        """No acknowledgement comes: nobody waits for one."""
+        self.under_way.forget()
+        self._link.changed()
 
     async def _watch(self) -> None:
         """Gives up a server that has fallen silent: whoever reads or writes is told."""
@@ -172,6 +185,7 @@ class Session:
         self._watcher.cancel()
         if self._listener is not None:
             self._listener.cancel()
+        self._forget()
         if not self._call.done():
             self._call.cancel()
 
@@ -214,12 +228,11 @@ class Session:
         """Why the stream is over, when it was found to be."""
         if self._silence is not None:
             return self._silence
-        code, details = await self._call.code(), await self._call.details()
         waited_s = 0.0
-        while details == FROM_CORE and waited_s < _STATUS_S:
+        while (details := await self._call.details()) == FROM_CORE and waited_s < _STATUS_S:
             await asyncio.sleep(_POLL_S)
             waited_s += _POLL_S
-            code, details = await self._call.code(), await self._call.details()
+        code = await self._call.code()
         trailers = await self._call.trailing_metadata()
         address = self.connection.address
         if code is grpc.StatusCode.OK:

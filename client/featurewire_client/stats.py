@@ -18,7 +18,10 @@ class InferStats:
             travel as they are, and framing.
         received_bytes: serialised size of every message of the answer.
         head_ms, encode_ms: on this side.
-        network_ms: what is left of the total: the wire both ways, gRPC and waiting.
+        network_ms: what the stages leave of the total: the wire both ways, gRPC and waiting. For so
+            long at least no stage ran: exactly, where they follow one another; where they work side
+            by side, as on a long prompt's spans, what the wire took beside them is not in it, down
+            to 0.
         queue_ms: waiting for a worker on the server.
         decode_ms, tail_ms: on the server.
         total_ms: from the call to its answer.
@@ -63,6 +66,7 @@ class InferStats:
 
     @property
     def network_ms(self) -> float:
+        """Milliseconds, as above: a lower bound."""
         staged = self.head_ms + self.encode_ms + self.queue_ms + self.decode_ms + self.tail_ms
         return max(0.0, self.total_ms - staged)
 
@@ -78,7 +82,10 @@ class InferStats:
 
     def __str__(self) -> str:
         stages = ("head", "encode", "network", "queue", "decode", "tail", "total")
-        times = ", ".join(f"{stage} {getattr(self, stage + '_ms'):.1f}" for stage in stages)
+        named = {"network": "network alone"}
+        times = ", ".join(
+            f"{named.get(stage, stage)} {getattr(self, stage + '_ms'):.1f}" for stage in stages
+        )
         text = (
             f"sent {self.sent_bytes} bytes for {self.features} feature points"
             f" ({self.bpfp:.2f} bits each; float16 is {self.float16_bytes} bytes), ms: {times}"

@@ -10,6 +10,7 @@ import torch
 from featurewire.wire.runtime import new_event_loop
 
 from featurewire_client.client import InferResult, SplitClient
+from featurewire_client.errors import ClientError
 from featurewire_client.stats import InferStats
 
 Result = TypeVar("Result")
@@ -73,6 +74,9 @@ class SyncSplitClient:
         return await self._make().__aenter__()
 
     def _wait(self, work: Coroutine[Any, Any, Result]) -> Result:
+        if self._loop.is_closed():
+            work.close()
+            raise ClientError("the client is closed: it takes calls within `with` only")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

@@ -1,8 +1,11 @@
-"""How many bytes may be under way: sizes and delays of what was acknowledged in, a bound out.
+"""How many bytes a session has under way, and may have: what was acknowledged in, a bound out.
 
 What waits in front of a slow link delays all that comes behind it, gRPC's pings too: a server that
 answers is then taken for a silent one. So no more is sent than the link takes in about a second.
 """
+
+import time
+from collections import deque
 
 _LEAST_BYTES = 128 * 1024
 _DELAY_S = 1.0  # what may wait in front of the link, beyond its round trip
@@ -38,3 +41,57 @@ class Window:
             self.bytes = max(_LEAST_BYTES, min(self.bytes, under_way_bytes * allowed_s / trip_s))
         elif 2 * under_way_bytes >= self.bytes:  # else nothing says that the link takes more
             self.bytes += size
+
+
+class UnderWay:
+    """The chunks that one session has sent and that are not answered yet, in order."""
+
+    def __init__(self) -> None:
+        # bytes, when they were sent, and how many were under way then
+        self._sent: deque[tuple[int, float, int]] = deque()
+        self._window = Window()
+
+    @property
+    def chunks(self) -> int:
+        """How many they are."""
+        return len(self._sent)
+
+    @property
+    def bytes(self) -> int:
+        """Their size."""
+        return sum(size for size, _, _ in self._sent)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another chunk may be sent before one is acknowledged."""
+        return self.bytes < self._window.bytes
+
+    @property
+    def piece_bytes(self) -> int:
+        """The largest chunk that is worth sending now."""
+        return self._window.piece_bytes
+
+    def sent(self, size: int) -> None:
+        """A chunk of so many bytes goes out now."""
+        self._sent.append((size, time.perf_counter(), self.bytes + size))
+
+    def acknowledged(self, round_trip_s: float) -> tuple[int, float] | None:
+        """The oldest was acknowledged: its bytes, and the seconds since it was sent.
+
+        `round_trip_s`: the link's own. None: there is none, the server acknowledges too much.
+        """
+        if not self._sent:
+            return None
+        size, sent, under_way = self._sent.popleft()
+        trip_s = time.perf_counter() - sent
+        self._window.answered(size, under_way, trip_s, round_trip_s)
+        return size, trip_s
+
+    def answered(self) -> None:
+        """The oldest was answered by a token, which tells more of the server than of the link."""
+        if self._sent:
+            self._sent.popleft()
+
+    def forget(self) -> None:
+        """The session is over: what was under way is never acknowledged."""
+        self._sent.clear()

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -16,13 +18,19 @@ log = logging.getLogger("featurewire.server")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_MOST_GRACE_S = (2**32 - 1) // 1000  # what a GoAway holds, in milliseconds
+_MOST_S = (2**32 - 1) // 1000  # what a GoAway holds, in milliseconds
+_MOST_BATCH_WAIT_MS = 60_000
 
 
-def _grace(value: float) -> float:
-    if not 0 <= value <= _MOST_GRACE_S:
-        raise typer.BadParameter(f"{value:g} is not among 0 to {_MOST_GRACE_S}")
-    return value
+def _among(least: float, most: int) -> Callable[[float], float]:
+    """A check that, unlike typer's own, lets neither nan nor infinity through."""
+
+    def check(value: float) -> float:
+        if not least <= value <= most:
+            raise typer.BadParameter(f"{value:g} is not among {least:g} to {most}")
+        return value
+
+    return check
 
 
 _EXAMPLES = """
@@ -32,11 +40,25 @@ Example: featurewire-server --model tiny-llama3 --model tiny-dinov2 --listen 0.0
 """
 
 
-async def _serve(config: ServerConfig) -> None:
-    from featurewire_server.server import Server
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the process at once and quietly: what is being loaded needs no end of its own.
 
-    server = Server(config)
-    await server.start()
+    asyncio would wait until it is loaded, and then cancel what has just begun to listen.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def _serve(config: ServerConfig) -> None:
+    with _ended_by_ctrl_c():
+        from featurewire_server.server import Server
+
+        server = Server(config)
+        await server.start()
     for model in server.models:
         splits = f"{model.splits[0]} to {model.splits[-1]}"
         print(f"{model.name}: {', '.join(model.tasks)}; split points {splits}", flush=True)
@@ -57,8 +79,8 @@ async def _serve(config: ServerConfig) -> None:
     await stop.wait()
     if server.open_sessions:
         log.info(
-            "stopping: open sessions: %d; they may go on for %g s; a second SIGTERM or Ctrl-C"
-            " stops at once",
+            "stopping: open sessions: %d; their requests may go on for %g s; a second SIGTERM or"
+            " Ctrl-C stops at once",
             server.open_sessions,
             config.grace_s,
         )
@@ -108,17 +130,26 @@ def serve(
         int, typer.Option(min=1, help="Requests or steps that may share a pass; 1: none do.")
     ] = ServerConfig.max_batch,
     batch_wait_ms: Annotated[
-        float, typer.Option(min=0, help="How long a request waits for others of its shape.")
+        float,
+        typer.Option(
+            callback=_among(0, _MOST_BATCH_WAIT_MS),
+            help="How long a request waits for others of its shape.",
+        ),
     ] = ServerConfig.batch_wait_ms,
     cache_mb: Annotated[
         int, typer.Option(min=1, help="MiB that the caches of all generations may take.")
     ] = ServerConfig.cache_mb,
     idle_s: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without a message that end a session.")
+        float,
+        typer.Option(
+            callback=_among(0.1, _MOST_S), help="Seconds without a message that end a session."
+        ),
     ] = ServerConfig.idle_s,
     grace_s: Annotated[
         float,
-        typer.Option(callback=_grace, help="Seconds that requests may go on for after SIGTERM."),
+        typer.Option(
+            callback=_among(0, _MOST_S), help="Seconds that requests may go on for after SIGTERM."
+        ),
     ] = ServerConfig.grace_s,
 ) -> None:
     config = ServerConfig(
@@ -144,7 +175,7 @@ def serve(
 
 
 def main() -> None:
-    """Exits 2 with one sentence on bad input."""
+    """Exits 2 with one sentence on bad input, 130 on Ctrl-C before it listens."""
     errors = (
         "featurewire_server.errors:ServerError",
         "featurewire_codec.errors:CodecError",

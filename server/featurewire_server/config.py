@@ -24,7 +24,8 @@ class ServerConfig:
         batch_wait_ms: how long a one-shot request waits for others to share its pass, when other
             sessions are open.
         cache_mb: mebibytes that the caches of all generations may take together.
-        idle_s: seconds without a message after which a session is ended.
+        idle_s: seconds without a message after which a session is ended; a stream that has not
+            shaken hands is ended sooner.
         grace_s: seconds that requests may go on for after SIGTERM.
     """
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from featurewire.v1 import featurewire_pb2 as pb
@@ -82,6 +82,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         self._metrics = shared.metrics
         self._config = config
         self._streams: set[_Stream] = set()
+        self._leaving = asyncio.Event()
 
     @property
     def open_sessions(self) -> int:
@@ -118,6 +119,9 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
     async def Infer(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.InferRequest], context: Context
     ) -> None:
+        if self._leaving.is_set():
+            self._metrics.errors.labels("UNAVAILABLE").inc()
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
         if len(self._streams) >= self._config.max_sessions:
             message = (
                 "no place for another session:"
@@ -148,7 +152,11 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
     async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: "_Stream") -> None:
         """Handshake, then messages in and answers out, each in a task of its own."""
         incoming = aiter(requests)
-        first = await self._next(incoming, None)
+        leaving = asyncio.ensure_future(self._leaving.wait())
+        try:
+            first = await self._next(incoming, leaving)
+        finally:
+            leaving.cancel()
         if first is None:
             return
         terms = self._agree(first)
@@ -156,9 +164,10 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         coder = await asyncio.to_thread(Coder, terms.codec, terms.profiles.profiles)
         session = Session(terms, coder, self._shared, stream.peer)
         await stream.write(pb.InferResponse(handshake=terms.reply()))
+        over = asyncio.ensure_future(self._over(session))
 
         async def read() -> None:
-            while (message := await self._next(incoming, session)) is not None:
+            while (message := await self._next(incoming, over, session)) is not None:
                 if (ack := await session.receive(message)) is not None:
                     await stream.write(ack)
             await session.end()
@@ -172,33 +181,53 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
                 for part in (read(), session.decode(), answer()):
                     tasks.create_task(part)
         finally:
+            over.cancel()
             session.close()
 
     async def _next(
-        self, incoming: AsyncIterator[pb.InferRequest], session: Session | None
+        self,
+        incoming: AsyncIterator[pb.InferRequest],
+        over: "asyncio.Future[Any]",
+        session: Session | None = None,
     ) -> pb.InferRequest | None:
-        """The next message, None at the end.
+        """The next message, the handshake where there is no session yet; None once it is over.
 
         Raises:
             Refusal: none came for too long, while the session had nothing to do.
         """
-        idle_s = self._config.idle_s
+        what, patience_s = "session was idle", self._config.idle_s
+        if session is None:
+            what, patience_s = "handshake did not come", limits.HANDSHAKE_S
         waiting = asyncio.ensure_future(anext(incoming, None))
         try:
-            while not (await asyncio.wait((waiting,), timeout=idle_s))[0]:
-                if session is None or not session.is_busy:
-                    message = f"the session was idle for {idle_s:g} s, as long as is allowed"
+            while not waiting.done():
+                done, _ = await asyncio.wait(
+                    (waiting, over), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if over in done:
+                    return None
+                if not (done or (session and session.is_busy)):
+                    message = f"the {what} for {patience_s:g} s, as long as is allowed"
                     raise Refusal("SESSION_IDLE", message)
             return await waiting
         finally:
             waiting.cancel()
+
+    async def _over(self, session: Session) -> None:
+        """Waits until the server is about to stop and no request is under way."""
+        await self._leaving.wait()
+        await session.rest()
 
     def _count_sessions(self) -> None:
         self._metrics.open_sessions = len(self._streams)
         self._metrics.sessions.set(len(self._streams))
 
     async def go_away(self) -> None:
-        """Tells every session that the server is about to stop; who does not read is not told."""
+        """Tells every session that the server is about to stop; who does not read is not told.
+
+        From now on no session is opened, and one ends once it has no request under way.
+        """
+        self._leaving.set()
         message = pb.InferResponse(go_away=pb.GoAway(grace_ms=int(1000 * self._config.grace_s)))
         told = [asyncio.ensure_future(stream.write(message)) for stream in list(self._streams)]
         if told:

@@ -102,12 +102,19 @@ class Session:
         self._decoded: asyncio.Queue[_Decoded | None] = asyncio.Queue(_FEATURES_WAITING)
         self._spans: list[_Decoded] = []  # of a prompt, until they are a pass of the tail
         self._unanswered = 0  # features, and bitstreams of generations
+        self._answered = asyncio.Event()
         self._unwritten: Generation | None = None  # its line of the log is yet to come
 
     @property
     def is_busy(self) -> bool:
         """Whether something that came has not been answered yet."""
         return self._unanswered > 0
+
+    async def rest(self) -> None:
+        """Waits until no request is under way."""
+        while self.is_busy or self._request is not None:
+            self._answered.clear()
+            await self._answered.wait()
 
     async def receive(self, message: pb.InferRequest) -> pb.InferResponse | None:
         """Takes one message and gives the Ack that it calls for, once there is room for more.
@@ -249,6 +256,7 @@ class Session:
                 async for response in self._outputs(decoded, decoded.request):
                     yield response
             self._unanswered -= 1
+            self._answered.set()
 
     async def _outputs(
         self, decoded: _Decoded, request: FeatureBuffer

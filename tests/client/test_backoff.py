@@ -4,7 +4,8 @@ from statistics import mean
 
 import pytest
 from featurewire_client import RefusedError, route
-from featurewire_client.route import Route, wait_s
+from featurewire_client.addresses import wait_s
+from featurewire_client.route import Route
 
 DRAWS = 400
 

@@ -1,5 +1,10 @@
 """What a plan says: every split point's latency, the best one, why, and what would change it."""
 
+import random
+import re
+from dataclasses import replace
+from itertools import islice
+
 import pytest
 from featurewire_client.commands.planning import text_work
 from featurewire_client.plan import Plan, reason, what_would_change_it
@@ -98,10 +103,46 @@ def test_how_long_a_text_is_to_be_decides_too():
     assert "mostly 158.0 ms more of head" in reason(text_plan(64))
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_the_lengths_that_would_change_it_are_those_that_trying_every_one_finds(seed):
+    draw = random.Random(seed)
+    costs = [
+        SplitCost(
+            f"layers.{k}",
+            True,
+            True,
+            one(0, draw.uniform(0, 900)),
+            one(0, draw.choice((1.0, 2.0, draw.uniform(0, 30)))),
+        )
+        for k in range(5)
+    ]
+    tokens = draw.choice((1, 2, 9, 40))
+    found = Plan(LINK, costs, tokens, most_tokens=draw.choice((None, tokens + 50)))
+    most = min(8 * tokens, found.most_tokens or 8 * tokens)
+    expected = []
+    for counts, what in (
+        (range(tokens - 1, 0, -1), "fewer"),
+        (range(tokens + 1, most + 1), "more"),
+    ):
+        bests = ((count, Plan(LINK, costs, count).best.split) for count in counts)
+        changes = (one for one in bests if one[1] != found.best.split)
+        expected += [f"for {at} tokens or {what} {split}" for at, split in islice(changes, 1)]
+    said = re.findall(r"for \d+ tokens or \w+ [\w.]+\d", what_would_change_it(found).lower())
+    assert [part.removesuffix(".") for part in said] == expected
+
+
+def test_no_length_beyond_the_models_context_is_named():
+    found = text_plan(4)
+    assert "12 tokens or more" in what_would_change_it(replace(found, most_tokens=12))
+    said = what_would_change_it(replace(found, most_tokens=11))
+    assert said == "No rate of the link and no length of text would change that."
+
+
 def test_a_text_is_planned_for_no_more_tokens_than_the_context_has_room_for():
     assert text_work("tiny-llama3", "Return the", 64).tokens == 64
     work = text_work("tiny-llama3", "a " * 480, 64)
     assert 1 < work.tokens < 64
+    assert work.tokens == work.most_tokens
     assert work.ids.shape[1] + work.tokens - 1 == describe("tiny-llama3").context
 
 

@@ -4,7 +4,7 @@ import math
 from collections import deque
 
 import pytest
-from featurewire_client.window import Window
+from featurewire_client.window import UnderWay, Window
 
 CHUNK_BYTES = LEAST_BYTES = 128 * 1024
 
@@ -65,3 +65,19 @@ def test_a_link_that_slows_down_narrows_the_window_but_never_below_where_it_bega
     for _ in range(50):
         window.answered(CHUNK_BYTES, int(wide), 200.0, 0.02)
     assert window.bytes == Window().bytes
+
+
+def test_an_answer_takes_what_was_sent_first_and_a_session_that_is_over_all_of_it():
+    sent = UnderWay()
+    for size in (100, 200, 300, LEAST_BYTES):
+        sent.sent(size)
+    assert not sent.has_room
+    size, seconds = sent.acknowledged(0.01)
+    assert (size, sent.bytes, sent.chunks) == (100, LEAST_BYTES + 500, 3)
+    assert seconds >= 0
+    sent.answered()
+    assert sent.bytes == LEAST_BYTES + 300
+    sent.forget()
+    assert (sent.bytes, sent.has_room) == (0, True)
+    sent.answered()
+    assert sent.acknowledged(0.01) is None  # of a server that acknowledges too much

@@ -10,6 +10,7 @@ from featurewire_bench.relay import Relay
 from featurewire_client import Budget, SplitClient
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.quality import Coded, QualityControl, RateCurve
+from featurewire_client.window import UnderWay
 from featurewire_models import load_processor
 from PIL import Image
 
@@ -192,32 +193,31 @@ async def test_a_prompt_that_was_left_holds_up_no_later_one(serve):
 
 
 async def test_a_quality_waits_until_little_enough_is_under_way_or_all_of_it_is_lost():
-    link = LinkEstimate()
+    link, sent = LinkEstimate(), [900, 800, 700]
     link.know(10_000.0, 0.05)
     control = QualityControl(Budget(latency_ms=2500), 20.0, link, {})
-    for size in (900, 800, 700):
-        link.sent(size)
-    waiting = asyncio.create_task(control.settle(int))  # for 10 000 a second x (0.05 + 0.05)
+
+    def under_way() -> int:
+        return sum(sent)
+
+    waiting = asyncio.create_task(control.settle(under_way))  # 10 000 a second x (0.05 + 0.05)
     await asyncio.sleep(0)
     for _ in range(2):
         assert not waiting.done()
-        assert link.under_way_bytes > 1000
-        link.answered(1)
+        assert under_way() > 1000
+        sent.pop(0)
+        link.changed()
         await asyncio.sleep(0.01)
-    assert link.under_way_bytes == 700
     await asyncio.wait_for(waiting, 10)
-    link.sent(5000)
-    waiting = asyncio.create_task(control.settle(int))
+    sent.append(5000)
+    waiting = asyncio.create_task(control.settle(under_way))
     await asyncio.sleep(0.01)
     assert not waiting.done()
-    link.forget()
+    sent.clear()
+    link.changed()
     await asyncio.wait_for(waiting, 10)
-    waiting = asyncio.create_task(control.settle(lambda: 1001 - link.under_way_bytes))
-    await asyncio.sleep(0.01)
-    assert not waiting.done()  # what is about to be sent counts too
-    waiting.cancel()
-    link.sent(50_000)
-    await asyncio.wait_for(QualityControl(Budget(request_bytes=9), 20.0, link, {}).settle(int), 10)
+    free = QualityControl(Budget(request_bytes=9), 20.0, link, {})
+    await asyncio.wait_for(free.settle(lambda: 50_000), 10)
 
 
 def test_what_is_under_way_takes_its_part_of_the_time():
@@ -225,26 +225,25 @@ def test_what_is_under_way_takes_its_part_of_the_time():
     link.know(10_000.0, 1e-4)
     control = QualityControl(Budget(latency_ms=1000), 25.0, link, {10.0: 1.0, 22.0: 3.0})
     free = control.choose(20_000, 0.0)
-    link.sent(4000)
-    assert control.choose(20_000, 0.0) < free - 3
-    link.sent(6000)
-    control.choose(20_000, 0.0)
+    assert control.choose(20_000, 0.0, under_way_bytes=4000) < free - 3
+    control.choose(20_000, 0.0, under_way_bytes=10_000)
     assert control.shortfall_ms > 0
 
 
 def test_an_estimate_tells_rate_and_round_trip_apart(monkeypatch):
     clock = 0.0
-    monkeypatch.setattr("featurewire_client.link_estimate.time.perf_counter", lambda: clock)
+    monkeypatch.setattr("featurewire_client.window.time.perf_counter", lambda: clock)
     link, rate, trip = LinkEstimate(), 10_000.0, 0.05
     for _ in range(3):
         link.begin()
+        under_way = UnderWay()
         for size in (100, 1000, 1000):
-            link.sent(size)
+            under_way.sent(size)
         read = clock + trip / 2
         for size in (100, 1000, 1000):
             read += size / rate
             clock = read + trip / 2
-            link.answered(int(1e9 * read))
+            link.acknowledged(*under_way.acknowledged(trip), int(1e9 * read))
     assert link.bytes_per_s == pytest.approx(rate, rel=0.05)
     assert link.round_trip_s == pytest.approx(trip, rel=0.25)
 

@@ -269,6 +269,36 @@ def test_plan_of_a_language_model_is_for_a_text_of_so_many_tokens(featurewire):
     assert "between the neighbours': layers.4" in " ".join(out.split())
 
 
+def test_a_plan_is_for_features_that_travel_as_asked_for(featurewire):
+    """`generate` would send them so too."""
+    options = ("plan", "tiny-llama3", "--runs", 1, "--max-tokens", 2, "--json")
+
+    def rows(*more: object) -> list[dict]:
+        status, out, err = featurewire(*options, *more)
+        assert status == 0, err
+        return json.loads(out)["rows"]
+
+    plain = rows("--codec", "float16")
+    assert all(row["token"]["sent_bytes"] > 256 for row in plain)  # 128 channels
+    free = rows("--profile", "none", "--effort", "trellis")
+    assert not any(row["profiled"] for row in free)
+    assert all(row["token"]["sent_bytes"] < 256 for row in free)
+    status, _, err = featurewire(*options, "--codec", "zip")
+    assert (status, "dt-ufc, float16" in sentence(err)) == (2, True)
+    status, _, err = featurewire(*options, "--timeout-s", 0.001)
+    assert status == 2
+    assert "within 0.001 s" in sentence(err)
+
+
+def test_split_auto_says_that_it_plans_at_one_quality_where_a_budget_will_choose_another(
+    featurewire, picture
+):
+    options = ("--split", "auto", "--snr-db", 20, "--budget-bytes", 5000)
+    status, _, err = featurewire("infer", "tiny-dinov2", picture, *options, "--json")
+    assert status == 0, err
+    assert "at 20 dB, not at what the budget will choose." in sentence(err)
+
+
 def test_a_profile_learned_from_own_data_is_served_fetched_and_cheaper(run, tmp_path, monkeypatch):
     profile, cache = tmp_path / "profile", tmp_path / "cache"
     data = tmp_path / "texts"
@@ -387,9 +417,14 @@ BAD_START = {
     "folder that is no model": (("--model", "/tmp"), "tmp/config.json"),
     "address that is none": (("--model", "tiny-llama3", "--listen", "nowhere"), "nowhere"),
     **{
-        f"a grace time of {value}": (
-            ("--model", "tiny-llama3", "--grace-s", value),
-            f"'--grace-s': {value} is not among 0 to 4294967",
+        f"{option} {value}": (
+            ("--model", "tiny-llama3", option, value),
+            f"'{option}': {value} is not among {bounds}",
+        )
+        for option, bounds in (
+            ("--grace-s", "0 to 4294967"),
+            ("--idle-s", "0.1 to 4294967"),
+            ("--batch-wait-ms", "0 to 60000"),
         )
         for value in ("inf", "nan", "-1")
     },
@@ -447,15 +482,41 @@ def test_sigterm_ends_the_server_cleanly():
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_a_server_that_waits_for_its_sessions(second):
     with ServerProcess(["tiny-llama3"], ("--grace-s", "60")) as process:
-        async with SplitClient(process.address, "tiny-llama3"):
+        async with SplitClient(process.address, "tiny-llama3") as client:
+            pieces = client.generate("Return the", max_tokens=400)
+            await anext(pieces)
             process.kill(signal.SIGTERM)
             for _ in range(200):
                 if "a second SIGTERM or Ctrl-C stops at once" in process.log():
                     break
                 await asyncio.sleep(0.05)
-            assert "open sessions: 1; they may go on for 60 s" in process.log()
+            assert "open sessions: 1; their requests may go on for 60 s" in process.log()
             process.kill(second)
             assert process.wait(5) == -second
+            await pieces.aclose()
+
+
+def test_ctrl_c_ends_a_server_that_is_loading_at_once_and_quietly():
+    slow = """
+import time
+from featurewire_server import cli, server
+
+def load(config):
+    print("loading", flush=True)
+    time.sleep(30)
+    return Tails(config)
+
+Tails, server.Tails = server.Tails, load
+cli.main()
+"""
+    command = [sys.executable, "-c", slow, "--model", "tiny-llama3", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [*command, "--metrics-port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (130, "", "")
 
 
 @pytest.mark.parametrize("script", ["featurewire", "featurewire-server"])

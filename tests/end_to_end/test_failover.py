@@ -9,7 +9,15 @@ import pytest
 import torch
 from featurewire_bench.process import ServerProcess, free_port
 from featurewire_bench.relay import Relay
-from featurewire_client import ConnectionFailedError, DeadlineError, RefusedError, SplitClient
+from featurewire_client import (
+    Budget,
+    ConnectionFailedError,
+    DeadlineError,
+    RefusedError,
+    SplitClient,
+    profiles,
+)
+from featurewire_client.connection import probe
 from featurewire_models import load_processor
 
 MODEL = "tiny-llama3"
@@ -103,6 +111,38 @@ async def test_a_draining_server_hands_its_sessions_over_and_ends_at_once(spare,
             assert client.last_stats.replays == 1
     assert text == unbroken
     assert code == 0
+
+
+@pytest.mark.parametrize("amid", [False, True])
+async def test_a_draining_server_does_not_wait_for_sessions_without_a_request(
+    spare, unbroken, amid
+):
+    with ServerProcess([MODEL], (*ALONE, "--grace-s", "60")) as leaving:
+        async with SplitClient(leaving.address, MODEL) as other:
+            pieces = other.generate(PROMPT, **DRAWN)
+            text = await anext(pieces) if amid else ""
+            async with SplitClient(f"{leaving.address},{spare.address}", MODEL) as client:
+                leaving.kill(signal.SIGTERM)
+                if amid:
+                    await asyncio.sleep(0.3)
+                    assert text + await text_of(pieces) == unbroken  # there is no other server
+                assert await asyncio.to_thread(leaving.wait, 30) == 0
+                assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+                assert client.last_stats.replays == 0
+
+
+async def test_a_server_that_is_about_to_stop_opens_no_session_and_another_one_does(serve):
+    """It answers as before, but for sessions, while it tells those that it has."""
+    async with serve(MODEL) as leaving, serve(MODEL) as other:
+        await leaving._service.go_away()
+        async with SplitClient(f"{leaving.address},{other.address}", MODEL) as client:
+            assert len(await text_of(client.generate("Return the", max_tokens=3))) > 0
+            assert (leaving.open_sessions, other.open_sessions) == (0, 1)
+        code = {"code": "UNAVAILABLE"}
+        counted = leaving._registry.get_sample_value("featurewire_server_errors_total", code)
+        assert counted == 1
+        with pytest.raises(DeadlineError, match="the server is about to stop"):
+            await SplitClient(leaving.address, MODEL, timeout_s=3.0).__aenter__()
 
 
 async def test_a_draining_server_is_not_left_for_one_that_does_not_answer(unbroken):
@@ -259,6 +299,58 @@ async def test_a_deadline_over_servers_that_are_dead_or_full_tries_each_and_says
                 assert any(failure in line for line in tried)
             # the one that was full has room again: nothing is left of what was given up
             assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+
+
+async def test_a_session_opens_at_the_next_address_where_the_first_server_is_killed_before_it(
+    spare, unbroken, monkeypatch
+):
+    fetch = profiles.fetch
+
+    async def killed(*arguments):  # between the list of models and the handshake
+        doomed.kill()
+        return await fetch(*arguments)
+
+    with ServerProcess([MODEL], ALONE) as doomed:
+        monkeypatch.setattr(profiles, "fetch", killed)
+        async with SplitClient(f"{doomed.address},{spare.address}", MODEL) as client:
+            assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+
+
+async def test_a_server_that_is_killed_before_its_link_is_probed_is_replaced_at_the_first_request(
+    spare, monkeypatch
+):
+    async def killed(*arguments):
+        doomed.kill()
+        return await probe(*arguments)
+
+    with ServerProcess([MODEL], ALONE) as doomed:
+        monkeypatch.setattr("featurewire_client.client.probe", killed)
+        addresses = f"{doomed.address},{spare.address}"
+        async with SplitClient(addresses, MODEL, budget=Budget(latency_ms=60_000)) as client:
+            assert len(await text_of(client.generate(PROMPT, max_tokens=3))) > 0
+
+
+async def test_a_session_opens_at_the_first_address_that_has_room(spare, unbroken):
+    with ServerProcess([MODEL], (*ALONE, "--max-sessions", "1")) as full:
+        addresses = f"127.0.0.1:{free_port()},{full.address},{spare.address}"
+        async with SplitClient(full.address, MODEL), SplitClient(addresses, MODEL) as client:
+            assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+
+
+async def test_where_no_address_has_room_what_a_full_server_said_is_raised():
+    with ServerProcess([MODEL], (*ALONE, "--max-sessions", "1")) as full:
+        addresses = f"{full.address},127.0.0.1:{free_port()}"
+        async with SplitClient(full.address, MODEL):
+            with pytest.raises(RefusedError, match="no place for another session") as caught:
+                await SplitClient(addresses, MODEL).__aenter__()
+    assert caught.value.retry_s > 0
+
+
+async def test_a_mismatch_at_the_first_address_is_raised_though_another_would_serve(spare):
+    with ServerProcess([MODEL], ("--split", "layers.2")) as other:
+        addresses = f"{other.address},{spare.address}"
+        with pytest.raises(RefusedError, match="split point of tiny-llama3"):
+            await SplitClient(addresses, MODEL, split="layers.4").__aenter__()
 
 
 async def test_no_server_at_any_address_is_said_with_each_of_them():

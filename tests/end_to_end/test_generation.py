@@ -1,11 +1,16 @@
 """A generation over the wire is the unsplit model's own, step by step with caches on both sides."""
 
+import asyncio
+import time
+
 import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire_client import SettingError, SplitClient
+from featurewire_bench.relay import Relay
+from featurewire_client import DeadlineError, SettingError, SplitClient
 from featurewire_codec import FeatureCodec
 from featurewire_models import ModelError, TaskError, load_model
+from featurewire_server import session as server_session
 from featurewire_server.sampling import next_token
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -174,3 +179,87 @@ async def test_a_generation_with_the_published_method_gives_its_tokens(speaking,
     ):
         assert len([piece async for piece in client.generate("w5 w6 w7", max_tokens=5)]) == 5
         assert client.last_stats.tokens == 5
+
+
+async def test_a_stop_string_ends_a_text_where_only_the_client_has_a_tokenizer(
+    speaking, serve, tmp_path
+):
+    silent = tmp_path / speaking.name
+    silent.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (silent / name).write_bytes((speaking / name).read_bytes())
+    async with serve(silent) as server, SplitClient(server.address, str(speaking)) as client:
+        whole = "".join([piece async for piece in client.generate("w5", max_tokens=20)])
+        assert client.finish_reason == "length"
+        stop = " ".join(whole.split()[4:6])
+        for _ in range(2):
+            pieces = client.generate("w5", max_tokens=20, stop=stop)
+            assert "".join([piece async for piece in pieces]) == whole.split(stop)[0]
+            assert client.finish_reason == "stop"
+            stats = client.last_stats
+            assert 4 < stats.tokens < 20
+            assert stats.received_bytes > 5 * stats.tokens
+        for _ in range(100):
+            if not server.reserved_cache_bytes:
+                break
+            await asyncio.sleep(0.02)
+        assert server.reserved_cache_bytes == 0
+
+
+@pytest.mark.parametrize("ends", ["is left", "takes too long"])
+async def test_the_account_of_a_text_that_is_given_up_has_what_came_of_it(
+    speaking, serve, monkeypatch, ends
+):
+    async with (
+        serve(speaking) as server,
+        SplitClient(server.address, str(speaking), timeout_s=3.0) as client,
+    ):
+        _ = [piece async for piece in client.generate("w5", max_tokens=4)]
+        whole = client.last_stats.received_bytes
+        pieces = client.generate("w5", max_tokens=40)
+        for _ in range(4):
+            await anext(pieces)
+        if ends == "is left":
+            await pieces.aclose()
+        else:
+            run = server_session.run_steps
+
+            def slow(*steps):
+                time.sleep(4)
+                return run(*steps)
+
+            monkeypatch.setattr(server_session, "run_steps", slow)
+            with pytest.raises(DeadlineError):
+                await anext(pieces)
+        assert whole / 2 < client.last_stats.received_bytes < whole
+
+
+@pytest.mark.parametrize("lost", ["the link breaks", "the server fails"])
+async def test_a_text_that_is_complete_ends_without_its_account_where_that_is_lost(
+    speaking, serve, monkeypatch, lost, caplog
+):
+    account = server_session._account
+
+    def fail(request):
+        time.sleep(0.3)  # until the last token is there
+        monkeypatch.setattr(server_session, "_account", account)
+        if lost == "the server fails":
+            raise MemoryError
+        link.disconnect()
+        return account(request)
+
+    async with serve(speaking) as server:
+        with Relay(server.address, rtt_ms=2) as link:
+            async with SplitClient(link.address, str(speaking)) as client:
+                whole = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
+                received_bytes = client.last_stats.received_bytes
+                monkeypatch.setattr(server_session, "_account", fail)
+                text = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
+                assert (text, client.finish_reason) == (whole, "length")
+                stats = client.last_stats
+                assert (stats.tokens, stats.replays) == (9, 0)
+                assert stats.tail_ms > 0
+                assert received_bytes / 2 < stats.received_bytes < received_bytes
+                assert "its account did not come" in caplog.text
+                text = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
+                assert (text, client.last_stats.replays) == (whole, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from featurewire_bench.relay import Relay
 from featurewire_client import SplitClient, planner
-from featurewire_client.connection import connect
+from featurewire_client.connection import connected
 from featurewire_client.plan import Plan
 from featurewire_client.planner import Inference, Text, Work, make_plan
 from featurewire_models import load_processor
@@ -26,8 +26,7 @@ def text(tokens: int, repeats: int = 8) -> Text:
 
 
 async def planned(address: str, model: str, splits: list[str], work: Work) -> Plan:
-    connection = await connect(address, timeout_s=10)
-    try:
+    async with connected(address, timeout_s=10) as connection:
         return await make_plan(
             connection,
             lambda split: SplitClient(address, model, split),
@@ -36,8 +35,6 @@ async def planned(address: str, model: str, splits: list[str], work: Work) -> Pl
             1,
             lambda _: None,
         )
-    finally:
-        await connection.channel.close()
 
 
 async def test_an_inference_takes_what_was_predicted_at_a_split_point_that_no_request_went_to(

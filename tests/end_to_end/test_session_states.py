@@ -212,6 +212,28 @@ async def test_a_session_that_waits_for_its_answer_is_not_idle(llama, serve, mon
         assert (await client.infer({"input_ids": torch.tensor([[5, 6]])})).stats.replays == 0
 
 
+async def test_a_stream_that_never_shakes_hands_holds_its_place_for_a_short_time(
+    llama, serve, monkeypatch
+):
+    monkeypatch.setattr(limits, "HANDSHAKE_S", 0.5)
+
+    async def nothing():
+        await asyncio.sleep(60)
+        yield pb.InferRequest()
+
+    async with (
+        serve(llama, max_sessions=1) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call = rpc.SplitInferenceServiceStub(channel).Infer(nothing())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(call.read(), 20)
+        assert refusal_of(caught.value).reason == "SESSION_IDLE"
+        assert "handshake did not come for 0.5 s" in caught.value.details()
+        async with SplitClient(server.address, str(llama)) as client:
+            assert (await client.infer({"input_ids": torch.tensor([[5, 6]])})).output.logits.numel()
+
+
 async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
     info = describe("tiny-llama3")
     offer = pb.Handshake(

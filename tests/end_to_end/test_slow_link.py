@@ -5,9 +5,13 @@ import signal
 
 import pytest
 import torch
+from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
 from featurewire_client import SplitClient, pulse
+from featurewire_client.connection import connect
+from featurewire_client.link_estimate import LinkEstimate
+from featurewire_client.session import Session
 
 SILENT_S = 3.0  # a chunk of 128 KiB takes longer here
 
@@ -71,3 +75,46 @@ async def test_a_server_that_falls_silent_amid_a_feature_is_given_up(serve, wide
             finally:
                 silent.kill(signal.SIGCONT)
     assert stats.replays == 1
+
+
+async def send_in_eight(session: Session, size: int) -> None:
+    for number in range(8):
+        chunk = pb.Chunk(request=1, payload=bytes(size // 8), last=number == 7)
+        await session.send(chunk)
+
+
+@pytest.mark.parametrize("ends", ["by us", "by the server"])
+async def test_a_session_that_ends_takes_nothing_from_the_one_that_took_over(serve, wide, ends):
+    """They share what is known of the link, and nothing that they have under way."""
+    link, tokens = LinkEstimate(), 100
+    async with serve(wide) as old_server, serve(wide) as server:
+        with Relay(server.address, rate_mbit=0.4, rtt_ms=20) as slow:
+            async with SplitClient(
+                server.address, str(wide), "layers.1", codec="float16"
+            ) as client:
+                offer = client.offer
+            connection = await connect(old_server.address, 10)
+            taking_over = await connect(slow.address, 10)
+            old = await Session.open(connection, offer, link)
+            new = await Session.open(taking_over, offer, link)
+            tensor = pb.CodedTensor(name="hidden", batch=1, tokens=tokens, channels=1024)
+            await new.begin(pb.Begin(request=1, tensors=[tensor]))
+            size = 2 * tokens * 1024
+            sending = asyncio.create_task(send_in_eight(new, size))
+            while new.under_way.chunks < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            before = new.under_way.bytes
+            if ends == "by us":
+                await old.close()
+            else:
+                await old_server.stop()
+            await asyncio.sleep(0.1)
+            assert old.ended
+            assert new.under_way.bytes > before - size // 4
+            await asyncio.wait_for(sending, 60)
+            answer = await asyncio.wait_for(new.answer(1), 60)
+            assert answer.WhichOneof("message") == "output"
+            assert new.under_way.bytes == 0
+            await new.close()
+            for one in (connection, taking_over):
+                await one.channel.close()

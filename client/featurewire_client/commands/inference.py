@@ -91,7 +91,7 @@ def infer(
     if split == AUTO:
         from featurewire_client.planner import Inference
 
-        split = sending.best_split(chosen, Inference(inputs))
+        split = sending.best_split(chosen, Inference(inputs), budget)
     client = sending.client(split, task, budget, metrics_port)
 
     async def once() -> "InferResult":
@@ -144,7 +144,7 @@ def generate(
     budget = sending.budget(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
     stops = stop_strings(stop or ())
     if split == AUTO:
-        split = sending.best_split("generation", text_work(model, prompt, max_tokens))
+        split = sending.best_split("generation", text_work(model, prompt, max_tokens), budget)
     client = sending.client(split, None, budget, metrics_port)
 
     async def all_pieces() -> str:

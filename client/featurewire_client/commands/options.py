@@ -22,12 +22,13 @@ ModelName = Annotated[
     str, typer.Argument(help="Bundled name, local folder or hub id, any with @REVISION.")
 ]
 Address = Annotated[
-    str, typer.Option("--server", help="HOST:PORT, or several with commas: the first to answer.")
+    str, typer.Option("--server", help="HOST:PORT, or several with commas: the first with room.")
 ]
 Split = Annotated[
     str | None,
     typer.Option(
-        help="Split point; auto: as `featurewire plan` finds.", show_default="the server's"
+        help="Split point; auto: as `featurewire plan` finds, at --snr-db whatever the budget.",
+        show_default="the server's",
     ),
 ]
 TaskName = Annotated[

@@ -1,9 +1,6 @@
-"""A plan as the commands make it: a model, a server and work in; predictions, or a split, out."""
+"""A plan as the commands make it: a model, a server and work in; predictions out."""
 
-import sys
 from typing import TYPE_CHECKING, Any
-
-from featurewire.wire.runtime import run
 
 from featurewire_client.progress import steps
 
@@ -12,7 +9,6 @@ if TYPE_CHECKING:
     from featurewire_client.planner import Work
 
 AUTO = "auto"
-_RUNS = 2
 
 
 def one_row(task: str, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -34,21 +30,10 @@ def text_work(model: str, prompt: str, max_tokens: int) -> "Work":
 
     processor: Any = load_processor(model, "generation")
     ids, context = processor.inputs(prompt)["input_ids"], describe(model).context
-    if context is not None:
-        max_tokens = min(max_tokens, context - ids.shape[1] + 1)
-    return Text(prompt, ids, max_tokens)
-
-
-def best_split(model: str, server: str, task: str, work: "Work", **options: Any) -> str:
-    """The split point that a plan finds best; its reason goes to stderr.
-
-    `options`: of the client, as it will send.
-    """
-    from featurewire_client.plan import reason
-
-    found = run(planned(model, server, task, work, _RUNS, **options))
-    print(reason(found), file=sys.stderr)
-    return found.best.split
+    if context is None:
+        return Text(prompt, ids, max_tokens)
+    room = context - ids.shape[1] + 1
+    return Text(prompt, ids, min(max_tokens, room), room)
 
 
 async def planned(
@@ -58,16 +43,13 @@ async def planned(
     from featurewire_models import describe
 
     from featurewire_client.client import SplitClient
+    from featurewire_client.connection import connected
     from featurewire_client.planner import make_plan
-    from featurewire_client.route import Route
 
     def make_client(split: str) -> SplitClient:
         return SplitClient(server, model, split=split, task=task, **options)
 
-    connection = await Route(server).connect(timeout_s=10)
-    try:
+    async with connected(server, timeout_s=10) as connection:
         splits = list(connection.model(describe(model).name).splits)
         with steps(len(splits)) as begin:
             return await make_plan(connection, make_client, splits, work, runs, begin)
-    finally:
-        await connection.channel.close()

@@ -1,17 +1,22 @@
 """How the features of a command travel: its options in; a split point and a client out."""
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from featurewire.wire.limits import CODECS, TUNABLE_CODECS
+from featurewire.wire.runtime import run
 
-from featurewire_client.commands.planning import best_split
+from featurewire_client.commands.planning import planned
 
 if TYPE_CHECKING:
     from featurewire_client.client import SplitClient
+    from featurewire_client.plan import Plan
     from featurewire_client.planner import Work
     from featurewire_client.quality import Budget
+
+_RUNS = 2  # of a plan that a request waits for
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,24 @@ class Sending:
             raise typer.BadParameter(message)
         return budget
 
-    def best_split(self, task: str, work: "Work") -> str:
+    def plan(self, task: str, work: "Work", runs: int) -> "Plan":
+        """Predictions of every split point, for features that travel so.
+
+        Raises:
+            ClientError, ModelError, CodecError: as `make_plan`.
+        """
+        return run(planned(self.model, self.server, task, work, runs, **self._settings))
+
+    def best_split(self, task: str, work: "Work", budget: "Budget | None") -> str:
         """The split point that a plan finds best, which goes to stderr with its reason."""
-        return best_split(self.model, self.server, task, work, **self._settings)
+        from featurewire_client.plan import reason
+
+        found = self.plan(task, work, _RUNS)
+        said = reason(found)
+        if budget is not None:
+            said += f" That is at {self.snr_db:g} dB, not at what the budget will choose."
+        print(said, file=sys.stderr)
+        return found.best.split
 
     def client(
         self, split: str | None, task: str | None, budget: "Budget | None", metrics_port: int

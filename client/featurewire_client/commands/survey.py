@@ -12,14 +12,20 @@ from rich.table import Table
 
 from featurewire_client.commands.options import (
     Address,
+    Codec,
     Device,
     Dtype,
+    EffortChoice,
     Json,
+    MaxTokens,
     ModelName,
+    ProfileChoice,
     SnrDb,
     TaskName,
+    TokenTimeout,
 )
-from featurewire_client.commands.planning import planned, text_work
+from featurewire_client.commands.planning import text_work
+from featurewire_client.commands.sending import Sending
 
 if TYPE_CHECKING:
     from featurewire_client.plan import Plan
@@ -30,12 +36,11 @@ def models(server: Address, as_json: Json = False) -> None:
 
     Example: featurewire models --server localhost:50051
     """
-    from featurewire_client.route import Route
+    from featurewire_client.connection import connected
 
     async def listing() -> list[dict[str, Any]]:
-        connection = await Route(server).connect(timeout_s=10)
-        served = connection.catalogue.models
-        await connection.channel.close()
+        async with connected(server, timeout_s=10) as connection:
+            served = connection.catalogue.models
         return [
             {
                 "model": model.name,
@@ -78,12 +83,14 @@ def plan(
         str | None, typer.Option(help="A text or a file to run.", show_default="a made one")
     ] = None,
     task: TaskName = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Of generation: tokens that the text goes on for.")
-    ] = 64,
+    max_tokens: MaxTokens = 64,
+    codec: Codec = "featurewire",
     snr_db: SnrDb = 25.0,
+    effort: EffortChoice = "fast",
+    profile: ProfileChoice = "server",
     dtype: Dtype = "float32",
     device: Device = "cpu",
+    timeout_s: TokenTimeout = 60.0,
     runs: Annotated[int, typer.Option(min=1, help="Runs of everything that is timed.")] = 3,
     as_json: Json = False,
 ) -> None:
@@ -100,6 +107,7 @@ def plan(
     from featurewire_client.planner import Inference, Work
     from featurewire_client.raw_input import read_input, sample_input
 
+    sending = Sending(model, server, codec, snr_db, effort, profile, dtype, device, timeout_s)
     chosen = describe(model).check_task(task)
     raw = sample_input(chosen) if input is None else read_input(input, chosen)
     work: Work
@@ -108,8 +116,7 @@ def plan(
     else:
         processor: Any = load_processor(model, chosen)
         work = Inference(processor.inputs(raw))
-    options = {"snr_db": snr_db, "dtype": dtype, "device": device}
-    found = run(planned(model, server, chosen, work, runs, **options))
+    found = sending.plan(chosen, work, runs)
     if as_json:
         answer = {"link": asdict(found.link), "tokens": found.tokens, "rows": found.rows()}
         print(json.dumps(answer | {"best": found.best.split, "reason": reason(found)}))

@@ -31,6 +31,8 @@ MAX_STOP_CHARACTERS = 1024
 MAX_COUNT = 2**32 - 1
 MAX_SEED = 2**64 - 1
 
+# From the opening of a stream to its handshake: until then it holds a place for nobody.
+HANDSHAKE_S = 10.0
 # Pings keep the ways through routers open, and something under way for TCP to miss.
 KEEPALIVE_MS = 10_000
 # No answer to a ping says little: on a slow link it waits behind all that is queued, 4 MiB of the
