@@ -101,9 +101,11 @@ class Edge:
         self.head = head
         self._coder = coder
         self._span = GPU_SPAN_TOKENS if head.device.type == "cuda" else SPAN_TOKENS
+        # one thread asks a GPU for all it does; others would spin beside it
+        threads = 1 if head.device.type == "cuda" else torch.get_num_threads()
         self._torch, self._codec = (
-            ThreadPoolExecutor(1, name, initializer=use_threads, initargs=(threads,))
-            for name, threads in (("head", torch.get_num_threads()), ("encode", 1))
+            ThreadPoolExecutor(1, name, initializer=use_threads, initargs=(count,))
+            for name, count in (("head", threads), ("encode", 1))
         )
 
     async def features(self, inputs: Mapping[str, torch.Tensor], seconds: Seconds) -> Features:

@@ -121,7 +121,7 @@ def serve(
         int, typer.Option(min=1, help="Sessions open at once; one more is refused.")
     ] = ServerConfig.max_sessions,
     threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads of one tail; 0: torch's own choice.")
+        int, typer.Option(min=0, help="CPU threads of one tail; 0: torch's choice, one with a GPU.")
     ] = ServerConfig.threads,
     workers: Annotated[int, typer.Option(min=1, help="Tails that run at once.")] = (
         ServerConfig.workers

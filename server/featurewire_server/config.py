@@ -17,7 +17,8 @@ class ServerConfig:
         dtype: element type that the tails compute in.
         device: torch device of the tails; "auto": a GPU where there is one.
         max_sessions: sessions open at once; one more is refused with a time to retry after.
-        threads: CPU threads of one tail's operators; 0: torch's own choice.
+        threads: CPU threads of one tail's operators; 0: torch's own choice, and one where the tails
+            are on a GPU.
         workers: tails that run at once.
         max_batch: requests of one shape, or steps of generations, that may share one pass of a
             tail; 1: none do, and no answer depends on its company in its last bits.
