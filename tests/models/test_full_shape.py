@@ -25,10 +25,8 @@ PLACED = {"dtype": "bfloat16", "device": "meta"}
 class Weightless(checkpoint.Checkpoint):
     """The weights of a folder that has none: right in shape, in bfloat16, on the meta device."""
 
-    def __init__(
-        self, source: Any, folder: Any, whole: nn.Module, dtype: Any, file: str = ""
-    ) -> None:
-        self.tensors = {name: tensor.to(dtype) for name, tensor in whole.state_dict().items()}
+    def __init__(self, source: Any, folder: Any, whole: nn.Module, file: str = "") -> None:
+        self.tensors = {name: tensor.bfloat16() for name, tensor in whole.state_dict().items()}
 
     def __call__(self, name: str) -> torch.Tensor:
         return self.tensors[name]

@@ -66,11 +66,12 @@ def test_a_half_that_one_gpu_holds_stays_on_it(folder, monkeypatch):
 
 def test_what_goes_from_one_device_to_the_next_follows_the_weights(folder):
     """The second half of the blocks lies on the meta device, where only shapes are computed."""
-    tail = load_tail(folder, "layers.1")
-    network = tail.language_model
-    for part in (*network.model.layers[2:], network.model.norm, network.lm_head):
+    whole = load_model(folder)
+    model = whole.language_model.model
+    for part in (*model.layers[3:], model.norm, whole.language_model.lm_head):
         part.to("meta")
-    spread.bridge(network)
+    tail = whole.tail("layers.1")
+    network = tail.language_model
     remove_hook_from_module(network)  # the one that brings the outputs back to the first device
     cache = tail.new_cache()
     for tokens in (5, 1):
