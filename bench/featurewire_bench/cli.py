@@ -241,6 +241,57 @@ def codecs(
     console().print(codecs_table(measured, f"Bits a feature point at 15 dB; files in {out}/"))
 
 
+LARGE_HELP = """
+Measures a model of Llama-3-8B's shape split over loopback beside the same model whole.
+
+Random weights are written for it, 16 GB at full size. Prints the prefill time and tokens a second.
+
+Example: featurewire-bench large --device cuda --codec featurewire --codec float16
+"""
+
+
+@app.command(help=LARGE_HELP)
+def large(
+    layers: Annotated[int, typer.Option(min=1, help="Blocks of the model.")] = 32,
+    channels: Annotated[int, typer.Option(min=64, help="Its width, a multiple of 64.")] = 4096,
+    words: Annotated[int, typer.Option(min=16, help="Its vocabulary.")] = 128256,
+    split: Annotated[str, typer.Option(help="Split point.")] = "layers.4",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")] = (
+        "auto"
+    ),
+    codec: Annotated[list[str] | None, typer.Option(show_default="featurewire")] = None,
+    snr_db: Annotated[float, typer.Option(help="Quality of features.")] = 25.0,
+    prompt_tokens: Annotated[int, typer.Option(min=1, max=8000)] = 1000,
+    tokens: Annotated[int, typer.Option(min=2, max=4000, help="To generate.")] = 64,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="To write the weights below.", show_default="a temporary one"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    from featurewire_bench.large import LargeConfig, run_large, step_count
+    from featurewire_bench.random_models import LlamaShape
+    from featurewire_bench.table import large_table
+
+    config = LargeConfig(
+        shape=LlamaShape(layers, channels, words),
+        split=split,
+        dtype=dtype,
+        device=device,
+        codecs=tuple(codec or ["featurewire"]),
+        snr_db=snr_db,
+        prompt_tokens=prompt_tokens,
+        tokens=tokens,
+    )
+    with steps(step_count(config)) as progress:
+        found = run(run_large(config, folder, progress))
+    if as_json:
+        print(json.dumps(found.as_dict()))
+        return
+    console().print(large_table(found))
+
+
 RELAY_HELP = """
 Runs the link emulator by hand, until Ctrl-C.
 

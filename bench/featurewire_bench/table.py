@@ -10,6 +10,7 @@ from rich.table import Table
 from featurewire_bench.account import Row, Run
 
 if TYPE_CHECKING:
+    from featurewire_bench.large import Large
     from featurewire_bench.measured import Measured
 
 WIDTH = 120  # columns, where the output is no terminal
@@ -112,6 +113,29 @@ def runs_table(runs: Sequence[Run], title: str) -> Table:
             f"{run.value:.4g}",
             run.metric.partition(",")[0],
         )
+    return table
+
+
+def large_table(found: "Large") -> Table:
+    """The whole model and each way to split it, with what a token's time goes to."""
+    config, shape = found.config, found.config.shape
+    table = _table(
+        f"{shape.blocks} blocks of {shape.channels} channels in {config.dtype} on {found.device}, "
+        f"split at {config.split}",
+        f"prompt of {config.prompt_tokens} tokens; {config.tokens} tokens generated; ms",
+    )
+    table.add_column("", no_wrap=True)
+    for heading in ("prefill\nms", "tokens\na second", "prompt\nbytes", "token\nbytes"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    stages = ("head", "encode", "network", "decode", "tail")
+    for heading in stages:
+        table.add_column(f"token\n{heading}", justify="right", no_wrap=True)
+    for row in found.rows:
+        cells = [row.way, ms_text(row.prefill_ms), f"{row.tokens_s:.3g}"]
+        if row.token is not None:
+            cells += [bytes_text(row.prompt_bytes), bytes_text(row.token_bytes)]
+            cells += [f"{getattr(row.token, stage):.2f}" for stage in stages]
+        table.add_row(*cells)
     return table
 
 

@@ -30,6 +30,8 @@ def calibrate(
     limit: int,
     begin: Callable[[str], None],
     task_aware: bool = False,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> ProfileSet:
     """Runs the head over the data and learns a profile for each of its tensors.
 
@@ -39,6 +41,7 @@ def calibrate(
         begin: called before each input with what is being done.
         task_aware: weight the features by what the task minds, from gradients through the tail,
             where the tail's own outputs on held-out samples are better for it.
+        dtype, device: what head and tail compute in and on.
 
     Raises:
         ModelError: no such model, split point or task, or data that it does not take; a tail that
@@ -47,11 +50,11 @@ def calibrate(
     """
     info = describe(model)
     chosen = info.check_task(task)
-    head = load_head(model, split=split, task=chosen)
+    head = load_head(model, split, chosen, dtype, device)
     processor = load_processor(model, chosen)
     metric = error = None
     if task_aware:
-        tail = load_tail(model, split=head.split, task=chosen)
+        tail = load_tail(model, head.split, chosen, dtype, device)
         metric, error = TaskMetric(tail), OutputError(tail)
     samples: dict[str, list[torch.Tensor]] = {}
     grids: dict[str, tuple[int, int]] = {}
@@ -60,7 +63,7 @@ def calibrate(
         with torch.inference_mode():
             features = head(inputs)
         for name, tensor in features.tensors.items():
-            samples.setdefault(name, []).extend(tensor)
+            samples.setdefault(name, []).extend(tensor.cpu())
         grids.update(features.grids)
         if metric is not None and error is not None:
             metric.add(features)

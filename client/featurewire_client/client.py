@@ -63,7 +63,8 @@ class SplitClient:
         address: "host:port", or several with commas between: the first that answers and has room
             is taken, and the next one when a connection breaks or a server stops. What was under
             way goes on.
-        model: bundled name, local folder or hub id; the server must serve the same revision.
+        model: bundled name, local folder or hub id, any with "@" and a revision behind it; the
+            server must serve the same revision.
         split: split point; None: the server's default.
         task: what the model is used for; None: its default.
         codec: "featurewire"; "dt-ufc", the published method, for comparison; or "float16" or
@@ -73,7 +74,7 @@ class SplitClient:
             only "featurewire" uses it.
         profile: "server": the server's profiles, fetched once and kept; a folder: one's own;
             None: self-describing bitstreams.
-        dtype, device: what the head computes in and on.
+        dtype, device: what the head computes in and on; "auto": a GPU where there is one.
         timeout_s: seconds that one request, or one step of a generation, may take, all attempts
             together; and that it waits for the client's request before it.
         budget: what a request may take; the quality then follows the link, from `snr_db` at first.
@@ -253,7 +254,9 @@ class SplitClient:
         settings = settings_of(max_tokens, temperature, top_k, top_p, seed, stop)
         async with self._turns.take("a generation", self._timeout_s):
             if self._processor is None:
-                self._processor = await asyncio.to_thread(load_processor, self._name, self.task)
+                self._processor = await asyncio.to_thread(
+                    load_processor, self._name, self.task, self._info.revision
+                )
             self.finish_reason, self.last_stats = "length", None
             if max_tokens < 1:
                 return
@@ -340,9 +343,9 @@ class SplitClient:
 
     def _load(self) -> Edge:
         coder = Coder(self._codec, self._set.profiles, self._effort)
-        head = load_head(
-            self._name, split=self.split, task=self.task, dtype=self._dtype, device=self._device
-        )
+        # the very revision that was offered, should the hub's move on meanwhile
+        placed = {"dtype": self._dtype, "device": self._device, "revision": self._info.revision}
+        head = load_head(self._name, self.split, self.task, **placed)
         return Edge(head, coder)
 
     async def _choose_profiles(self, connection: Connection) -> ProfileSet:

@@ -1,7 +1,8 @@
 """The edge's own work: inputs in, coded features out, the head and the codec each on a thread.
 
 They never run on the event loop's thread, and go on side by side: while one span of a prompt is
-being coded, the head runs on the next one.
+being coded, the head runs on the next one. On a GPU the thread of the head only asks for it, and
+its features are copied to main memory meanwhile.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -26,10 +27,12 @@ from featurewire.wire.coder import Coder
 from featurewire.wire.runtime import use_threads
 from featurewire_codec.encoder import CHUNK_FEATURES
 from featurewire_models import Features, Head
+from featurewire_models.transfer import Download, Stopwatch
 
 Result = TypeVar("Result")
 
-SPAN_TOKENS = 64  # of a prompt, coded and run through the tail together
+# of a prompt, coded together; a GPU hands over many at once, and longer bitstreams are shorter
+SPAN_TOKENS, GPU_SPAN_TOKENS = 64, 256
 _WAITING = 2
 
 
@@ -63,15 +66,46 @@ class Span:
         return sum(len(chunk.payload) for chunk in self.chunks)
 
 
+class _HeadPass:
+    """One pass of a head, on a GPU yet to be done when this is made."""
+
+    def __init__(self, head: Head, inputs: Mapping[str, torch.Tensor], cache: Any) -> None:
+        watch = Stopwatch(head.device)
+        with torch.inference_mode():
+            self._features = head(inputs, cache=cache) if cache is not None else head(inputs)
+            watch.stop()
+            self._copies = Download(self._features.tensors)
+        self._watch = watch
+        self._counted = False
+
+    @property
+    def shape(self) -> torch.Size:
+        """Batch, tokens and channels of its one tensor."""
+        (tensor,) = self._features.tensors.values()
+        return tensor.shape
+
+    def finish(self, seconds: Seconds) -> Features:
+        """The features in main memory; may be called on another thread, and again."""
+        features = replace(self._features, tensors=self._copies.wait())
+        if not self._counted:
+            seconds.head += self._watch.seconds()
+            seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
+            self._counted = True
+        return features
+
+
 class Edge:
     """A head and a coder, and the threads that they run on; qualities are SNRs in dB."""
 
     def __init__(self, head: Head, coder: Coder) -> None:
         self.head = head
         self._coder = coder
+        self._span = GPU_SPAN_TOKENS if head.device.type == "cuda" else SPAN_TOKENS
+        # one thread asks a GPU for all it does; others would spin beside it
+        threads = 1 if head.device.type == "cuda" else torch.get_num_threads()
         self._torch, self._codec = (
-            ThreadPoolExecutor(1, name, initializer=use_threads, initargs=(threads,))
-            for name, threads in (("head", torch.get_num_threads()), ("encode", 1))
+            ThreadPoolExecutor(1, name, initializer=use_threads, initargs=(count,))
+            for name, count in (("head", threads), ("encode", 1))
         )
 
     async def features(self, inputs: Mapping[str, torch.Tensor], seconds: Seconds) -> Features:
@@ -80,7 +114,7 @@ class Edge:
         Raises:
             ModelError: the head cannot run on the inputs.
         """
-        return await _on(self._torch, lambda: _run(self.head, inputs, None, seconds))
+        return await _on(self._torch, lambda: _HeadPass(self.head, inputs, None).finish(seconds))
 
     async def chunks(
         self, features: Features, snr_db: float, seconds: Seconds, piece_bytes: Sequence[int] = ()
@@ -117,25 +151,27 @@ class Edge:
         Raises:
             ModelError, CodecError: as above.
         """
-        features: asyncio.Queue[Features | None] = asyncio.Queue(1)
+        features: asyncio.Queue[_HeadPass | None] = asyncio.Queue(1)
         coded: asyncio.Queue[Span | None] = asyncio.Queue(_WAITING)
 
         async def run() -> None:
-            for start in range(0, ids.shape[1], SPAN_TOKENS):
-                inputs = {"input_ids": ids[:, start : start + SPAN_TOKENS]}
-                await features.put(
-                    await _on(self._torch, lambda: _run(self.head, inputs, cache, seconds))  # noqa: B023
-                )
+            for part in torch.split(ids, self.head.pass_tokens, dim=1):
+                work = functools.partial(_HeadPass, self.head, {"input_ids": part}, cache)
+                await features.put(await _on(self._torch, work))
             await features.put(None)
 
         async def encode() -> None:
             left = ids.shape[1]
-            while (feature := await features.get()) is not None:
-                tensor = next(iter(feature.tensors.values()))
-                snr_db = await quality(left * tensor.shape[2])
-                left -= tensor.shape[1]
-                work = functools.partial(_span, self._coder, feature, snr_db, seconds)
-                await coded.put(await _on(self._codec, work))
+            while (under_way := await features.get()) is not None:
+                _, tokens, channels = under_way.shape
+                for first in range(0, tokens, self._span):
+                    last = min(first + self._span, tokens)
+                    snr_db = await quality(left * channels)
+                    left -= last - first
+                    work = functools.partial(
+                        _span, self._coder, under_way, snr_db, seconds, slice(first, last)
+                    )
+                    await coded.put(await _on(self._codec, work))
             await coded.put(None)
 
         async for span in _drain(coded, run(), encode()):
@@ -150,8 +186,8 @@ class Edge:
 
         def work() -> Span:
             inputs = {"input_ids": torch.tensor([[token]])}
-            feature = _run(self.head, inputs, cache, seconds)
-            return _span(self._coder, feature, snr_db, seconds)
+            under_way = _HeadPass(self.head, inputs, cache)
+            return _span(self._coder, under_way, snr_db, seconds, slice(None))
 
         return await _on(self._torch, work)
 
@@ -187,15 +223,6 @@ async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncIter
         for task in tasks:
             task.cancel()
         await asyncio.gather(stages, item, *tasks, return_exceptions=True)
-
-
-def _run(head: Head, inputs: Mapping[str, torch.Tensor], cache: Any, seconds: Seconds) -> Features:
-    started = time.perf_counter()
-    with torch.inference_mode():
-        features = head(inputs, cache=cache) if cache is not None else head(inputs)
-    seconds.head += time.perf_counter() - started
-    seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
-    return features
 
 
 def is_long(points: int) -> bool:
@@ -248,12 +275,15 @@ def _timed(chunks: Iterator[pb.Chunk], seconds: Seconds) -> pb.Chunk | None:
     return chunk
 
 
-def _span(coder: Coder, feature: Features, snr_db: float, seconds: Seconds) -> Span:
-    """One bitstream of a generation."""
+def _span(
+    coder: Coder, under_way: _HeadPass, snr_db: float, seconds: Seconds, tokens: slice
+) -> Span:
+    """One bitstream of a generation, of some tokens of a pass, once the head is done with it."""
+    ((name, tensor),) = under_way.finish(seconds).tensors.items()
     started = time.perf_counter()
-    ((name, tensor),) = feature.tensors.items()
-    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, tensor[0], None, snr_db)]
-    chunks[-1].tokens = tensor.shape[1]
+    rows = tensor[0, tokens]
+    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, rows, None, snr_db)]
+    chunks[-1].tokens = len(rows)
     span = Span(name, tensor.shape[2], snr_db, chunks)
     seconds.payload_bytes += span.payload_bytes
     seconds.encode += time.perf_counter() - started

@@ -63,7 +63,7 @@ class TaskMetric:
     def _accumulate(self, name: str, gradient: Tensor) -> None:
         rows = gradient.reshape(-1, gradient.shape[-1]).float()
         total = self.sums.setdefault(name, torch.zeros(2 * rows.shape[1:], dtype=torch.float64))
-        total += rows.T @ rows
+        total += (rows.T @ rows).cpu()
 
     def _scalars(self, outputs: Any) -> Iterator[Tensor]:
         """What to take the gradients of, one after the other."""

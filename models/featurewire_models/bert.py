@@ -8,13 +8,14 @@ sentence-transformers modules ask for, for task "tokens" the class's own pooler.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import BertModel
 
+from featurewire_models.checkpoint import Checkpoint
 from featurewire_models.errors import InputError
 from featurewire_models.features import Features, require
 from featurewire_models.halves import (
@@ -32,7 +33,6 @@ from featurewire_models.outputs import Outputs
 from featurewire_models.pooling import Pooling, read_pooling
 from featurewire_models.split import check_split, layers_before
 from featurewire_models.weights import (
-    Checkpoint,
     Placement,
     TensorOf,
     fill,
@@ -113,35 +113,39 @@ class BertWhole(Model):
     def tail(self, split: str) -> BertTail:
         """The last blocks and the pooling, over this model's weights."""
         check_split(split, self.info.splits, self.info.name)
-        pooler = self.encoder.pooler is not None
+        pooler = self.encoder.pooler is not None and self.task != "embedding"
         module = _tail_module(self.encoder.config, split, shared(self.encoder), pooler)
         return BertTail(self.info, self.task, split, module, self.pooling)
+
+    def of_task(self, task: str) -> BertWhole:
+        """The same encoder with the other task's pooling."""
+        return replace(self, task=task, pooling=_pooling(self.info, task))
 
 
 def load_bert_head(info: ModelInfo, task: str, split: str, placement: Placement) -> BertHead:
     """Reads the embeddings and the first blocks only."""
-    whole, checkpoint = _open(info, task, placement)
-    return BertHead(info, task, split, _head_module(whole.config, split, checkpoint))
+    whole, checkpoint = _open(info, task)
+    return BertHead(info, task, split, _head_module(whole.config, split, checkpoint, placement))
 
 
 def load_bert_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> BertTail:
     """Reads the last blocks, and the class's pooler for task "tokens", only."""
-    whole, checkpoint = _open(info, task, placement)
+    whole, checkpoint = _open(info, task)
     pooler = whole.pooler is not None
-    module = _tail_module(whole.config, split, checkpoint, pooler)
+    module = _tail_module(whole.config, split, checkpoint, pooler, placement)
     return BertTail(info, task, split, module, _pooling(info, task))
 
 
 def load_bert(info: ModelInfo, task: str, placement: Placement) -> BertWhole:
-    """Reads the whole encoder."""
-    whole, checkpoint = _open(info, task, placement)
-    fill(whole, checkpoint)
+    """Reads the whole encoder, the class's pooler too, so that every task can be had of it."""
+    whole, checkpoint = _open(info, "tokens")
+    fill(whole, checkpoint, placement)
     return BertWhole(info, task, whole, _pooling(info, task))
 
 
-def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
+def _open(info: ModelInfo, task: str) -> tuple[Any, Checkpoint]:
     whole = skeleton(BertModel, read_config(info.path))
-    checkpoint = Checkpoint(info.source, info.path, whole, placement)
+    checkpoint = Checkpoint(info.source, info.path, whole)
     # Sentence embeddings have a pooling of their own, and some folders hold no pooler.
     if task == "embedding" or "pooler.dense.weight" not in checkpoint:
         whole.pooler = None
@@ -152,21 +156,25 @@ def _pooling(info: ModelInfo, task: str) -> Pooling | None:
     return read_pooling(info.path) if task == "embedding" else None
 
 
-def _head_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
+def _head_module(
+    config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
     encoder = skeleton(BertModel, config)
     encoder.encoder.layer = encoder.encoder.layer[: layers_before(split)]
     encoder.pooler = None
-    fill(encoder, tensor_of)
+    fill(encoder, tensor_of, placement)
     return encoder
 
 
-def _tail_module(config: Any, split: str, tensor_of: TensorOf, pooler: bool) -> Any:
+def _tail_module(
+    config: Any, split: str, tensor_of: TensorOf, pooler: bool, placement: Placement | None = None
+) -> Any:
     encoder, first = skeleton(BertModel, config), layers_before(split)
     encoder.encoder.layer = encoder.encoder.layer[first:]
     encoder.embeddings = Passthrough()
     if not pooler:
         encoder.pooler = None
-    fill(encoder, lambda name: tensor_of(shift_blocks(name, "encoder.layer", first)))
+    fill(encoder, lambda name: tensor_of(shift_blocks(name, "encoder.layer", first)), placement)
     return encoder
 
 

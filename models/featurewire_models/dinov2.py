@@ -1,8 +1,9 @@
-"""DINOv2: images in; class scores, a class map, a depth map or patch features out.
+"""DINOv2 and other ViTs: images in; class scores, a class map, a depth map or patch features out.
 
 Head: the patch embedding and the first k blocks. Tail: the other blocks, the final norm and what
-the task puts on top. Feature ``hidden`` ``[batch, 1 + patches, hidden]``: what block k receives. A
-depth head reads several levels (the outputs of several blocks): those within the head travel
+the task puts on top. Feature ``hidden`` ``[batch, 1 + patches, hidden]``: what block k receives;
+the registers of DINOv3 follow the first token. A depth head reads several levels (the outputs of
+several blocks): those within the head travel
 as features ``level_j``, after j blocks; ``hidden`` is then sent only if deeper levels need it and
 it is no level itself. Every feature has the patches' grid.
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DPTForDepthEstimation
+from transformers import DINOv3ViTModel, DPTForDepthEstimation, ViTForImageClassification, ViTModel
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
     DepthEstimatorOutput,
@@ -29,6 +30,7 @@ from transformers.models.dinov2.modeling_dinov2 import (
     Dinov2PreTrainedModel,
 )
 
+from featurewire_models.checkpoint import Checkpoint
 from featurewire_models.errors import InputError
 from featurewire_models.features import Features, require
 from featurewire_models.halves import (
@@ -42,8 +44,17 @@ from featurewire_models.halves import (
 )
 from featurewire_models.info import ModelInfo, read_config
 from featurewire_models.split import check_split, layers_before
+from featurewire_models.vit_parts import (
+    backbone_of,
+    blocks_of,
+    drop_end,
+    keep_blocks,
+    normalised,
+    positions,
+    prefix_tokens,
+    stack_of,
+)
 from featurewire_models.weights import (
-    Checkpoint,
     Placement,
     TensorOf,
     fill,
@@ -87,12 +98,15 @@ class Dinov2ForSemanticSegmentation(Dinov2PreTrainedModel):  # type: ignore[misc
         return scores
 
 
-CLASSES: dict[str, Any] = {
-    "features": Dinov2Model,
-    "classification": Dinov2ForImageClassification,
-    "segmentation": Dinov2ForSemanticSegmentation,
-    "depth": DPTForDepthEstimation,
-}
+CLASSES: tuple[Any, ...] = (
+    Dinov2Model,
+    Dinov2ForImageClassification,
+    Dinov2ForSemanticSegmentation,
+    DPTForDepthEstimation,
+    DINOv3ViTModel,
+    ViTModel,
+    ViTForImageClassification,
+)
 
 
 @dataclass(frozen=True)
@@ -107,16 +121,18 @@ class Dinov2Head(Head):
     def __call__(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Features:
         """Features ``hidden`` and, for depth, ``level_j``; each with the patches' grid."""
         refuse_cache(self.info, cache)
-        backbone = _backbone(self.network)
-        pixels = _check_pixels(backbone.config, inputs).to(next(backbone.parameters()).device)
+        backbone = backbone_of(self.network)
+        pixels = _check_pixels(backbone.config, inputs)
+        parameter, grid = next(backbone.parameters()), _patch_grid(backbone.config, pixels)
         with gradients_for(pixels):
-            states = [backbone.embeddings(pixels)]
-            for block in backbone.encoder.layer:
-                states.append(block(states[-1]))
+            states = [backbone.embeddings(pixels.to(parameter.device, parameter.dtype))]
+            beside = positions(backbone, states[0], grid)
+            for block in blocks_of(backbone):
+                states.append(block(states[-1], **beside))
         names = _features(self.network, layers_before(self.split))
         return Features(
             tensors={name: states[depth] for name, depth in names.items()},
-            grids=dict.fromkeys(names, _patch_grid(backbone.config, pixels)),
+            grids=dict.fromkeys(names, grid),
         )
 
 
@@ -129,16 +145,17 @@ class Dinov2Tail(Tail):
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:
         """``.logits``, ``.predicted_depth`` or, for task features, ``.last_hidden_state``."""
         refuse_cache(self.info, cache)
-        backbone, first = _backbone(self.network), layers_before(self.split)
+        backbone, first = backbone_of(self.network), layers_before(self.split)
         parameter = next(self.network.parameters())
         states = {}
         for name, depth in _features(self.network, first).items():
             tensor = require(features, name, backbone.config.hidden_size)
             states[depth] = tensor.to(parameter.device, parameter.dtype)
-        grid = _check_grid(features, states)
+        grid = _check_grid(features, states, prefix_tokens(backbone.config))
         with gradients_for(*states.values()):
-            for depth, block in enumerate(backbone.encoder.layer, start=first):
-                states[depth + 1] = block(states[depth])
+            beside = positions(backbone, states[max(states)], grid)
+            for depth, block in enumerate(blocks_of(backbone), start=first):
+                states[depth + 1] = block(states[depth], **beside)
             return _finish(self.network, states, grid)
 
 
@@ -151,75 +168,80 @@ class Dinov2Whole(Model):
     def __call__(self, inputs: Mapping[str, Tensor], cache: Cache | None = None) -> Any:
         """What the class itself returns."""
         refuse_cache(self.info, cache)
-        pixels = _check_pixels(_backbone(self.network).config, inputs)
+        pixels = _check_pixels(backbone_of(self.network).config, inputs)
         with gradients_for(pixels):
             return self.network(pixel_values=pixels.to(next(self.network.parameters()).device))
 
     def head(self, split: str) -> Dinov2Head:
         """The first blocks, over this model's weights."""
         check_split(split, self.info.splits, self.info.name)
-        module = _head_module(self.task, self.network.config, split, shared(self.network))
+        module = _head_module(self.network.config, split, shared(self.network))
         return Dinov2Head(self.info, self.task, split, module)
 
     def tail(self, split: str) -> Dinov2Tail:
         """The last blocks and the task's head, over this model's weights."""
         check_split(split, self.info.splits, self.info.name)
-        module = _tail_module(self.task, self.network.config, split, shared(self.network))
+        module = _tail_module(self.network.config, split, shared(self.network))
         return Dinov2Tail(self.info, self.task, split, module)
 
 
 def load_dinov2_head(info: ModelInfo, task: str, split: str, placement: Placement) -> Dinov2Head:
     """Reads the patch embedding and the first blocks only."""
-    whole, checkpoint = _open(info, task, placement)
-    module = _head_module(task, whole.config, split, checkpoint)
+    whole, checkpoint = _open(info, task)
+    module = _head_module(whole.config, split, checkpoint, placement)
     return Dinov2Head(info, task, split, module)
 
 
 def load_dinov2_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> Dinov2Tail:
     """Reads the last blocks, the norm and the task's head only."""
-    whole, checkpoint = _open(info, task, placement)
-    module = _tail_module(task, whole.config, split, checkpoint)
+    whole, checkpoint = _open(info, task)
+    module = _tail_module(whole.config, split, checkpoint, placement)
     return Dinov2Tail(info, task, split, module)
 
 
 def load_dinov2(info: ModelInfo, task: str, placement: Placement) -> Dinov2Whole:
     """Reads the whole network."""
-    whole, checkpoint = _open(info, task, placement)
-    fill(whole, checkpoint)
+    whole, checkpoint = _open(info, task)
+    fill(whole, checkpoint, placement)
     return Dinov2Whole(info, task, whole)
 
 
-def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
+def _open(info: ModelInfo, task: str) -> tuple[Any, Checkpoint]:
     folder = info.folders[task]
-    whole = skeleton(CLASSES[task], read_config(folder))
-    return whole, Checkpoint(info.source, folder, whole, placement)
+    config = read_config(folder)
+    whole = skeleton(_class_of(config), config)
+    return whole, Checkpoint(info.source, folder, whole)
 
 
-def _head_module(task: str, config: Any, split: str, tensor_of: TensorOf) -> Any:
-    network = skeleton(CLASSES[task], config)
-    backbone = _backbone(network)
-    backbone.encoder.layer = backbone.encoder.layer[: layers_before(split)]
-    backbone.layernorm = None
+def _class_of(config: Any) -> Any:
+    return next(one for one in CLASSES if one.__name__ == config.architectures[0])
+
+
+def _head_module(
+    config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
+    network = skeleton(_class_of(config), config)
+    backbone = backbone_of(network)
+    keep_blocks(backbone, 0, layers_before(split))
+    drop_end(backbone)
     for name, child in list(network.named_children()):
         if child is not backbone and network is not backbone:
             setattr(network, name, None)
-    fill(network, tensor_of)
+    fill(network, tensor_of, placement)
     return network
 
 
-def _tail_module(task: str, config: Any, split: str, tensor_of: TensorOf) -> Any:
-    network, first = skeleton(CLASSES[task], config), layers_before(split)
-    backbone = _backbone(network)
+def _tail_module(
+    config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
+    network, first = skeleton(_class_of(config), config), layers_before(split)
+    backbone = backbone_of(network)
     deepest = max(_levels(network), default=backbone.config.num_hidden_layers)
-    backbone.encoder.layer = backbone.encoder.layer[first:deepest]
+    keep_blocks(backbone, first, deepest)
     backbone.embeddings = None
-    fill(network, lambda name: tensor_of(shift_blocks(name, "encoder.layer", first)))
+    stack = stack_of(backbone)
+    fill(network, lambda name: tensor_of(shift_blocks(name, stack, first)), placement)
     return network
-
-
-def _backbone(network: Any) -> Any:
-    """The part of any of the classes that is embeddings, encoder and layernorm."""
-    return getattr(network, "dinov2", None) or getattr(network, "backbone", None) or network
 
 
 def _levels(network: Any) -> list[int]:
@@ -246,6 +268,11 @@ def _patch_grid(config: Any, pixels: Tensor) -> tuple[int, int]:
 def _check_pixels(config: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     refuse_unknown(inputs, "pixel_values")
     pixels = inputs["pixel_values"]
+    fixed = getattr(config, "image_size", 0) if config.model_type == "vit" else 0
+    size = tuple(fixed) if isinstance(fixed, (list, tuple)) else (fixed, fixed)
+    if fixed and tuple(pixels.shape[-2:]) != size:
+        found = " x ".join(map(str, pixels.shape[-2:]))
+        raise InputError(f"This ViT takes images of {size[0]} x {size[1]} pixels, not {found}.")
     wanted = f"[batch, {config.num_channels}, height, width]"
     if pixels.dim() != 4 or pixels.shape[1] != config.num_channels or not len(pixels):
         raise InputError(f"pixel_values must have shape {wanted}, not {list(pixels.shape)}.")
@@ -257,15 +284,16 @@ def _check_pixels(config: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     return pixels
 
 
-def _check_grid(features: Features, states: Mapping[int, Tensor]) -> tuple[int, int]:
+def _check_grid(features: Features, states: Mapping[int, Tensor], prefix: int) -> tuple[int, int]:
     """The one grid of all features; InputError if they disagree with it or with one another."""
     grids = {features.grids.get(name) for name in features.tensors}
     shapes = {tuple(state.shape) for state in states.values()}
     if len(grids) != 1 or len(shapes) != 1 or None in grids:
         raise InputError(f"The features must share one grid and shape, not {grids} and {shapes}.")
     (grid,), (shape,) = grids, shapes
-    if grid is None or min(grid) < 1 or shape[1] != 1 + grid[0] * grid[1]:
-        raise InputError(f"A grid of {grid} patches and one CLS token are not {shape[1]} tokens.")
+    if grid is None or min(grid) < 1 or shape[1] != prefix + grid[0] * grid[1]:
+        before = "one CLS token" if prefix == 1 else f"{prefix} tokens before them"
+        raise InputError(f"A grid of {grid} patches and {before} are not {shape[1]} tokens.")
     return grid
 
 
@@ -274,19 +302,24 @@ def _finish(network: Any, states: Mapping[int, Tensor], grid: tuple[int, int]) -
     if isinstance(network, DPTForDepthEstimation):
         levels = [_feature_map(network.backbone, states[depth], grid) for depth in _levels(network)]
         return DepthEstimatorOutput(predicted_depth=network.head(network.neck(levels, *grid)))
-    tokens = _backbone(network).layernorm(states[max(states)])
+    backbone = backbone_of(network)
+    tokens = normalised(backbone, states[max(states)])
+    if isinstance(network, ViTForImageClassification):
+        return ImageClassifierOutput(logits=network.classifier(tokens[:, 0, :]))
     if isinstance(network, Dinov2ForImageClassification):
         pooled = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
         return ImageClassifierOutput(logits=network.classifier(pooled))
     if isinstance(network, Dinov2ForSemanticSegmentation):
         return SemanticSegmenterOutput(logits=network.classify(tokens, grid))
-    return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=tokens[:, 0])
+    pooler = getattr(backbone, "pooler", None)  # a plain ViT has one of its own
+    pooled = tokens[:, 0] if pooler is None else pooler(tokens)
+    return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=pooled)
 
 
 def _feature_map(backbone: Any, state: Tensor, grid: tuple[int, int]) -> Tensor:
     """One level as the backbone class hands it to the neck."""
     if backbone.config.apply_layernorm:
-        state = backbone.layernorm(state)
+        state = normalised(backbone, state)
     if backbone.config.reshape_hidden_states:
         state = state[:, 1:].reshape(len(state), *grid, -1).permute(0, 3, 1, 2).contiguous()
     return state

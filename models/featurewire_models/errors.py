@@ -13,6 +13,12 @@ Each message is one plain sentence: what was found, and what is allowed.
 """
 
 
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, as part of a sentence; its kind where it says nothing."""
+    said = " ".join(str(error).split())[:300].rstrip(".")
+    return said or type(error).__name__
+
+
 class ModelError(Exception):
     """Any failure of this package that a person can put right."""
 

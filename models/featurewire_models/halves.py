@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featurewire_models.errors import InputError, TaskError
 from featurewire_models.features import Features
 from featurewire_models.info import ModelInfo
+
+# Of a prompt, for one pass: a GPU computes so many in hardly more time than it takes to ask it for
+# one, and a CPU goes on with the next ones while these are on their way.
+PASS_TOKENS, GPU_PASS_TOKENS = 64, 1024
 
 
 @dataclass
@@ -34,6 +38,18 @@ class Half(ABC):
     info: ModelInfo
     task: str
     split: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where its first weights are: what goes through it is best brought there."""
+        modules = (part for part in vars(self).values() if isinstance(part, nn.Module))
+        weights = (weight for module in modules for weight in module.parameters())
+        return next((weight.device for weight in weights), torch.device("cpu"))
+
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of a prompt that had best go through it together."""
+        return GPU_PASS_TOKENS if self.device.type == "cuda" else PASS_TOKENS
 
     def new_cache(self) -> Cache:
         """An empty cache for one batch; TaskError in families that are not causal."""
@@ -110,6 +126,10 @@ class Model(ABC):
     @abstractmethod
     def tail(self, split: str) -> Tail:
         """The tail of a split point, sharing this model's weights. Raises SplitError."""
+
+    def of_task(self, task: str) -> Model:
+        """The model for another task whose weights are in the same folder, sharing them."""
+        return replace(self, task=task)
 
     def new_cache(self) -> Cache:
         """An empty cache for one batch; TaskError in families that are not causal."""

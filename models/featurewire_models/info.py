@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 
-from featurewire_models.errors import ArchitectureError, TaskError
+from featurewire_models.errors import ArchitectureError, TaskError, one_line
 from featurewire_models.source import Source, resolve
 from featurewire_models.split import layer_splits
 
@@ -21,7 +21,16 @@ DINOV2_TASKS = {
     "Dinov2ForSemanticSegmentation": "segmentation",
     "DPTForDepthEstimation": "depth",
 }
-Family = Literal["llama", "dinov2", "sd3", "bert"]
+VIT_TASKS = {
+    "DINOv3ViTModel": "features",
+    "ViTModel": "features",
+    "ViTForImageClassification": "classification",
+}
+FAMILIES = (
+    f"{', '.join(LLAMA_TYPES)} (causal language models), bert, dinov2, dinov3_vit, vit and "
+    "StableDiffusion3Pipeline"
+)
+Family = Literal["llama", "dinov2", "vit", "sd3", "bert"]
 TASK_FOLDERS = ("classification", "segmentation", "depth")
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -30,8 +39,8 @@ MAX_CONFIG_BYTES = 1_000_000
 class ModelInfo:
     """What a model folder holds.
 
-    ``family``: "llama", "dinov2", "sd3" or "bert". ``splits``: the points at which every task
-    can be split. ``context``: the most tokens of one input, None where there is no such limit.
+    ``family``: "llama", "dinov2", "vit", "sd3" or "bert". ``splits``: the points at which every
+    task can be split. ``context``: the most tokens of one input, None where there is no such limit.
     ``folders``: the folder of each task's own weights.
     """
 
@@ -94,22 +103,28 @@ def describe(model: str | Path, revision: str | None = None) -> ModelInfo:
         return _describe_stack(source, "bert", ("embedding", "tokens"), config, context)
     if _dinov2_task(config) is not None:
         return _describe_dinov2(source, config)
+    if task := VIT_TASKS.get(_architecture(config)):
+        return _describe_stack(source, "vit", (task,), config, None)
     raise ArchitectureError(
         f"{source.name} is a {config.model_type} model ({_architecture(config)}); the families are "
-        f"{', '.join(LLAMA_TYPES)} (causal language models), bert, dinov2 and "
-        "StableDiffusion3Pipeline."
+        f"{FAMILIES}."
     )
 
 
 def read_config(folder: Path) -> Any:
     """The transformers configuration of a folder; ArchitectureError if absent or damaged."""
-    read_json(folder / "config.json")
+    content = read_json(folder / "config.json")
+    where, kind = f"{folder.name}/config.json", content.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        raise ArchitectureError(
+            f"{where} is no configuration that transformers knows (its model_type is {kind!r}); "
+            f"the families are {FAMILIES}."
+        )
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # each class checks its numbers in its own way
         raise ArchitectureError(
-            f"{folder.name}/config.json is no configuration that transformers knows ({reason})."
+            f"{where} is no configuration of a {kind} model ({one_line(error)})."
         ) from error
 
 
@@ -117,7 +132,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """A small JSON object; ArchitectureError if the file is absent, too large or something else."""
     where = f"{path.parent.name}/{path.name}"
     if not path.is_file():
-        raise ArchitectureError(f"{where} does not exist, so this folder is no model folder.")
+        raise ArchitectureError(
+            f"{where} does not exist, so this folder is no model folder; give one laid out as on "
+            "the Hugging Face hub."
+        )
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ArchitectureError(f"{where} is larger than {MAX_CONFIG_BYTES} bytes.")
     try:
@@ -149,11 +167,16 @@ def _dinov2_task(config: Any) -> str | None:
 
 def _layers(config: Any) -> int:
     stack = config.backbone_config if config.model_type == "dpt" else config
+    if stack.num_hidden_layers < 1:
+        raise ArchitectureError(
+            f"config.json of a {config.model_type} model says num_hidden_layers is "
+            f"{stack.num_hidden_layers}; it must be 1 or more."
+        )
     return int(stack.num_hidden_layers)
 
 
 def _describe_stack(
-    source: Source, family: Family, tasks: tuple[str, ...], config: Any, context: int
+    source: Source, family: Family, tasks: tuple[str, ...], config: Any, context: int | None
 ) -> ModelInfo:
     layers = _layers(config)
     return ModelInfo(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from featurewire_models.checkpoint import Checkpoint
 from featurewire_models.errors import InputError
 from featurewire_models.features import Features, require
 from featurewire_models.halves import (
@@ -32,7 +33,6 @@ from featurewire_models.info import ModelInfo, read_config
 from featurewire_models.ragged import is_whole, ragged, ragged_mask
 from featurewire_models.split import check_split, layers_before
 from featurewire_models.weights import (
-    Checkpoint,
     Placement,
     TensorOf,
     fill,
@@ -80,10 +80,8 @@ class LlamaTail(Tail):
 
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:
         """What the unsplit class returns for the same tokens."""
-        config, parameter = self.language_model.config, self.language_model.lm_head.weight
-        hidden = require(features, "hidden", config.hidden_size).to(
-            parameter.device, parameter.dtype
-        )
+        config, dtype = self.language_model.config, self.language_model.lm_head.weight.dtype
+        hidden = require(features, "hidden", config.hidden_size).to(self.device, dtype)
         inputs = {"inputs_embeds": hidden, **features.uncoded}
         refuse_unknown(inputs, "inputs_embeds", *OPTIONAL_INPUTS)
         return _run(self.info, self.language_model, inputs, cache)
@@ -115,11 +113,11 @@ class LlamaTail(Tail):
         rows = [require(feature, "hidden", width) for feature in features]
         if any(row.shape[:2] != (1, 1) for row in rows):
             return super().steps(features, caches)
-        parameter = self.language_model.lm_head.weight
+        dtype = self.language_model.lm_head.weight.dtype
         lengths = [cache.length for cache in caches]
         for length in lengths:
             check_context(self.info, length + 1)
-        device = parameter.device
+        device = self.device
         arguments: dict[str, Any] = {"use_cache": False}
         if self.language_model.config.num_hidden_layers:
             arguments = {
@@ -129,7 +127,7 @@ class LlamaTail(Tail):
             }
         with gradients_for(*rows):
             outputs = self.language_model(
-                inputs_embeds=torch.cat(rows).to(device, parameter.dtype),
+                inputs_embeds=torch.cat(rows).to(device, dtype),
                 position_ids=torch.tensor(lengths, device=device)[:, None],
                 **arguments,
             )
@@ -168,42 +166,46 @@ class LlamaModel(Model):
 
 def load_llama_head(info: ModelInfo, task: str, split: str, placement: Placement) -> LlamaHead:
     """Reads the embedding and the first blocks only."""
-    whole, checkpoint = _open(info, task, placement)
-    return LlamaHead(info, task, split, _head_module(whole.config, split, checkpoint))
+    whole, checkpoint = _open(info, task)
+    return LlamaHead(info, task, split, _head_module(whole.config, split, checkpoint, placement))
 
 
 def load_llama_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> LlamaTail:
     """Reads the last blocks, the norm and ``lm_head`` (the embedding's matrix where tied) only."""
-    whole, checkpoint = _open(info, task, placement)
-    return LlamaTail(info, task, split, _tail_module(whole.config, split, checkpoint))
+    whole, checkpoint = _open(info, task)
+    return LlamaTail(info, task, split, _tail_module(whole.config, split, checkpoint, placement))
 
 
 def load_llama(info: ModelInfo, task: str, placement: Placement) -> LlamaModel:
     """Reads the whole model."""
-    whole, checkpoint = _open(info, task, placement)
-    fill(whole, checkpoint)
+    whole, checkpoint = _open(info, task)
+    fill(whole, checkpoint, placement)
     return LlamaModel(info, task, whole)
 
 
-def _open(info: ModelInfo, task: str, placement: Placement) -> tuple[Any, Checkpoint]:
+def _open(info: ModelInfo, task: str) -> tuple[Any, Checkpoint]:
     folder = info.folders[task]
     whole = skeleton(build, read_config(folder))
-    return whole, Checkpoint(info.source, folder, whole, placement)
+    return whole, Checkpoint(info.source, folder, whole)
 
 
-def _head_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
+def _head_module(
+    config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
     module = skeleton(build, _blocks(config, 0, layers_before(split)))
     module.lm_head = None
     module.model.norm = nn.Identity()
-    fill(module, tensor_of)
+    fill(module, tensor_of, placement)
     return module
 
 
-def _tail_module(config: Any, split: str, tensor_of: TensorOf) -> Any:
+def _tail_module(
+    config: Any, split: str, tensor_of: TensorOf, placement: Placement | None = None
+) -> Any:
     first = layers_before(split)
     module = skeleton(build, _blocks(config, first, config.num_hidden_layers))
     module.model.embed_tokens = None
-    fill(module, lambda name: tensor_of(shift_blocks(name, "model.layers", first)))
+    fill(module, lambda name: tensor_of(shift_blocks(name, "model.layers", first)), placement)
     return module
 
 
@@ -224,11 +226,15 @@ def _check_inputs(info: ModelInfo, config: Any, inputs: Mapping[str, Tensor]) ->
 def _run(info: ModelInfo, module: Any, inputs: Mapping[str, Tensor], cache: Cache | None) -> Any:
     """One forward pass of a class or half of it over the next tokens, remembered in ``cache``."""
     device = next(module.parameters()).device
-    given = {name: tensor.to(device) for name, tensor in inputs.items()}
-    sequence = given["input_ids"] if "input_ids" in given else given["inputs_embeds"]
+    sequence = inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"]
     batch, tokens = sequence.shape[:2]
     seen = cache.length if cache is not None else 0
-    _check_shapes(info, given, batch, tokens, seen)
+    _check_shapes(info, inputs, batch, tokens, seen)
+    # Which logits are kept is read here: from a GPU that would wait for all it has to do.
+    given = {
+        name: tensor if name == "logits_to_keep" else tensor.to(device)
+        for name, tensor in inputs.items()
+    }
     if "position_ids" not in given:
         # Spelt out, because a half without blocks has no cache to count from.
         given["position_ids"] = torch.arange(seen, seen + tokens, device=device)[None]

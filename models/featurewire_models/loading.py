@@ -36,7 +36,7 @@ def load_head(
     match info.family:
         case "llama":
             return load_llama_head(info, task, split, placement)
-        case "dinov2":
+        case "dinov2" | "vit":
             return load_dinov2_head(info, task, split, placement)
         case "bert":
             return load_bert_head(info, task, split, placement)
@@ -63,7 +63,7 @@ def load_tail(
     match info.family:
         case "llama":
             return load_llama_tail(info, task, split, placement)
-        case "dinov2":
+        case "dinov2" | "vit":
             return load_dinov2_tail(info, task, split, placement)
         case "bert":
             return load_bert_tail(info, task, split, placement)
@@ -88,7 +88,7 @@ def load_model(
     match info.family:
         case "llama":
             return load_llama(info, task, placement)
-        case "dinov2":
+        case "dinov2" | "vit":
             return load_dinov2(info, task, placement)
         case "bert":
             return load_bert(info, task, placement)

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from featurewire_models.errors import ArchitectureError
+from featurewire_models.errors import ArchitectureError, one_line
 from featurewire_models.image_processor import ImageProcessor
 from featurewire_models.info import describe, has_t5, read_config
 from featurewire_models.prompt_processor import PromptProcessor
@@ -35,7 +35,7 @@ def load_processor(
             lengths["tokenizer_3"] = 256
         found = [(_read(AutoTokenizer, folder / name), size) for name, size in lengths.items()]
         return PromptProcessor(info, task, tuple(found))
-    if info.family == "dinov2":
+    if info.family in ("dinov2", "vit"):
         source = folder if (folder / "preprocessor_config.json").is_file() else info.path
         labels = {int(i): str(label) for i, label in read_config(folder).id2label.items()}
         return ImageProcessor(info, task, _read(AutoImageProcessor, source), labels)
@@ -48,7 +48,7 @@ def _read(kind: Any, folder: Path) -> Any:
     try:
         return kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ArchitectureError(
-            f"{folder.name} holds no tokenizer or image processor that can be read ({reason})."
+            f"{folder.name} holds no tokenizer or image processor that can be read "
+            f"({one_line(error)})."
         ) from error

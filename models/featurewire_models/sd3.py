@@ -97,7 +97,9 @@ class Sd3Tail(Tail):
         rows, cols = features.grids.get("latents", (0, 0))
         if rows * cols != tokens.shape[1] or min(rows, cols) < 1:
             raise InputError(f"A grid of {rows} x {cols} latents is not {tokens.shape[1]} tokens.")
-        return tokens.transpose(1, 2).reshape(len(tokens), channels, rows, cols)
+        latents = tokens.transpose(1, 2).reshape(len(tokens), channels, rows, cols)
+        # a view would have the channels last, which convolutions compute in another order
+        return latents.contiguous()
 
 
 @dataclass(frozen=True)

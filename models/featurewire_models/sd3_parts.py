@@ -11,9 +11,10 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
-from featurewire_models.errors import ArchitectureError, InputError
+from featurewire_models.checkpoint import Checkpoint
+from featurewire_models.errors import InputError
 from featurewire_models.info import ModelInfo, has_t5, read_config, read_json
-from featurewire_models.weights import Checkpoint, Placement, fill, skeleton
+from featurewire_models.weights import Placement, fill, skeleton
 
 DIFFUSERS_FILE = "diffusion_pytorch_model.safetensors"
 
@@ -90,7 +91,7 @@ def _read_encoder(
 ) -> Any:
     folder = info.path / name
     encoder = skeleton(encoder_class, read_config(folder))
-    fill(encoder, Checkpoint(info.source, folder, encoder, placement))
+    fill(encoder, Checkpoint(info.source, folder, encoder), placement)
     return encoder
 
 
@@ -98,12 +99,8 @@ def _read_part(
     info: ModelInfo, name: str, build: Callable[[dict[str, Any]], Any], placement: Placement
 ) -> Any:
     folder = info.path / name
-    config = read_json(folder / "config.json")
-    try:
-        part = skeleton(build, config)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ArchitectureError(f"{name}/config.json describes no {name} ({error}).") from error
-    fill(part, Checkpoint(info.source, folder, part, placement, DIFFUSERS_FILE))
+    part = skeleton(build, read_json(folder / "config.json"))
+    fill(part, Checkpoint(info.source, folder, part, DIFFUSERS_FILE), placement)
     return part
 
 

@@ -1,8 +1,9 @@
 """A model's name goes in; its local folder and its revision come out.
 
 A name is a bundled model's, a local folder's path or a hub id (``owner/name``), tried in this
-order, and all three end as the same kind of folder. Of a hub model only the configuration and
-the tokenizer are fetched at first, and each weight file when a half first needs it.
+order, and all three end as the same kind of folder. ``@`` and a revision may follow it. Of a hub
+model only the configuration and the tokenizer are fetched at first, and each weight file when a
+half first needs it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
 from featurewire_models.errors import SourceError
+from featurewire_models.hub import download
 
 BUNDLED = Path(__file__).parent / "bundled"
 SMALL_FILES = ("*.json", "*.txt", "*.model", "profiles/*")
@@ -50,12 +49,13 @@ def resolve(model: str | Path, revision: str | None = None) -> Source:
     """The folder that the name stands for.
 
     ``revision`` is a branch, tag or commit of a hub model; of other folders the digest that they
-    must have. Raises SourceError when there is no such model or it has another revision.
+    must have. It goes before the one in the name. Raises SourceError when there is no such model or
+    it has another revision.
     """
-    name = str(model)
-    bundled = BUNDLED / name
+    name, pinned = parse(model)
+    revision = revision or pinned
     if name in bundled_names():
-        return _local(bundled, revision)
+        return _local(BUNDLED / name, revision)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _local(folder.resolve(), revision)
@@ -69,23 +69,19 @@ def resolve(model: str | Path, revision: str | None = None) -> Source:
     return Source(name=name, path=path, revision=path.name, repo_id=name)
 
 
+def parse(model: str | Path) -> tuple[str, str | None]:
+    """A model's name and the revision behind its ``@``; a folder's own name may have one in it."""
+    name, _, revision = str(model).rpartition("@")
+    if not (name and revision) or Path(model).expanduser().is_dir():
+        return str(model), None
+    return name, revision
+
+
 def bundled_names() -> tuple[str, ...]:
     """The models that come with the package."""
     if not BUNDLED.is_dir():
         return ()
     return tuple(sorted(entry.name for entry in BUNDLED.iterdir() if entry.is_dir()))
-
-
-def download(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    """The hub's files of those patterns in the local cache; the folder is named by the commit."""
-    try:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SourceError(
-            f"{repo_id} is no bundled model and no local folder, and the hub does not give it "
-            f"({reason.rstrip('.')})."
-        ) from error
 
 
 def _local(folder: Path, revision: str | None) -> Source:

@@ -1,4 +1,4 @@
-"""Several features as one batch for one pass of a tail, and its outputs parted again."""
+"""Several features as one for one pass of a tail, and its outputs parted again."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def stack(features: Sequence[Features]) -> Features:
         for parts in ([f.tensors for f in features], [f.uncoded for f in features])
     )
     return Features(tensors, first.grids, uncoded)
+
+
+def join_tokens(features: Sequence[Features]) -> Features:
+    """Features of tokens that follow one another, with nothing uncoded, as one of all of them."""
+    tensors = {
+        name: torch.cat([feature.tensors[name] for feature in features], dim=1)
+        for name in features[0].tensors
+    }
+    return Features(tensors)
 
 
 def part(outputs: Mapping[str, Tensor], batches: Sequence[int]) -> list[dict[str, Tensor]]:

@@ -91,7 +91,9 @@ async def _serve(config: ServerConfig) -> None:
 def serve(
     model: Annotated[
         list[str],
-        typer.Option(help="Bundled name, local folder or hub id; once for each model."),
+        typer.Option(
+            help="Bundled name, local folder or hub id, any with @REVISION; once for each model."
+        ),
     ],
     split: Annotated[
         str | None,
@@ -112,12 +114,14 @@ def serve(
     dtype: Annotated[
         str, typer.Option(help="float32, bfloat16 or float16: what the tails compute in.")
     ] = ServerConfig.dtype,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = ServerConfig.device,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: a GPU if any.")] = (
+        ServerConfig.device
+    ),
     max_sessions: Annotated[
         int, typer.Option(min=1, help="Sessions open at once; one more is refused.")
     ] = ServerConfig.max_sessions,
     threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads of one tail; 0: torch's own choice.")
+        int, typer.Option(min=0, help="CPU threads of one tail; 0: torch's choice, one with a GPU.")
     ] = ServerConfig.threads,
     workers: Annotated[int, typer.Option(min=1, help="Tails that run at once.")] = (
         ServerConfig.workers
@@ -165,9 +169,8 @@ def serve(
         idle_s=idle_s,
         grace_s=grace_s,
     )
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("featurewire").setLevel(logging.INFO)  # not every request to the hub too
     run(_serve(config))
 
 

@@ -8,16 +8,17 @@ class ServerConfig:
     """Settings of one server process.
 
     Attributes:
-        models: bundled names, local folders or hub ids.
+        models: bundled names, local folders or hub ids, any with "@" and a revision behind it.
         split: the only split point to serve, holding just that tail; None: the whole model, for
             every split point.
         listen: address as "host:port"; port 0 takes a free one.
         metrics_port: port of the Prometheus metrics, on the host of `listen`; 0: none.
         profiles: folders that `featurewire calibrate` made; they go before those beside a model.
         dtype: element type that the tails compute in.
-        device: torch device of the tails.
+        device: torch device of the tails; "auto": a GPU where there is one.
         max_sessions: sessions open at once; one more is refused with a time to retry after.
-        threads: CPU threads of one tail's operators; 0: torch's own choice.
+        threads: CPU threads of one tail's operators; 0: torch's own choice, and one where the tails
+            are on a GPU.
         workers: tails that run at once.
         max_batch: requests of one shape, or steps of generations, that may share one pass of a
             tail; 1: none do, and no answer depends on its company in its last bits.

@@ -12,6 +12,7 @@ from featurewire.wire.coder import max_coded_bytes
 from featurewire.wire.status import Refusal
 from featurewire_models import Features
 from featurewire_models.text_stream import TextStream
+from featurewire_models.transfer import settle
 
 from featurewire_server.handshake import Terms
 from featurewire_server.refusals import check_chunk, out_of_order, too_large
@@ -80,6 +81,7 @@ class Generation:
         self._channels = tensor.channels
         self._prompt = tensor.tokens
         self._context = context
+        self._pass_tokens = terms.tail.pass_tokens
         self._taken = 0  # tokens whose bitstreams have come
         self._bitstream_bytes = 0
         self._drawn = 0
@@ -130,6 +132,11 @@ class Generation:
         """Whether the tail has not seen all of the prompt yet."""
         return self.cache.length < self._prompt
 
+    def has_pass(self, tokens: int) -> bool:
+        """Whether so many decoded tokens are what the tail takes next: of a prompt, a pass full."""
+        left = self._prompt - self.cache.length
+        return tokens >= min(self._pass_tokens, left)
+
     def draw(self, logits: torch.Tensor) -> Drawn:
         """The next token from the logits `[vocabulary]` of the last one; on a worker's thread."""
         seen = self.cache.length
@@ -173,6 +180,7 @@ def run_steps(steps: Sequence[Step], terms: Terms) -> list[Drawn | Exception]:
     """
     features = [step.features for step in steps]
     logits = terms.tail.steps(features, [step.generation.cache for step in steps])
+    settle(logits[-1])  # a prompt that goes on draws nothing, but its time is told
     outcomes: list[Drawn | Exception] = []
     for step, row in zip(steps, logits, strict=True):
         try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from featurewire_models import Features, Tail, outputs_to_tensors
 from featurewire_models.stacked import part, stack
+from featurewire_models.transfer import Download
 
 Outputs = dict[str, torch.Tensor]
 
@@ -14,13 +15,18 @@ def run_together(features: Sequence[Features], tail: Tail) -> list[Outputs | Exc
     if len(features) > 1:
         try:
             batches = [len(next(iter(one.tensors.values()))) for one in features]
-            return list(part(outputs_to_tensors(tail(stack(features))), batches))
+            return list(part(_outputs(tail, stack(features)), batches))
         except Exception:
             pass
     outcomes: list[Outputs | Exception] = []
     for one in features:
         try:
-            outcomes.append(outputs_to_tensors(tail(one)))
+            outcomes.append(_outputs(tail, one))
         except Exception as error:
             outcomes.append(error)
     return outcomes
+
+
+def _outputs(tail: Tail, features: Features) -> Outputs:
+    """What the tail gives, in main memory: no other thread waits for a GPU."""
+    return Download(outputs_to_tensors(tail(features))).wait()

@@ -11,7 +11,9 @@ def next_token(logits: torch.Tensor, sampling: pb.Sampling, position: int) -> in
 
     Temperature 0 takes the most likely one. Otherwise top-k, then top-p (nucleus sampling, Holtzman
     et al. 2020) keep the likely tokens. The noise derives from the seed and the position alone, so
-    a session that is replayed draws the same tokens.
+    a session that is replayed draws the same tokens, on whatever device the logits are.
+
+    Raises ValueError where tokens are drawn from logits that are no numbers.
     """
     if sampling.temperature <= 0:
         return int(logits.argmax())
@@ -26,7 +28,14 @@ def next_token(logits: torch.Tensor, sampling: pb.Sampling, position: int) -> in
         dropped = order[ordered.cumsum(-1) - ordered >= sampling.top_p]
         probabilities[dropped] = 0
     generator = torch.Generator().manual_seed(_noise_seed(sampling.seed, position))
-    return int(torch.multinomial(probabilities.cpu(), 1, generator=generator))
+    noise = float(torch.rand((), generator=generator, dtype=torch.float64))
+    cumulative = probabilities.double().cumsum(-1)
+    # the first token whose share reaches beyond the noise: one of probability 0 has no share
+    beyond = (cumulative > noise * cumulative[-1]).int()
+    token, found = torch.stack([beyond.argmax(), beyond.amax()]).tolist()
+    if not found:
+        raise ValueError("the logits are not all numbers")
+    return int(token)
 
 
 def _noise_seed(seed: int, position: int) -> int:

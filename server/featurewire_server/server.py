@@ -13,6 +13,7 @@ from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.coder import warm_up
 from featurewire.wire.runtime import use_threads
+from featurewire_models.weights import place
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, start_http_server
@@ -55,6 +56,8 @@ class Server:
         if config.threads:
             torch.set_num_threads(config.threads)
         self._tails = Tails(config)
+        if not config.threads and place(config.dtype, config.device).device.type == "cuda":
+            torch.set_num_threads(1)  # one asks a GPU for all it does; others would spin beside it
         warm_up()
         self._scheduler = Scheduler(config.workers, config.max_batch, torch.get_num_threads())
         self._decoders = ThreadPoolExecutor(1, "decode", initializer=use_threads, initargs=(1,))

@@ -19,7 +19,8 @@ from featurewire.wire.coder import Coder, SampleDecoder
 from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import output_chunks, unpack
 from featurewire_models import Features
-from featurewire_models.stacked import stacking_key
+from featurewire_models.stacked import join_tokens, stacking_key
+from featurewire_models.transfer import upload
 
 from featurewire_server.cache_budget import CacheBudget
 from featurewire_server.feature_buffer import FeatureBuffer, check_begin
@@ -99,6 +100,7 @@ class Session:
         self._bitstream: list[bytes] = []
         self._coded: asyncio.Queue[_Coded | None] = asyncio.Queue(_CHUNKS_WAITING)
         self._decoded: asyncio.Queue[_Decoded | None] = asyncio.Queue(_FEATURES_WAITING)
+        self._spans: list[_Decoded] = []  # of a prompt, until they are a pass of the tail
         self._unanswered = 0  # features, and bitstreams of generations
         self._answered = asyncio.Event()
         self._unwritten: Generation | None = None  # its line of the log is yet to come
@@ -212,7 +214,10 @@ class Session:
         return await asyncio.get_running_loop().run_in_executor(self._shared.decoders, work)
 
     def _decode(self, coded: _Coded, decoding: _Decoding) -> Features | None:
-        """Feeds bytes to their sample's decoder; the request's features with the last of them."""
+        """Feeds bytes to their sample's decoder; the request's features with the last of them.
+
+        They are on the tail's device then, while that may still compute what came before.
+        """
         started = time.perf_counter()
         samples = decoding.decoders.setdefault(coded.name, [])
         if coded.starts:
@@ -221,7 +226,9 @@ class Session:
         features = None
         if coded.ends_request:
             tensors = {
-                name: torch.stack([sample.finish() for sample in samples])
+                name: upload(
+                    torch.stack([sample.finish() for sample in samples]), self._terms.tail.device
+                )
                 for name, samples in decoding.decoders.items()
             }
             begin = coded.request.begin
@@ -242,8 +249,9 @@ class Session:
                 self._write_line(self._unwritten)
             if isinstance(decoded.request, Generation):
                 self._unwritten = decoded.request
-                async for response in self._next_token(decoded, decoded.request):
-                    yield response
+                if (whole := self._join(decoded, decoded.request)) is not None:
+                    async for response in self._next_token(whole, decoded.request):
+                        yield response
             else:
                 async for response in self._outputs(decoded, decoded.request):
                     yield response
@@ -272,6 +280,18 @@ class Session:
         self._record(request.features, request.received_bytes, decoded, ran, output_bytes)
         yield pb.InferResponse(account=_account(request))
         self._write_line(request)
+
+    def _join(self, span: _Decoded, generation: Generation) -> _Decoded | None:
+        """The span, with those before it that the tail takes with it; None: with more of them."""
+        spans = [one for one in self._spans if one.request is generation] + [span]
+        features = [one.features for one in spans]
+        tokens = sum(next(iter(one.tensors.values())).shape[1] for one in features)
+        if not generation.has_pass(tokens):
+            self._spans = spans
+            return None
+        self._spans = []
+        decode_s = sum(one.decode_s for one in spans)
+        return _Decoded(generation, join_tokens(features), decode_s) if spans[1:] else span
 
     async def _next_token(
         self, decoded: _Decoded, generation: Generation

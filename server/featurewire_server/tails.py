@@ -8,6 +8,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire.wire.status import Refusal
 from featurewire_models import (
+    Model,
     ModelError,
     ModelInfo,
     Tail,
@@ -16,7 +17,9 @@ from featurewire_models import (
     load_processor,
     load_tail,
 )
+from featurewire_models.split import check_split
 from featurewire_models.text_stream import Vocabulary
+from featurewire_models.weights import place
 
 from featurewire_server.config import ServerConfig
 
@@ -63,14 +66,18 @@ def serve(model: str, config: ServerConfig, given: list[ProfileSet]) -> Served:
     splits = info.splits if config.split is None else (config.split,)
     tails: dict[tuple[str, str], Tail] = {}
     profiles: dict[tuple[str, str], ProfileSet] = {}
+    wholes: dict[Path, Model] = {}  # by folder: its tasks share the weights
+    # the very revision that was described, should the hub's move on meanwhile
+    placed = {"dtype": config.dtype, "device": config.device, "revision": info.revision}
     for task in info.tasks:
         if config.split is not None:
-            tail = load_tail(
-                model, split=config.split, task=task, dtype=config.dtype, device=config.device
-            )
-            tails[task, config.split] = tail
+            tails[task, config.split] = load_tail(model, config.split, task, **placed)
         else:
-            whole = load_model(model, task=task, dtype=config.dtype, device=config.device)
+            folder = info.folders[task]
+            if folder in wholes:
+                whole = wholes[folder].of_task(task)
+            else:
+                wholes[folder] = whole = load_model(model, task, **placed)
             tails.update({(task, split): whole.tail(split) for split in splits})
         for split in splits:
             profiles[task, split] = _profiles(info, split, task, given)
@@ -88,11 +95,21 @@ def _vocabularies(model: str, info: ModelInfo) -> dict[str, Vocabulary]:
     return {"generation": processor}
 
 
+def _check(config: ServerConfig) -> None:
+    """Raises ModelError for what is wrong with any of the models, before one's weights are read."""
+    place(config.dtype, config.device)
+    for model in config.models:
+        info = describe(model)
+        if config.split is not None:
+            check_split(config.split, info.splits, info.name)
+
+
 class Tails:
     """Every model of a server, by name."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._dtype = config.dtype
+        _check(config)
         given = [ProfileSet.from_pretrained(Path(folder)) for folder in config.profiles]
         served = [serve(model, config, given) for model in config.models]
         self.models = {model.info.name: model for model in served}

@@ -2,7 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from featurewire.wire import limits
 from featurewire_models import describe
 from featurewire_server import Server, ServerConfig
 from transformers import LlamaConfig, LlamaForCausalLM
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # for the hub on loopback
 
 
 def save_llama(folder: Path, **sizes: int) -> Path:
@@ -82,3 +85,21 @@ def offer(llama) -> pb.Handshake:
 def server_log(caplog):
     caplog.set_level(logging.INFO, logger="featurewire.server")
     return caplog
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command's main as its script would: exit status, stdout, stderr."""
+
+    def call(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call

@@ -12,37 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from featurewire_bench.process import ServerProcess
-from featurewire_client import SplitClient
+from featurewire_client import SplitClient, client
 from featurewire_client.cli import main as client_main
 from featurewire_models import describe, load_model, load_processor
 from featurewire_server.cli import main as server_main
 from PIL import Image
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     with ServerProcess(["tiny-llama3", "tiny-dinov2"]) as process:
         yield process
-
-
-@pytest.fixture
-def run(monkeypatch, capsys) -> Run:
-    """Runs a command's main as its script would: exit status, stdout, stderr."""
-
-    def call(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.fixture
@@ -231,6 +211,32 @@ def test_a_budget_for_elements_as_they_are_is_refused(featurewire, picture):
         assert "no quality that a budget could choose" in sentence(err)  # and no plan
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("infer", "tiny-dinov2", "PICTURE"),
+        ("generate", "tiny-llama3", "The", "--max-tokens", 2),
+        ("infer", "tiny-dinov2", "PICTURE", "--split", "auto"),
+        ("plan", "tiny-dinov2", "--runs", 1),
+    ],
+)
+def test_heads_compute_in_what_and_on_what_the_command_says(
+    featurewire, picture, monkeypatch, arguments
+):
+    placed: list[tuple[str, str]] = []
+    load_head = client.load_head
+
+    def noted(*arguments, **settings):
+        placed.append((settings["dtype"], settings["device"]))
+        return load_head(*arguments, **settings)
+
+    monkeypatch.setattr(client, "load_head", noted)
+    given = [picture if part == "PICTURE" else part for part in arguments]
+    status, _, err = featurewire(*given, "--dtype", "bfloat16", "--device", "auto")
+    assert status == 0, err
+    assert set(placed) == {("bfloat16", "auto")}
+
+
 def test_plan_predicts_every_split_point_and_names_the_fastest(featurewire):
     status, out, _ = featurewire("plan", "tiny-dinov2", "--runs", 1, "--json")
     answer = json.loads(out)
@@ -359,6 +365,14 @@ BAD_INPUT = {
     ),
     "text of a model of images": (("generate", "tiny-dinov2", "x"), "generates no text"),
     "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "dt-ufc, float16"),
+    "unknown dtype": (
+        ("generate", "tiny-llama3", "x", "--dtype", "float8"),
+        "'float8' is not one of float32, float16, bfloat16",
+    ),
+    "device that is not there": (
+        ("generate", "tiny-llama3", "x", "--device", "cuda:99"),
+        "'cuda:99' cannot be used here; cpu can",
+    ),
     "unknown effort": (("generate", "tiny-llama3", "x", "--effort", "most"), "'fast', 'trellis'"),
     "unknown task": (("infer", "tiny-dinov2", "x.png", "--task", "sorting"), "classification"),
     "prompt with an invalid byte": (("generate", "tiny-llama3", "x\udcff"), r"2 is '\udcff'"),

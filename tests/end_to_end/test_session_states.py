@@ -12,6 +12,7 @@ from featurewire.wire import limits
 from featurewire.wire.status import Refusal, refusal_of
 from featurewire_client import SplitClient
 from featurewire_models import describe
+from featurewire_models.llama import LlamaTail
 from featurewire_server import session as server_session
 
 CHANNELS, CONTEXT = 32, 64
@@ -175,6 +176,25 @@ async def test_a_begin_amid_a_generation_gives_it_up(llama, serve, offer):
             chunk(2, request=50),
         )
         assert await settled(server)
+
+
+async def test_spans_of_a_prompt_that_is_given_up_are_not_the_next_ones(
+    llama, serve, offer, monkeypatch
+):
+    seen, steps = [], LlamaTail.steps
+
+    def noted(self, features, caches):
+        seen.extend(feature.tensors["hidden"].shape[1] for feature in features)
+        return steps(self, features, caches)
+
+    monkeypatch.setattr(LlamaTail, "steps", noted)
+    shake, again = pb.InferRequest(handshake=offer), {"request": 2}
+    given_up, begun = [begin(9), chunk(2), chunk(3)], [begin(5, max_tokens=1, **again)]
+    async with serve(llama) as server:
+        spans = [chunk(2, **again), chunk(3, **again)]
+        answers = await talk(server.address, shake, *given_up, *begun, *spans)
+    assert answers[-1].WhichOneof("message") == "account"
+    assert seen == [5]
 
 
 async def test_a_session_that_waits_for_its_answer_is_not_idle(llama, serve, monkeypatch):

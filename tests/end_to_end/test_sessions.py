@@ -8,7 +8,7 @@ import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import RefusedError, SplitClient
 from featurewire_client.edge import SPAN_TOKENS
-from featurewire_models import load_model, load_processor
+from featurewire_models import halves, load_model, load_processor
 from featurewire_models.llama import LlamaTail
 from featurewire_server.sampling import next_token
 
@@ -89,6 +89,17 @@ async def test_a_long_prompt_goes_in_spans_and_others_are_served_between_them(se
         words.append(next_token(logits[0, -1], pb.Sampling(), 0))
         ids = torch.tensor([words[-1:]])
     assert text == processor.decode(words)
+
+
+async def test_spans_of_a_prompt_are_joined_to_passes_of_the_tail(serve, passes, monkeypatch):
+    monkeypatch.setattr(halves, "PASS_TOKENS", 3 * SPAN_TOKENS - 1)  # as a GPU has many
+    tokens = load_processor(MODEL, "generation").inputs(LONG)["input_ids"].shape[1]
+    assert 3 * SPAN_TOKENS < tokens < 5 * SPAN_TOKENS
+    async with serve(MODEL) as server, SplitClient(server.address, MODEL) as client:
+        text = await text_of(client, LONG, max_tokens=4)
+    first = 3 * SPAN_TOKENS - 1  # two spans and one that ends with the head's pass
+    assert passes == [(1, first), (1, tokens - first), (1, 1), (1, 1), (1, 1)]
+    assert text
 
 
 async def test_a_step_is_one_message_each_way(serve, monkeypatch):

@@ -124,35 +124,15 @@ def test_an_unknown_name_is_refused_without_a_network():
         describe("nobody/nothing")
 
 
-def test_of_a_hub_model_only_the_files_of_the_asked_half_are_fetched(folder, tmp_path, monkeypatch):
-    model = LlamaForCausalLM.from_pretrained(folder)
-    model.save_pretrained(tmp_path / "remote", max_shard_size="10KB")
-    commit = tmp_path / "snapshots" / "0123abc"
-    commit.mkdir(parents=True)
-    fetched: list[str] = []
-
-    def snapshot_download(repo_id, revision, allow_patterns):
-        assert (repo_id, revision) in (("owner/name", None), ("owner/name", "0123abc"))
-        for pattern in allow_patterns:
-            for file in (tmp_path / "remote").glob(pattern):
-                fetched.append(file.name)
-                (commit / file.name).write_bytes(file.read_bytes())
-        return str(commit)
-
-    monkeypatch.setattr(source, "snapshot_download", snapshot_download)
-    info = describe("owner/name")
-    assert (info.name, info.revision) == ("owner/name", "0123abc")
-    assert not any(name.endswith(".safetensors") for name in fetched)
-    index = json.loads((tmp_path / "remote" / "model.safetensors.index.json").read_text())
-    shards = index["weight_map"]
-    load_head("owner/name", "layers.1")
-    needed = {shards[name] for name in shards if "embed" in name or "layers.0." in name}
-    assert {name for name in fetched if name.endswith(".safetensors")} == needed
-    ids = {"input_ids": torch.ones(1, 5).long()}
-    tail = load_tail("owner/name", "layers.1")
-    with torch.no_grad():
-        expected = model.eval()(**ids).logits
-    torch.testing.assert_close(tail(load_head("owner/name", "layers.1")(ids)).logits, expected)
+def test_a_revision_may_follow_the_name(folder, tmp_path):
+    revision = describe(folder).revision
+    assert describe(f"{folder}@{revision}").name == "my-llama"
+    with pytest.raises(SourceError, match=f"has revision {revision}, not 0123"):
+        load_head(f"{folder}@0123")
+    assert load_head(f"{folder}@0123", revision=revision).info.revision == revision
+    folder.rename(tmp_path / "llama@home")
+    assert describe(tmp_path / "llama@home").revision == revision
+    assert describe(f"{tmp_path / 'llama@home'}@{revision}").name == "llama@home"
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):

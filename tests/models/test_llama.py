@@ -40,10 +40,12 @@ ROPE = {
 }
 CONFIGS = {
     "llama3": LlamaConfig(**SIZES, rope_parameters=ROPE),
-    "llama-tied": LlamaConfig(**SIZES, tie_word_embeddings=True),
+    "llama3.2": LlamaConfig(
+        **SIZES, head_dim=8, rope_parameters=ROPE | {"factor": 32.0}, tie_word_embeddings=True
+    ),
     "mistral": MistralConfig(**SIZES, sliding_window=5),
     "qwen2": Qwen2Config(**SIZES, use_sliding_window=True, sliding_window=5, max_window_layers=1),
-    "qwen3": Qwen3Config(**SIZES, head_dim=8, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True),
     "phi3": Phi3Config(**SIZES),
     "olmo2": Olmo2Config(**SIZES),
 }

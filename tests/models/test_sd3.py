@@ -56,8 +56,12 @@ def clip(folder, hidden: int) -> tuple[CLIPTextModelWithProjection, CLIPTokenize
     return CLIPTextModelWithProjection(config), tokenizer
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+# of Stable Diffusion 3.5 medium: norms of queries and keys, attention twice in the first blocks
+NEWER = {"qk_norm": "rms_norm", "dual_attention_layers": (0,)}
+
+
+@pytest.fixture(scope="module", params=[{}, NEWER], ids=["sd3", "sd3.5"])
+def saved(request, tmp_path_factory):
     """The pipeline itself, without a third text encoder, and its folder."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("sd3")
@@ -75,6 +79,7 @@ def saved(tmp_path_factory):
         caption_projection_dim=16,
         pooled_projection_dim=24,
         pos_embed_max_size=12,
+        **request.param,
     )
     vae = AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 3,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from featurewire_models import WeightsError, load_head, load_model, load_tail, weights
+from featurewire_models import WeightsError, checkpoint, load_head, load_model, load_tail
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
@@ -41,7 +41,7 @@ def llama(**more) -> LlamaForCausalLM:
 def read(monkeypatch):
     """The names of the tensors that were read from files, as they are read."""
     names: list[str] = []
-    opened = weights.safe_open
+    opened = checkpoint.safe_open
 
     class Recording:
         def __init__(self, *arguments, **options):
@@ -53,14 +53,14 @@ def read(monkeypatch):
         def __exit__(self, *_):
             self.file.__exit__(None, None, None)
 
-        def keys(self):
-            return self.file.keys()
+        def __getattr__(self, name):
+            return getattr(self.file, name)
 
         def get_tensor(self, name):
             names.append(name)
             return self.file.get_tensor(name)
 
-    monkeypatch.setattr(weights, "safe_open", Recording)
+    monkeypatch.setattr(checkpoint, "safe_open", Recording)
     return names
 
 
@@ -87,6 +87,22 @@ def test_a_tail_with_tied_weights_reads_the_embedding_in_place_of_lm_head(tmp_pa
     llama(tie_word_embeddings=True).save_pretrained(tmp_path)
     load_tail(tmp_path, "layers.4")
     assert sorted(read) == ["model.embed_tokens.weight", "model.norm.weight"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_tied_matrix_is_in_memory_once(tmp_path, dtype):
+    llama(tie_word_embeddings=True).save_pretrained(tmp_path)
+    network = load_model(tmp_path, dtype=dtype).language_model
+    assert network.lm_head.weight.data_ptr() == network.model.embed_tokens.weight.data_ptr()
+
+
+def test_large_tensors_are_converted_in_pieces_to_the_same_numbers(tmp_path, monkeypatch):
+    llama().save_pretrained(tmp_path)
+    whole = load_model(tmp_path, dtype="bfloat16").language_model.state_dict()
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 1000)
+    for name, tensor in load_model(tmp_path, dtype="bfloat16").language_model.state_dict().items():
+        assert tensor.dtype == torch.bfloat16
+        assert torch.equal(tensor, whole[name]), name
 
 
 def test_a_missing_shard_matters_to_its_own_half_alone(tmp_path):

@@ -38,6 +38,12 @@ def test_top_p_keeps_those_that_reach_it_together():
     assert set(draws(top_p=0.6)) == {0, 2}
 
 
+def test_what_has_no_chance_is_never_drawn():
+    logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf])
+    sampling = pb.Sampling(temperature=1.0)
+    assert {next_token(logits, sampling, position) for position in range(500)} == {1, 3}
+
+
 def test_seed_and_position_alone_decide():
     sampling = pb.Sampling(temperature=1.0, seed=3)
     first = [next_token(LOGITS, sampling, position) for position in range(50)]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from featurewire_client.commands.options import Json, ModelName, TaskName
+from featurewire_client.commands.options import Device, Dtype, Json, ModelName, TaskName
 from featurewire_client.progress import steps
 
 
@@ -28,6 +28,8 @@ def calibrate(
             "held-out samples measure better for it. Reads the tail too, and takes longer.",
         ),
     ] = False,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Learns profiles from the features that the head makes of one's own data.
@@ -39,7 +41,9 @@ def calibrate(
 
     started = time.perf_counter()
     with steps(limit + 1) as begin:
-        learned = calibration.calibrate(model, split, task, data, limit, begin, task_aware)
+        learned = calibration.calibrate(
+            model, split, task, data, limit, begin, task_aware, dtype, device
+        )
     learned.save_pretrained(out)
     report = calibration.report(learned)
     if as_json:

@@ -12,6 +12,8 @@ from featurewire_client.commands.options import (
     Address,
     BytesBudget,
     Codec,
+    Device,
+    Dtype,
     EffortChoice,
     Json,
     LatencyBudget,
@@ -55,6 +57,8 @@ def infer(
     seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of text to image.")] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance of text to image.")] = 4.0,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
     timeout_s: Timeout = 60.0,
     metrics_port: MetricsPort = 0,
     out: Annotated[
@@ -72,7 +76,7 @@ def infer(
     from featurewire_client import result
     from featurewire_client.raw_input import read_input
 
-    sending = Sending(model, server, codec, snr_db, effort, profile, timeout_s)
+    sending = Sending(model, server, codec, snr_db, effort, profile, dtype, device, timeout_s)
     budget = sending.budget(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
     chosen = describe(model).check_task(task)
     processor: Any = load_processor(model, chosen)  # what it takes depends on the task
@@ -124,6 +128,8 @@ def generate(
     budget_bytes: BytesBudget = None,
     least_snr_db: LeastSnrDb = None,
     most_snr_db: MostSnrDb = None,
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
     timeout_s: TokenTimeout = 60.0,
     metrics_port: MetricsPort = 0,
     as_json: Json = False,
@@ -134,7 +140,7 @@ def generate(
     """
     from featurewire_client.stop_strings import stop_strings
 
-    sending = Sending(model, server, codec, snr_db, effort, profile, timeout_s)
+    sending = Sending(model, server, codec, snr_db, effort, profile, dtype, device, timeout_s)
     budget = sending.budget(latency_budget_ms, budget_bytes, least_snr_db, most_snr_db)
     stops = stop_strings(stop or ())
     if split == AUTO:

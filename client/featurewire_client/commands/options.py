@@ -18,7 +18,9 @@ def _whole(least: int, most: int) -> Callable[[int], int]:
     return check
 
 
-ModelName = Annotated[str, typer.Argument(help="Bundled name, local folder or hub id.")]
+ModelName = Annotated[
+    str, typer.Argument(help="Bundled name, local folder or hub id, any with @REVISION.")
+]
 Address = Annotated[
     str, typer.Option("--server", help="HOST:PORT, or several with commas: the first with room.")
 ]
@@ -57,6 +59,12 @@ EffortChoice = Annotated[
 ]
 ProfileChoice = Annotated[
     str, typer.Option(help="'server': the server's; 'none': self-describing; or a folder.")
+]
+Dtype = Annotated[
+    str, typer.Option(help="float32, bfloat16 or float16: what the head computes in.")
+]
+Device = Annotated[
+    str, typer.Option(help="Of the head: cpu, cuda, cuda:1 ...; auto: a GPU where there is one.")
 ]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that one request may take.")]
 TokenTimeout = Annotated[

@@ -32,6 +32,8 @@ class Sending:
     snr_db: float
     effort: Literal["fast", "trellis"]
     profile: str
+    dtype: str
+    device: str
     timeout_s: float
 
     def __post_init__(self) -> None:
@@ -98,6 +100,8 @@ class Sending:
             "snr_db": self.snr_db,
             "effort": self.effort,
             "profile": None if self.profile == "none" else self.profile,
+            "dtype": self.dtype,
+            "device": self.device,
             "timeout_s": self.timeout_s,
         }
 

@@ -13,6 +13,8 @@ from rich.table import Table
 from featurewire_client.commands.options import (
     Address,
     Codec,
+    Device,
+    Dtype,
     EffortChoice,
     Json,
     MaxTokens,
@@ -86,6 +88,8 @@ def plan(
     snr_db: SnrDb = 25.0,
     effort: EffortChoice = "fast",
     profile: ProfileChoice = "server",
+    dtype: Dtype = "float32",
+    device: Device = "cpu",
     timeout_s: TokenTimeout = 60.0,
     runs: Annotated[int, typer.Option(min=1, help="Runs of everything that is timed.")] = 3,
     as_json: Json = False,
@@ -103,7 +107,7 @@ def plan(
     from featurewire_client.planner import Inference, Work
     from featurewire_client.raw_input import read_input, sample_input
 
-    sending = Sending(model, server, codec, snr_db, effort, profile, timeout_s)
+    sending = Sending(model, server, codec, snr_db, effort, profile, dtype, device, timeout_s)
     chosen = describe(model).check_task(task)
     raw = sample_input(chosen) if input is None else read_input(input, chosen)
     work: Work

@@ -1,0 +1,181 @@
+"""A folder that is not what it should be: one sentence, before any of its weights are read."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from featurewire_bench.process import ServerProcess
+from featurewire_client.cli import main as client_main
+from featurewire_models import checkpoint
+from featurewire_server.cli import main as server_main
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
+
+BLOCKS, SPLIT = 4, "layers.2"
+
+
+def llama(folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=4,
+        vocab_size=97,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="10KB")
+    return folder
+
+
+def shard_of(folder: Path, tensor: str) -> Path:
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    return folder / index["weight_map"][tensor]
+
+
+def no_config(folder: Path, block: int) -> str:
+    (llama(folder) / "config.json").unlink()
+    return f"{folder.name}/config.json does not exist, so this folder is no model folder; give one"
+
+
+def changed_config(**changes: object):
+    def change(folder: Path, block: int) -> str:
+        path = llama(folder) / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        return "config.json"
+
+    return change
+
+
+def unknown_model(folder: Path, block: int) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "nobodys", "architectures": ["Nobodys"]}')
+    return "its model_type is 'nobodys'); the families are llama"
+
+
+def unsplit_architecture(folder: Path, block: int) -> str:
+    GPT2Config(architectures=["GPT2LMHeadModel"]).save_pretrained(folder)
+    return f"{folder.name} is a gpt2 model (GPT2LMHeadModel); the families are llama"
+
+
+def missing_shard(folder: Path, block: int) -> str:
+    shard = shard_of(llama(folder), f"model.layers.{block}.mlp.down_proj.weight")
+    shard.unlink()
+    return f"{shard.name} is missing in {folder.name}; copy or download the folder again"
+
+
+def missing_tensor(folder: Path, block: int) -> str:
+    name = f"model.layers.{block}.mlp.down_proj.weight"
+    path = llama(folder) / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    del index["weight_map"][name]
+    path.write_text(json.dumps(index))
+    return f"The weights in {folder.name} lack the tensor {name}; give a folder whose config.json"
+
+
+def other_shape(folder: Path, block: int) -> str:
+    name = f"model.layers.{block}.mlp.down_proj.weight"
+    shard = shard_of(llama(folder), name)
+    save_file({**load_file(shard), name: torch.ones(3, 48)}, shard)
+    return f"The tensor {name} has shape [3, 48] in the weights, but the configuration asks for"
+
+
+def cut_shard(folder: Path, block: int) -> str:
+    shard = shard_of(llama(folder), f"model.layers.{block}.mlp.down_proj.weight")
+    shard.write_bytes(shard.read_bytes()[:50])
+    return f"The file {shard.name} cannot be read ("
+
+
+def pickled(folder: Path, block: int) -> str:
+    for path in llama(folder).glob("*.safetensors*"):
+        path.unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    return "pytorch_model.bin is never unpickled here: save it as safetensors"
+
+
+DESCRIBED = {  # found in the configuration
+    "no configuration": no_config,
+    "architecture that nobody wrote": unknown_model,
+    "architecture that is not split": unsplit_architecture,
+    "width that is no number": changed_config(hidden_size="wide"),
+    "no heads": changed_config(num_attention_heads=0),
+    "fewer blocks than none": changed_config(num_hidden_layers=-1),
+}
+LOOKED_UP = {  # found in the files of weights
+    "missing shard": missing_shard,
+    "missing tensor": missing_tensor,
+    "tensor of another shape": other_shape,
+    "shard that was cut short": cut_shard,
+}
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Nothing may be read of any weights."""
+
+    def read(path: Path, key: str, dtype: torch.dtype) -> None:
+        pytest.fail(f"{key} was read")
+
+    monkeypatch.setattr(checkpoint, "_read", read)
+
+
+def check(answer: tuple[int, str, str], said: str) -> None:
+    status, _, err = answer
+    assert status == 2, err
+    lines = [line for line in err.splitlines() if "Writing model shards" not in line]
+    assert len(lines) == 1, err
+    assert said in lines[0]
+
+
+@pytest.mark.parametrize("case", [*DESCRIBED, *LOOKED_UP, "pickles alone"])
+def test_a_server_says_what_is_wrong_with_a_model(run, tmp_path, unread, case):
+    made = {**DESCRIBED, **LOOKED_UP, "pickles alone": pickled}[case]
+    said = made(tmp_path / "a-model", BLOCKS - 1)
+    options = ("--model", tmp_path / "a-model", "--split", SPLIT, "--metrics-port", 0)
+    check(run(server_main, *options), said)
+
+
+def test_a_server_finds_the_second_model_wrong_before_it_reads_the_first(run, tmp_path, unread):
+    said = no_config(tmp_path / "second", 0)
+    models = ("--model", llama(tmp_path / "first"), "--model", tmp_path / "second")
+    check(run(server_main, *models, "--metrics-port", 0), said)
+    models = ("--model", tmp_path / "first", "--model", tmp_path / "first", "--split", "layers.9")
+    check(run(server_main, *models, "--metrics-port", 0), "no split point 'layers.9'")
+    check(run(server_main, *models[:2], "--device", "cuda:99"), "'cuda:99' cannot be used here")
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """Folders that are wrong where the head is, what is to be said of each, and their server."""
+    folder = tmp_path_factory.mktemp("halves")
+    names = {case: folder / case.replace(" ", "-") for case in LOOKED_UP}
+    said = {case: LOOKED_UP[case](path, 0) for case, path in names.items()}
+    with ServerProcess([str(path) for path in names.values()], ["--split", SPLIT]) as server:
+        yield names, said, server.address
+
+
+@pytest.mark.parametrize("case", LOOKED_UP)
+def test_a_client_says_what_is_wrong_with_its_half(run, halves, unread, case):
+    names, said, address = halves
+    check(run(client_main, "generate", names[case], "x", "--server", address), said[case])
+
+
+@pytest.mark.parametrize("case", LOOKED_UP)
+def test_calibrating_says_what_is_wrong_with_the_half(run, halves, tmp_path, unread, case):
+    names, said, _ = halves
+    (tmp_path / "a.txt").write_text("words")
+    options = ("--split", SPLIT, "--data", tmp_path, "--out", tmp_path / "profile")
+    check(run(client_main, "calibrate", names[case], *options), said[case])
+
+
+@pytest.mark.parametrize("case", DESCRIBED)
+@pytest.mark.parametrize("command", ["generate", "infer", "plan", "calibrate"])
+def test_every_client_command_says_what_is_no_model(run, halves, tmp_path, unread, command, case):
+    said = DESCRIBED[case](tmp_path / "a-model", 0)
+    arguments = {
+        "generate": ("x", "--server", halves[2]),
+        "infer": ("x", "--server", halves[2]),
+        "plan": ("--server", halves[2]),
+        "calibrate": ("--split", SPLIT, "--data", tmp_path, "--out", tmp_path / "profile"),
+    }
+    check(run(client_main, command, tmp_path / "a-model", *arguments[command]), said)
