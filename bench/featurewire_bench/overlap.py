@@ -18,7 +18,7 @@ from featurewire_bench.random_models import prompt_of, random_dinov2, random_lla
 from featurewire_bench.relay import Relay
 
 PROMPT_TOKENS = 1000
-REPEATS = 3
+REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,13 @@ class Work:
         return -(-self.inputs["input_ids"].shape[1] // SPAN_TOKENS) if self.prompt else 0
 
     async def run(self, client: SplitClient) -> InferStats:
-        """The account of one request; one before it opens what the first one would."""
-        for prompt in ("w1", self.prompt) if self.prompt else ():
-            async for _ in client.generate(prompt, max_tokens=1):
+        """The account of one request, the second of its session: the link's rate is known then."""
+        for _ in range(2):
+            if not self.prompt:
+                await client.infer(self.inputs, outputs=["logits"])
+                continue
+            async for _ in client.generate(self.prompt, max_tokens=1):
                 pass
-        for _ in range(0 if self.prompt else 2):
-            await client.infer(self.inputs, outputs=["logits"])
         assert client.last_stats is not None
         return client.last_stats
 
@@ -115,16 +116,21 @@ async def run_overlap(
                 progress(f"{work.what}, stage by stage")
                 own = await request(work, server.address)
                 stages = alone_of(work.model, work.split, work.inputs, snr_db)
-                alone = busy = min((stages() for _ in range(REPEATS)), key=sum)
+                alone = busy = _middle(stages)
                 if work.spans:
                     with company(work.model, work.split, work.inputs, snr_db):
-                        busy = min((stages() for _ in range(REPEATS)), key=sum)
+                        busy = _middle(stages)
                 for rate in rates_mbit:
                     progress(f"{work.what}, {rate:g} Mbit/s")
                     async with Relay(server.address, rate, rtt_ms) as link:
                         runs = [await request(work, link.address) for _ in range(REPEATS)]
                     rows.append(_row(work, rate, rtt_ms, own.sent_bytes, alone, busy, runs))
     return rows
+
+
+def _middle(stages: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
+    """The stages of the run that took the median time, as the requests are told by their median."""
+    return sorted((stages() for _ in range(REPEATS)), key=sum)[REPEATS // 2]
 
 
 def _row(
