@@ -149,9 +149,8 @@ def column_offsets(
 
 def _fit_one_sided(arrays: Arrays, grid: tuple[int, int] | None, scale: float) -> OneSided:
     """Fit what predicts channels, at the step of a middling SNR, and choose their shapes."""
-    features = sum(array.size for array in arrays)
-    some = arrays[:: -(-features // _MAX_ONE_SIDED_FEATURES)]
-    few = arrays[:: -(-features // _MAX_SHAPED_FEATURES)]
+    some = _some(arrays, grid, _MAX_ONE_SIDED_FEATURES)
+    few = _some(arrays, grid, _MAX_SHAPED_FEATURES)
     identity = Identity(np.zeros(arrays[0].shape[1], np.float32))
     offsets = column_offsets(identity, arrays, grid)
     fitted, *steps = (
@@ -161,6 +160,17 @@ def _fit_one_sided(arrays: Arrays, grid: tuple[int, int] | None, scale: float) -
     parameters, tables = load_one_sided()
     weights = fit_channel_weights(some, grid, offsets, fitted, parameters)
     return OneSided(choose_shapes(few, grid, offsets, steps, weights, parameters, tables))
+
+
+def _some(arrays: Arrays, grid: tuple[int, int] | None, features: int) -> Arrays:
+    """Take samples spread evenly, of about so many features, and of each that has no grid as many.
+
+    Samples on a grid are taken whole.
+    """
+    some = arrays[:: -(-sum(array.size for array in arrays) // features)]
+    if grid is None:
+        some = [array[:: -(-array.size // features)] for array in some]
+    return some
 
 
 def _fit_block_dct(

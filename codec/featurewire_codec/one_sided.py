@@ -258,7 +258,7 @@ def contexts(prediction: Prediction, shapes: NDArray[np.uint8], parameters: Para
 
 @functools.lru_cache(maxsize=4)
 def level_tables(parameters: Parameters) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the level of each prediction 0 .. 783, and of each expected error 0 .. 95."""
+    """Return the level of each prediction 0 .. 3135, and of each expected error 0 .. 383."""
     places = np.searchsorted(parameters.value_bounds, np.arange((HIGH + 1) * UNIT), "right")
     spreads = np.searchsorted(parameters.error_bounds, np.arange(RAW_ERROR), "right")
     return places.astype(np.uint8), spreads.astype(np.uint8)

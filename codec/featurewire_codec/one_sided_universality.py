@@ -87,7 +87,7 @@ def code_lengths(
 
 
 class _Counts:
-    """Symbols by class with alphabets of these radii, int64[64, 128], and raw bits beside them."""
+    """Symbols by class with alphabets of these radii, int64[128, 128], and raw bits beside them."""
 
     def __init__(self, radii: NDArray[np.int32]) -> None:
         self.radii = radii

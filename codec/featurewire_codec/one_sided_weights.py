@@ -92,7 +92,7 @@ def weights_of(tensors: dict[str, NDArray[Any]]) -> ChannelWeights:
         raise ValueError(f"groups of channels with the bounds {bounds[:9]}")
     if len(bounds) > 2 and channels > MAX_CHANNELS:
         raise ValueError(f"{channels} channels in groups, {MAX_CHANNELS} are allowed")
-    if np.abs(weights.value).max() > MAX_WEIGHT:
+    if weights.value.min() < -MAX_WEIGHT or weights.value.max() > MAX_WEIGHT:
         raise ValueError(f"weights of neighbours beyond {MAX_WEIGHT}")
     if not (weights.gain.min() >= 1 and weights.gain.max() <= MAX_GAIN):
         raise ValueError(f"gains that are not within 1 to {MAX_GAIN}")

@@ -228,7 +228,9 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
             raise ValueError(f"{name} is {array.dtype}{array.shape}, not {kind.__name__}{allowed}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite")
-    if np.abs(tensors["offsets"]).max(initial=0) > _OFFSET_LIMIT:
+    # not by abs: that of the least int32 is negative
+    offsets = tensors["offsets"]
+    if offsets.min(initial=0) < -_OFFSET_LIMIT or offsets.max(initial=0) > _OFFSET_LIMIT:
         raise ValueError(f"offsets beyond {_OFFSET_LIMIT}")
     weight = None
     if "weight" in tensors:

@@ -191,7 +191,7 @@ def magnitude_bits(tables: Tables) -> NDArray[np.float64]:
 
 @functools.cache
 def load_tables(path: Path = FILE) -> Tables:
-    """Read the tables of `path`, by default the frozen ones that bitstream version 3 means.
+    """Read the tables of `path`, by default the frozen ones.
 
     Raises:
         TableError: the file is damaged, or its tables do not follow from its histograms.

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from featurewire_codec import CodecError, FeatureCodec, Profile, SessionCodec, inspect, one_sided
 from featurewire_codec.bitstream import (
+    VERSION,
     Header,
     check_of,
     max_body_bytes,
@@ -249,3 +250,10 @@ def test_make_golden_makes_the_committed_bytes(tmp_path, monkeypatch):
     for path, file in committed.items():
         if path.suffix in (".fw", ".json"):
             assert (tmp_path / "golden" / path).read_bytes() == file.read_bytes(), path
+
+
+def test_the_specification_names_the_version_that_is_written():
+    text = SPECIFICATION.read_text(encoding="utf-8")
+    assert f"# The featurewire bitstream, version {VERSION}\n" in text
+    assert f"| 1 | version | {VERSION} |\n" in text
+    assert f"derive: version {VERSION}, the flags" in text

@@ -133,6 +133,10 @@ def break_neighbours(tensors):
     tensors["neighbour_weights"][2, 3, 1] = (1 << 13) + 1
 
 
+def break_least(tensors):
+    tensors["neighbour_weights"][2, 3, 1] = -(1 << 31)
+
+
 def break_gains(tensors):
     tensors["gains"][0, 0] = 0
 
@@ -152,6 +156,7 @@ def break_width(tensors):
         break_bounds,
         break_end,
         break_neighbours,
+        break_least,
         break_gains,
         break_shapes,
         break_width,

@@ -131,6 +131,7 @@ def test_a_damaged_config_is_refused(changes, token_profile, tmp_path):
         {"mean": np.zeros(32, np.float64)},
         {"mean": np.full(32, np.nan, np.float32)},
         {"offsets": np.full(32, 4000, np.int32)},
+        {"offsets": np.full(32, -(1 << 31), np.int32)},
         {"matrix": np.zeros((32, 31), np.float32)},
         {"matrix": np.eye(32, dtype=np.float32)},
     ],
