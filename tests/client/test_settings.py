@@ -97,7 +97,7 @@ def test_the_options_bound_a_budgets_quality_and_leave_its_own_bounds_where_not_
 
 
 def test_a_codec_without_a_quality_is_refused_with_a_budget_alone():
-    sending = Sending("m", "127.0.0.1:9", "float16", 25.0, "fast", "server", 60.0)
+    sending = Sending("m", "127.0.0.1:9", "float16", 25.0, "fast", "server", "float32", "cpu", 60.0)
     with pytest.raises(typer.BadParameter, match="float16 has no quality that a budget"):
         sending.budget(100.0, None, None, None)
     assert sending.budget(None, None, None, None) is None
