@@ -147,8 +147,8 @@ class ImageMetric:
     same: int = 0
     count: int = 0
 
-    def add(self, answer: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
-        """Both uint8 [height, width, 3]."""
+    def add(self, answer: NDArray[Any], truth: NDArray[Any]) -> None:
+        """Both of values from 0 to 255 [height, width, 3]."""
         squares = float(((answer.astype(np.float64) - truth) ** 2).sum())
         self.squares += squares
         self.points += truth.size
