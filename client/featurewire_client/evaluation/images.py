@@ -5,7 +5,6 @@ images/NAME.jpg  annotations/NAME.png        classes of pixels, 255 where none i
 images/NAME.jpg  depth/NAME.png or .npy      distances, 16-bit millimetres or floats in metres
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from featurewire_models import InputError
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from featurewire_client.evaluation.classes import classes_of
 from featurewire_client.evaluation.metrics import IGNORED
 from featurewire_client.raw_input import IMAGE_SUFFIXES
 
 MILLIMETRES = 1000.0  # of a 16-bit PNG, to one metre
-_SYNSET = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,14 @@ class Paired:
 def read_classes(data: Path, labels: Mapping[int, str]) -> list[Labelled]:
     """Every image below a folder for each class, of a model whose classes are `labels`.
 
-    A folder is named after a class (or one of the names that commas divide in it), is a class's
-    number, or, where all are synsets and as many as the model's classes, has its place in their
-    sorted order, which is ImageNet's.
+    Which class a folder is: `classes_of`.
 
     Raises:
         InputError: there is no image, or a folder is none of the model's classes.
     """
     entries = sorted(_folder(data).iterdir())
     folders = [path for path in entries if path.is_dir() and not path.name.startswith(".")]
-    classes = _classes([folder.name for folder in folders], labels)
+    classes = classes_of([folder.name for folder in folders], labels)
     found = [
         Labelled(str(path), path, label)
         for folder, label in zip(folders, classes, strict=True)
@@ -135,31 +132,26 @@ def check_size(record: Paired, image: Image.Image, truth: NDArray[Any]) -> None:
         )
 
 
-def _classes(names: list[str], labels: Mapping[int, str]) -> list[int]:
-    synsets = all(_SYNSET.fullmatch(name) for name in names)
-    if names and synsets and len(names) == len(labels):
-        return sorted(labels)
-    known: dict[str, set[int]] = {}
-    for number, label in labels.items():
-        for name in (label, *label.split(",")):
-            known.setdefault(_plain(name), set()).add(number)
-    found = []
-    for name in names:
-        numbers = known.get(_plain(name), set())
-        if not numbers and name.isdecimal() and int(name) in labels:
-            numbers = {int(name)}
-        if len(numbers) != 1:
-            why = "is a name of several of" if numbers else "is none of"
-            few = ", ".join(repr(labels[number]) for number in sorted(labels)[:3])
-            raise InputError(
-                f"The folder {name!r} {why} the model's {len(labels)} classes: {few} ..."
-            )
-        found.append(numbers.pop())
-    return found
+def check_whole(processing: Mapping[str, Any], image: Image.Image) -> None:
+    """InputError if the model would see the image's middle alone, and say nothing of the rest.
 
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ").strip().casefold()
+    `processing` is a preprocessor_config.json's content.
+    """
+    if not processing.get("do_center_crop"):
+        return
+    height, width = image.height, image.width
+    size = processing.get("size") or {}
+    if processing.get("do_resize") and size.get("shortest_edge"):
+        short = min(height, width)
+        height, width = (size["shortest_edge"] * each // short for each in (height, width))
+    elif processing.get("do_resize") and size.get("height"):
+        height, width = size["height"], size["width"]
+    crop = processing["crop_size"]
+    if height > crop["height"] or width > crop["width"]:
+        raise InputError(
+            f"The model takes the middle of an image of {image.width} x {image.height} alone (its"
+            " processor crops), so its map is not of every pixel: cut image and truth to that."
+        )
 
 
 def _folder(path: Path) -> Path:

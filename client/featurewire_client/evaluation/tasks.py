@@ -140,6 +140,7 @@ class Segmentation(Task):
     def sample(self, record: images.Paired) -> Sample:
         image, truth = read_image(record.image), self._truth(record.truth)
         images.check_size(record, image, truth)
+        images.check_whole(self.processor.processor.to_dict(), image)
         inputs = self.processor.inputs(image)
 
         def answer(outputs: Sequence[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from featurewire_client.evaluation import images
+from featurewire_client.evaluation.classes import classes_of
 from featurewire_client.evaluation.evaluation import spread
 from featurewire_client.evaluation.prompts import read_prompts
 from featurewire_client.evaluation.questions import read_questions
@@ -37,6 +38,10 @@ def test_a_folder_is_named_as_a_class_or_one_of_its_names_or_numbers(tmp_path):
         ("Tinca_tinca", 0),
         ("great grey owl", 2),
     ]
+
+
+def test_two_folders_may_be_of_one_class():
+    assert classes_of(["Tinca tinca", "tinca_tinca", "tench", "0"], LABELS) == [0, 0, 0, 0]
 
 
 def test_all_synsets_are_classes_in_their_order(tmp_path):
