@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from featurewire_client.evaluation.metrics import DepthMetric, ImageMetric, SegmentationMetric
 
 Array = npt.ArrayLike | torch.Tensor
-IGNORED = 255  # the label of pixels that are not scored, as in Pascal VOC
 
 
 def _array(values: Array) -> npt.NDArray[np.float64]:
@@ -35,35 +35,28 @@ def accuracy(logits: Array, labels: Array) -> float:
     return float(np.mean(_array(logits).argmax(-1) == _array(labels)))
 
 
-def mean_iou(predicted: Array, truth: Array, ignored: int = IGNORED) -> float:
+def mean_iou(predicted: Array, truth: Array) -> float:
     """Intersection over union of two integer label maps, mean over the classes in either."""
-    ours, true = _array(predicted), _array(truth)
-    scored = true != ignored
-    ours, true = ours[scored], true[scored]
-    ious = [
-        np.sum((ours == label) & (true == label)) / np.sum((ours == label) | (true == label))
-        for label in np.union1d(ours, true)
-    ]
-    return float(np.mean(ious)) if ious else math.nan
+    metric = SegmentationMetric()
+    metric.add(_array(predicted), _array(truth))
+    return metric.values()["miou"]
 
 
 def depth_rmse(predicted: Array, truth: Array) -> float:
     """Root mean square difference, in the unit of depth, over pixels of true depth above 0."""
-    ours, true = _array(predicted), _array(truth)
-    return float(np.sqrt(np.mean((ours - true)[true > 0] ** 2)))
+    return _depth(predicted, truth)["rmse"]
 
 
 def depth_delta1(predicted: Array, truth: Array) -> float:
     """Share of pixels of true depth above 0 predicted within a factor of 1.25, 0 to 1."""
-    ours, true = _array(predicted), _array(truth)
-    ours, true = np.maximum(ours[true > 0], 1e-9), true[true > 0]
-    return float(np.mean(np.maximum(ours / true, true / ours) < 1.25))
+    return _depth(predicted, truth)["delta1"]
 
 
-def psnr(image: Array, reference: Array, peak: float = 255.0) -> float:
-    """Peak signal-to-noise ratio in dB; inf for equal images."""
-    mse = float(np.mean((_array(image) - _array(reference)) ** 2))
-    return 10 * math.log10(peak**2 / mse) if mse else math.inf
+def psnr(image: Array, reference: Array) -> float:
+    """Peak signal-to-noise ratio in dB of values from 0 to 255; inf for equal images."""
+    metric = ImageMetric()
+    metric.add(_array(image), _array(reference))
+    return metric.values()["psnr_db"]
 
 
 def snr(decoded: Array, feature: Array) -> float:
@@ -72,3 +65,9 @@ def snr(decoded: Array, feature: Array) -> float:
     mse = float(np.mean((ours - true) ** 2))
     variance = float(np.mean((true - true.mean(0)) ** 2))
     return 10 * math.log10(variance / mse) if mse else math.inf
+
+
+def _depth(predicted: Array, truth: Array) -> dict[str, float]:
+    metric = DepthMetric()
+    metric.add(_array(predicted), _array(truth))
+    return metric.values()

@@ -4,6 +4,7 @@ import typer
 from featurewire.wire.runtime import run_command
 
 from featurewire_client.commands.calibrate import calibrate
+from featurewire_client.commands.evaluate import evaluate
 from featurewire_client.commands.inference import generate, infer
 from featurewire_client.commands.survey import models, plan
 
@@ -13,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Runs models split between this machine and a server.",
 )
-for command in (infer, generate, models, plan, calibrate):
+for command in (infer, generate, evaluate, models, plan, calibrate):
     app.command()(command)
 
 

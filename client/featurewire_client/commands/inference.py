@@ -15,6 +15,7 @@ from featurewire_client.commands.options import (
     Device,
     Dtype,
     EffortChoice,
+    Guidance,
     Json,
     LatencyBudget,
     LeastSnrDb,
@@ -26,6 +27,7 @@ from featurewire_client.commands.options import (
     Seed,
     SnrDb,
     Split,
+    Steps,
     TaskName,
     Timeout,
     TokenTimeout,
@@ -55,8 +57,11 @@ def infer(
     least_snr_db: LeastSnrDb = None,
     most_snr_db: MostSnrDb = None,
     seed: Seed = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of text to image.")] = 20,
-    guidance: Annotated[float, typer.Option(help="Guidance of text to image.")] = 4.0,
+    steps: Steps = 20,
+    guidance: Guidance = 4.0,
+    negative_prompt: Annotated[
+        str, typer.Option(help="What an image of a text is not to show.")
+    ] = "",
     dtype: Dtype = "float32",
     device: Device = "cpu",
     timeout_s: Timeout = 60.0,
@@ -84,7 +89,7 @@ def infer(
     made: dict[str, Any] = {}
     shown: dict[str, Any] = {}
     if chosen == "text-to-image":
-        made = {"seed": seed, "steps": steps, "guidance": guidance}
+        made = {"seed": seed, "steps": steps, "guidance": guidance, "negative": negative_prompt}
     if chosen in ("segmentation", "depth") and isinstance(raw, Image.Image):
         shown = {"size": (raw.height, raw.width)}
     inputs = one_row(chosen, processor.inputs(raw, **made))

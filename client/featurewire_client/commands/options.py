@@ -102,6 +102,8 @@ TopK = Annotated[
         callback=_whole(0, MAX_COUNT), help="Draws among so many of the likeliest; 0: all."
     ),
 ]
+Steps = Annotated[int, typer.Option(min=1, help="Steps of text to image.")]
+Guidance = Annotated[float, typer.Option(help="Guidance of text to image.")]
 MetricsPort = Annotated[
     int, typer.Option(min=0, max=65535, help="Prometheus metrics while it runs; 0: none.")
 ]
