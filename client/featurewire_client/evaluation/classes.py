@@ -25,7 +25,7 @@ def classes_of(names: Sequence[str], labels: Mapping[int, str]) -> list[int]:
     for number, label in labels.items():
         for name in (label, *label.split(",")):
             known.setdefault(_plain(name), set()).add(number)
-    found = []
+    found: list[int] = []
     for name in names:
         numbers = known.get(_plain(name), set())
         if not numbers and name.isdecimal() and int(name) in labels:
