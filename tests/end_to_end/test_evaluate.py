@@ -309,6 +309,8 @@ def test_the_table_has_a_row_for_the_unsplit_model_and_each_quality(evaluate, tm
         "10",
     ]
     assert "classification: 2 records, 2 requests" in err
+    assert max(map(len, out.splitlines())) <= 80
+    assert "…" not in out
 
 
 def test_split_auto_evaluates_where_a_plan_would_split(evaluate, tmp_path):

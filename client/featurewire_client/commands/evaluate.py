@@ -131,7 +131,7 @@ def evaluate(
     Console().print(_table(found, codec))
     print(
         f"{name}: {found.samples} records, {found.requests} requests;"
-        " mean bytes and median times of a request",
+        " mean bytes, also against float16, and median times of a request",
         file=sys.stderr,
     )
 
@@ -158,31 +158,34 @@ def _finite(value: Any) -> Any:
 
 
 def _table(found: "Evaluation", codec: str) -> Table:
-    """A line for the unsplit model and for each quality."""
+    """A line for the unsplit model and for each quality; narrow enough for a terminal of 80."""
     from featurewire_client.evaluation.evaluation import STAGES
 
     rows = [(_name(row.snr_db, codec), row.as_dict()) for row in found.split]
     if found.unsplit is not None:
         rows.insert(0, ("unsplit", found.unsplit.as_dict()))
+    names = list(rows[0][1]["metrics"])
+    brief = {"network": "net.", "encode": "enc.", "decode": "dec."}
+    stages = [stage for stage in STAGES if stage != "queue"]
+    headings = [name.replace("_", "\n") if "_" in name else f"\n{name}" for name in names]
+    headings += ["bytes\nsent", "times\nless", "\nBPFP"]
+    headings += [f"{brief.get(stage, stage)}\nms" for stage in stages]
     table = Table(box=SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
-    names = list(rows[0][1]["metrics"])
-    brief = {"network": "netw.", "encode": "enc.", "decode": "dec."}
-    stages = [f"{brief.get(stage, stage)}\nms" for stage in STAGES]
-    for heading in (*names, "bytes\nsent", "float16\nsends", "\nBPFP", *stages):
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, figures in rows:
         cells = [f"{figures['metrics'][metric]:.4f}" for metric in names]
-        cells += [_cell(figures, key, ".0f") for key in ("sent_bytes", "float16_bytes")]
-        cells += [_cell(figures, "bpfp", ".2f")]
-        cells += [_cell(figures, f"{stage}_ms", ".1f") for stage in STAGES]
-        table.add_row(name, *cells)
+        if "sent_bytes" in figures:
+            less = figures["float16_bytes"] / figures["sent_bytes"]
+            times = f"{less:.1f}x" if less < 100 else f"{less:.0f}x"
+            cells += [f"{figures['sent_bytes']:.0f}", times, f"{figures['bpfp']:.2f}"]
+        else:
+            cells += ["", "", ""]
+        known = (figures.get(f"{stage}_ms") for stage in stages)
+        table.add_row(name, *cells, *("" if ms is None else f"{ms:.1f}" for ms in known))
     return table
 
 
 def _name(snr_db: float | None, codec: str) -> str:
     return codec if snr_db is None else f"{snr_db:g} dB"
-
-
-def _cell(figures: dict[str, Any], key: str, form: str) -> str:
-    return format(figures[key], form) if key in figures else ""
