@@ -55,14 +55,21 @@ class Addresses:
         """
         return await connect(self.next, timeout_s)
 
-    def pass_over(self, error: ClientError) -> None:
+    def pass_over(self, error: ClientError, others: bool = False) -> None:
         """The next one has no session for us: the turn goes on.
+
+        Args:
+            error: why it has none.
+            others: a session is to go on, and there are addresses that were not tried for it yet:
+                then a server of another model or revision is one more that cannot take it.
 
         Raises:
             RefusedError: the error itself, where another server would say the same.
         """
         if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
-            raise error
+            other_kind = error.reason.endswith(("_MISMATCH", "_UNKNOWN"))
+            if not (others and other_kind):
+                raise error
         self._trouble = str(error)
         log.info("no session yet: %s", error)
         self.turn += 1

@@ -212,7 +212,7 @@ class Route:
         Addresses are tried in turn until one takes it; the caller's deadline bounds that.
 
         Raises:
-            RefusedError: a server refuses what the session is, other than for want of room.
+            RefusedError: a server refuses the request, or the session, which no other takes.
         """
         async with self._mending:
             if self._session is not broken:
@@ -223,7 +223,7 @@ class Route:
                 self._session = None
                 await self._hang_up()
                 self.addresses.turn += 1
-            attempt, asked_s = 0, None
+            attempt, asked_s, tried = 0, None, set[str]()
             while True:
                 if attempt:
                     await asyncio.sleep(wait_s(attempt, asked_s))
@@ -232,7 +232,9 @@ class Route:
                     await self._replace(request)
                     break
                 except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
-                    self.addresses.pass_over(error)
+                    tried.add(self.addresses.next)
+                    others = tried < set(self.addresses.every)
+                    self.addresses.pass_over(error, others)
                     # a server's wish to wait does not hold for the next address
                     alone = len(self.addresses.every) == 1
                     asked_s = getattr(error, "retry_s", None) if alone else None

@@ -69,6 +69,18 @@ async def test_a_killed_server_is_invisible_to_the_caller(spare, unbroken, after
     assert 0 < stats.kept_bytes / (stats.tokens + 120) < 200
 
 
+async def test_a_session_moves_past_a_server_of_another_model(spare, unbroken):
+    with ServerProcess([MODEL], ALONE) as doomed, ServerProcess(["tiny-dinov2"]) as other:
+        addresses = f"{doomed.address},{other.address},{spare.address}"
+        async with SplitClient(addresses, MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            doomed.kill()
+            text += await text_of(pieces)
+            assert client.last_stats.replays == 1
+    assert text == unbroken
+
+
 async def test_a_broken_link_is_mended_on_the_same_server(spare, unbroken):
     with Relay(spare.address) as link:
         async with SplitClient(link.address, MODEL) as client:
