@@ -18,7 +18,7 @@ from featurewire_server.scheduler import Scheduler
 from featurewire_server.session import Session
 
 CHANNELS, FLOODS, ASKED = 32, 3, 12
-SPAN = 40  # tokens of one message of the flood; the other client sends fewer
+SPAN = 60  # tokens of one message of the flood, a pass of its own; the other client sends fewer
 PASS_S = 0.005  # so that the flood always has jobs that wait
 
 
@@ -34,8 +34,8 @@ def one_shot(request: int) -> list[pb.InferRequest]:
 
 
 def long_prompt(request: int) -> list[pb.InferRequest]:
-    """As long as the context, given up before its first token: the next one follows at once."""
-    tensor = pb.CodedTensor(name="hidden", batch=1, tokens=64, channels=CHANNELS)
+    """Nearly as long as the context; its one token is drawn, and the next one follows at once."""
+    tensor = pb.CodedTensor(name="hidden", batch=1, tokens=SPAN, channels=CHANNELS)
     begin = pb.Begin(request=request, tensors=[tensor], generation=pb.Generation(max_tokens=1))
     chunk = pb.Chunk(request=request, payload=feature(SPAN), tokens=SPAN)
     return [pb.InferRequest(begin=begin), pb.InferRequest(chunk=chunk)]
