@@ -61,18 +61,17 @@ def code_lengths(
     """
     weights = calibrated_weights(source, parameters, tables)
 
-    def counted(half: Source, radii: NDArray[np.int32]) -> _Counts:
-        counts = _Counts(radii)
-
+    def count_all(half: Source, *kinds: _Counts) -> None:
         def count(_: Floats, indices: NDArray[np.int32], how: Contexts) -> None:
-            counts.add(indices, how)
+            for counts in kinds:
+                counts.add(indices, how)
 
         quantise_source(half, weights, class_thresholds(tables), parameters, count)
-        return counts
 
     largest = np.full(CLASSES, ALPHABET - 1, np.int32)
-    frozen, ideal = counted(source, tables.radii), counted(source, largest)
-    fitted = counted(replace(source, counted=source.fitted), largest).symbols
+    frozen, ideal, other = _Counts(tables.radii), _Counts(largest), _Counts(largest)
+    count_all(source, frozen, ideal)
+    count_all(replace(source, counted=source.fitted), other)
     others, own = float(frozen.raw_bits), float(ideal.raw_bits) + sum(map(entropy, ideal.symbols))
     learned = float(ideal.raw_bits)
     for number, frequencies in enumerate(tables.classes):
@@ -80,7 +79,7 @@ def code_lengths(
         others += float(frozen.symbols[number, :length] @ np.log2(FREQUENCY_SUM / frequencies))
         spread = np.full(ALPHABET, frequencies[-1] / (ALPHABET - length + 1))
         spread[: length - 1] = frequencies[:-1]
-        table = fitted[number] + _PRIOR * spread / FREQUENCY_SUM
+        table = other.symbols[number] + _PRIOR * spread / FREQUENCY_SUM
         learned += float(ideal.symbols[number] @ np.log2(table.sum() / table))
     features = int(ideal.symbols.sum())
     return others / features, own / features, learned / features
