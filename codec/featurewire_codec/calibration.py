@@ -16,7 +16,7 @@ from .coefficients import Offsets, Side
 from .errors import CalibrationWarning, FeatureError
 from .feature import BOUNDS_OF_MANY, Feature, as_array, giant_bounds, pooled_energy
 from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transforms, fit_weighted
-from .one_sided_chunk import one_sided_thresholds, quantise_walk
+from .one_sided_chunk import quantise_walk
 from .one_sided_transform import OneSided
 from .profile import Profile
 from .quantiser import BIT_WORTH, EFFORTS, Effort, nearest_step_exponent
@@ -147,7 +147,7 @@ def squared_error(
     if isinstance(transform, OneSided):
         walked = transform.walk(geometry, span, profile.offsets, step_exponent)
         assert walked is not None
-        there = quantise_walk(array, walked, one_sided_thresholds(BIT_WORTH))[1]
+        there = quantise_walk(array, walked, walked.weights.thresholds(BIT_WORTH))[1]
         return float(np.sum((there - array) ** 2, dtype=np.float64))
     index = transform.search(array)
     values = transform.forward(array, geometry, span, index)

@@ -16,7 +16,7 @@ from .bitstream import Chunk, Fields, Header, check_of, lanes_of, write_fields
 from .entropy_coder import CODER_BITS, Table
 from .entropy_model import GROUP_CLASS, Ladder, quarter_octave
 from .errors import BitstreamError
-from .one_sided_chunk import OneSidedSymbols, one_sided_models
+from .one_sided_chunk import OneSidedSymbols
 from .panels import PanelShape, Symbols
 from .tables import MAX_EXPONENT, load_tables, to_frequencies
 from .transform import NO_INDEX, Layout, all_columns
@@ -85,7 +85,7 @@ def encode_symbols(
     """
     backend, models, lengths = load_backend(), class_models(), NO_EXPONENTS
     if isinstance(coded, OneSidedSymbols):
-        own_tables, raw = one_sided_models(), coded.raw
+        own_tables, raw = coded.models, coded.raw
     else:
         own_tables = models.trellis if header.trellis else models.groups
         if isinstance(coded, TrellisSymbols):

@@ -11,7 +11,7 @@ import numpy as np
 from .backend import load_backend
 from .bitstream import Header, frame_chunk, write_body, write_header
 from .coefficients import NO_SIDE, Side, encode_symbols
-from .one_sided_chunk import OneSidedSymbols, one_sided_thresholds, quantise_walk
+from .one_sided_chunk import OneSidedSymbols, quantise_walk
 from .one_sided_transform import OneSided
 from .panels import Symbols
 from .quantiser import BIT_WORTH, Effort, step_size
@@ -159,7 +159,7 @@ class Encoder:
             return None
         walked = transform.walk(self._geometry, span, offsets, settings.step_exponent)
         assert walked is not None  # likewise
-        symbols, _ = quantise_walk(feature, walked, one_sided_thresholds(settings.bit_worth))
+        symbols, _ = quantise_walk(feature, walked, walked.weights.thresholds(settings.bit_worth))
         return (*self._write(span, symbols, NO_SIDE), None)
 
     def _way(self, span: range, coded: Quantised) -> Way:

@@ -11,10 +11,11 @@ from .codebook_fit import fit_codebook
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .feature import BOUNDS_OF_MANY, giant_bounds
 from .one_sided_fit import fit_channel_weights
-from .one_sided_shapes import SHAPE_SNRS_DB, choose_shapes
+from .one_sided_rounding import SNRS_DB, Samples
+from .one_sided_shapes import SHAPE_SNRS_DB, choose_mixture, choose_shapes
 from .one_sided_tables import load_one_sided
 from .one_sided_transform import OneSided
-from .quantiser import nearest_step_exponent
+from .quantiser import step_for
 from .task_weight import TaskWeight
 from .transform import ChannelKlt, Geometry, Identity, Transform
 
@@ -150,16 +151,18 @@ def column_offsets(
 def _fit_one_sided(arrays: Arrays, grid: tuple[int, int] | None, scale: float) -> OneSided:
     """Fit what predicts channels, at the step of a middling SNR, and choose their shapes."""
     some = _some(arrays, grid, _MAX_ONE_SIDED_FEATURES)
-    few = _some(arrays, grid, _MAX_SHAPED_FEATURES)
     identity = Identity(np.zeros(arrays[0].shape[1], np.float32))
     offsets = column_offsets(identity, arrays, grid)
-    fitted, *steps = (
-        nearest_step_exponent(float(np.sqrt(12.0 * scale * 10 ** (-snr_db / 10))))
-        for snr_db in (_ONE_SIDED_SNR_DB, *SHAPE_SNRS_DB)
-    )
     parameters, tables = load_one_sided()
-    weights = fit_channel_weights(some, grid, offsets, fitted, parameters)
-    return OneSided(choose_shapes(few, grid, offsets, steps, weights, parameters, tables))
+
+    def steps(snrs_db: Iterable[float]) -> list[int]:
+        return [step_for(scale, snr_db) for snr_db in snrs_db]
+
+    (middling,) = steps([_ONE_SIDED_SNR_DB])
+    weights = fit_channel_weights(some, grid, offsets, middling, parameters)
+    few = Samples(_some(arrays, grid, _MAX_SHAPED_FEATURES), grid, offsets)
+    weights = choose_shapes(few, steps(SHAPE_SNRS_DB), weights, parameters, tables)
+    return OneSided(choose_mixture(few, steps(SNRS_DB), weights, parameters, tables))
 
 
 def _some(arrays: Arrays, grid: tuple[int, int] | None, features: int) -> Arrays:

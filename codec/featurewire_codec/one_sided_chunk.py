@@ -4,7 +4,6 @@
 each part is rounded and written, or read and rebuilt.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,11 +15,11 @@ from .backend import load_backend
 from .bitstream import Chunk
 from .entropy_coder import FieldReader, Table
 from .one_sided import Contexts, Pass, walk
-from .one_sided_symbols import LENGTH_BITS, Symbols
-from .one_sided_tables import CLASSES, index_bits, load_one_sided
+from .one_sided_symbols import Symbols
+from .one_sided_tables import LENGTH_BITS, load_one_sided
 from .one_sided_weights import ChannelWeights
 from .panels import MAX_INDEX, too_large
-from .quantiser import midpoint_thresholds, rounding_thresholds, step_size
+from .quantiser import step_size
 from .transform import Floats
 
 _NO_EXCESS = np.zeros(0, np.int64)
@@ -39,12 +38,13 @@ class Walk(NamedTuple):
 class OneSidedSymbols:
     """The indices of a chunk as the entropy coder takes them, in the order of the walk.
 
-    symbols, tables uint8[n]: what is coded, and with which table. raw: packed raw bits.
+    symbols, tables uint8[n]: what is coded, and with which of the models. raw: packed raw bits.
     """
 
     symbols: NDArray[np.uint8]
     tables: NDArray[np.uint8]
     raw: bytes
+    models: tuple[Table, ...]
 
 
 def quantise_walk(
@@ -55,7 +55,7 @@ def quantise_walk(
     Raises:
         FeatureError: a value is too many steps from zero.
     """
-    parameters, tables = load_one_sided()
+    parameters, tables = load_one_sided()[0], walked.weights.tables
     backend, step = load_backend(), step_size(walked.step_exponent)
     scaled = feature[:, walked.weights.order] * np.float32(1.0 / step)
     if not float(scaled.max(initial=0.0)) < MAX_INDEX:
@@ -86,7 +86,8 @@ def quantise_walk(
     if fields:
         values, wide = np.concatenate(fields).astype(np.int64), np.concatenate(widths)
         raw = backend.fields.pack_fields(values, wide.astype(np.uint8))
-    coded = OneSidedSymbols(np.concatenate(symbols), np.concatenate(classes), raw)
+    found = np.concatenate(symbols), np.concatenate(classes)
+    coded = OneSidedSymbols(*found, raw, walked.weights.models)
     return coded, _in_own_order(rebuilt, walked, step)
 
 
@@ -99,9 +100,9 @@ def decode_walk(
         BitstreamError: the words or the raw bits do not end where they should, or an index is out
             of range.
     """
-    parameters, tables = load_one_sided()
+    parameters, tables = load_one_sided()[0], walked.weights.tables
     backend, raw = load_backend(), FieldReader(chunk.fields.raw)
-    decoder, place = backend.coder.Decoder(chunk.words, check, one_sided_models()), 0
+    decoder, place = backend.coder.Decoder(chunk.words, check, walked.weights.models), 0
     centroids = np.zeros_like(tables.centroids) if midpoint else tables.centroids
     tokens = sum(len(one.tokens) for one in walked.passes)
     rebuilt = np.empty((tokens, len(walked.offsets)), np.float32)
@@ -135,18 +136,3 @@ def _in_own_order(matrix: NDArray[Any], walked: Walk, factor: float) -> NDArray[
     own = np.empty_like(matrix)
     own[:, walked.weights.order] = matrix * matrix.dtype.type(factor)
     return own
-
-
-@functools.cache
-def one_sided_models() -> tuple[Table, ...]:
-    """Return the frozen tables of the classes as the entropy coder takes them."""
-    return tuple(Table(table) for table in load_one_sided()[1].classes)
-
-
-@functools.lru_cache(maxsize=32)
-def one_sided_thresholds(bit_worth: float | None) -> Floats:
-    """Return the rounding thresholds for a worth of a bit; None rounds to the nearest index."""
-    if bit_worth is None:
-        return midpoint_thresholds(CLASSES)
-    tables = load_one_sided()[1]
-    return rounding_thresholds(index_bits(tables), tables.centroids, bit_worth)

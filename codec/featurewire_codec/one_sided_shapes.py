@@ -1,9 +1,10 @@
-"""Which of two shapes each channel's misses have: what codes it in the fewest bits.
+"""Which shape each channel's misses have, and which tables suit: what takes the fewest bits.
 
 Two features of one mean and one expected error can still differ: one dense about its mean, the
 other mostly zero and now and then large. So each channel takes one of two sets of cells. Training
 finds the sets as k-means finds clusters, by code lengths; calibration finds each channel's, and
-with it whether its gain should rather be smaller or larger.
+with it whether its gain should rather be smaller or larger. Then it chooses each class's mixture
+of frozen tables (see `one_sided_mixture`).
 """
 
 import itertools
@@ -14,10 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import load_backend
-from .one_sided import Contexts, Pass, walk
-from .one_sided_fit import Floats, Grid, quantise_sample
-from .one_sided_symbols import LENGTH_BITS
+from .one_sided_mixture import best_mixture, symbol_bits
+from .one_sided_rounding import Rounded, Samples, class_thresholds, round_samples, symbols_of
 from .one_sided_tables import (
     ALPHABET,
     CLASSES,
@@ -29,7 +28,6 @@ from .one_sided_tables import (
     Tables,
 )
 from .one_sided_weights import MAX_GAIN, ChannelWeights
-from .tables import FREQUENCY_SUM
 
 SHAPE_SNRS_DB = (5.0, 12.0, 20.0)  # at which code lengths are compared
 _FACTORS = (1.0, 0.7, 0.5, 1.4)  # of the gains
@@ -49,9 +47,7 @@ class Seen(NamedTuple):
 
 
 def choose_shapes(
-    samples: Sequence[Floats],
-    grid: Grid,
-    offsets: NDArray[np.int32],
+    of: Samples,
     step_exponents: Sequence[int],
     weights: ChannelWeights,
     parameters: Parameters,
@@ -59,59 +55,50 @@ def choose_shapes(
 ) -> ChannelWeights:
     """Return the weights with each channel's best shape, its gains times the best factor.
 
-    samples: float32[tokens, channels], all on `grid`; offsets int32[channels] are their levels,
-    step_exponents those of the SNRs at which bits are counted.
+    Bits are counted at the given steps, those of `SHAPE_SNRS_DB`.
     """
-    lengths = _code_lengths(tables)
-    least = np.full(len(offsets), np.inf)
+    lengths, thresholds = symbol_bits(tables), class_thresholds(tables)
+    least = np.full(len(of.offsets), np.inf)
     shape, gain = weights.shape.copy(), weights.gain.copy()
     for number, factor in itertools.product(range(SHAPES), _FACTORS):
         gains = np.clip(np.rint(weights.gain * factor), 1, MAX_GAIN).astype(np.int32)
         trial = replace(weights, shape=np.full_like(shape, number), gain=gains)
-        bits = np.zeros(len(offsets))
-        for sample, step_exponent in itertools.product(samples, step_exponents):
-            bits += _channel_bits(sample, grid, offsets, step_exponent, trial, parameters, lengths)
+        bits = np.zeros(len(of.offsets))
+
+        def add(part: Rounded, bits: Numbers = bits) -> None:
+            spent = (
+                lengths[part.contexts.classes, symbols_of(part.indices, part.contexts)]
+                + part.contexts.low_bits
+            )
+            bits[part.channels] += spent.sum(axis=0)
+
+        round_samples(of, step_exponents, trial, thresholds, parameters, add)
         better = bits < least
         least[better], shape[better] = bits[better], number
         gain[:, better] = gains[:, better]
     return replace(weights, shape=shape, gain=gain)
 
 
-def _channel_bits(
-    sample: Floats,
-    grid: Grid,
-    offsets: NDArray[np.int32],
-    step_exponent: int,
+def choose_mixture(
+    of: Samples,
+    step_exponents: Sequence[int],
     weights: ChannelWeights,
     parameters: Parameters,
-    lengths: Numbers,
-) -> Numbers:
-    """Return what each channel of a sample costs, float64[channels] in decoding order."""
-    ordered, levels = sample[:, weights.order], offsets[weights.order]
-    true, listed, _ = quantise_sample(ordered, grid, levels, step_exponent, parameters)
-    bits = np.zeros(len(offsets))
+    tables: Tables,
+) -> ChannelWeights:
+    """Return the weights with the mixture of tables that takes the fewest bits in each class.
 
-    def fill(one: Pass, channels: slice, how: Contexts) -> NDArray[np.int32]:
-        here = true[one.tokens, channels]
-        symbols = np.clip((here >> how.low_bits) - how.base, 0, ALPHABET - 1)
-        bits[channels] += lengths[how.classes, symbols].sum(axis=0)
-        bits[channels] += how.low_bits.sum(axis=0, dtype=np.int64)
-        return here
+    Bits are counted at the given steps, those of `SNRS_DB`.
+    """
+    counts = np.zeros((CLASSES, ALPHABET), np.int64)
 
-    walk(listed, offsets, step_exponent, weights, fill, parameters, load_backend().contexts)
-    return bits
+    def add(part: Rounded) -> None:
+        symbols = symbols_of(part.indices, part.contexts)
+        places = (part.contexts.classes * np.int64(ALPHABET) + symbols).ravel()
+        counts.ravel()[:] += np.bincount(places, minlength=counts.size)
 
-
-def _code_lengths(tables: Tables) -> Numbers:
-    """Return the bits of each class's symbols, escapes included: float64[128, 128]."""
-    lengths = np.empty((CLASSES, ALPHABET))
-    for own, frequencies in zip(lengths, tables.classes, strict=True):
-        radius = len(frequencies) - 1
-        own[:radius] = np.log2(FREQUENCY_SUM / frequencies[:radius])
-        excess = np.arange(ALPHABET - radius)
-        escape = np.log2(FREQUENCY_SUM / frequencies[radius]) + LENGTH_BITS
-        own[radius:] = escape + np.floor(np.log2(excess + 1))
-    return lengths
+    round_samples(of, step_exponents, weights, class_thresholds(tables), parameters, add)
+    return replace(weights, mixture=best_mixture(counts, tables))
 
 
 def divide_shapes(

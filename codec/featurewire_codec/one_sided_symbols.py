@@ -10,7 +10,6 @@ from .one_sided import Contexts
 from .panels import CENTROID_UNIT, MAX_INDEX
 from .tables import CENTROIDS
 
-LENGTH_BITS = 5  # of an escape: how many bits its excess has below the highest
 Floats = NDArray[np.float32]
 
 

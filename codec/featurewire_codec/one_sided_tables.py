@@ -22,6 +22,7 @@ PREDICTIONS, ERRORS = 64, 32  # levels of a predicted value and of its expected 
 KINDS = 7  # of passes
 ALPHABET = 128  # indices 0 .. 127; a class's last symbol escapes
 MIN_RADIUS = 3
+LENGTH_BITS = 5  # of an escape: how many bits its excess has below the highest
 _ESCAPES = 1 << 11  # at most one index in so many is beyond a class's alphabet
 _PRIOR_COUNT = 64
 FILE = Path(__file__).with_name("one_sided_tables.safetensors")

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import load_backend
 from .entropy_model import LEVELS_PER_OCTAVE, UNIT_LEVEL
 from .errors import FeatureError
 from .feature import energy
@@ -25,21 +24,32 @@ from .one_sided import (
     RAW_ERROR,
     UNIT,
     WEIGHT_BITS,
-    Contexts,
     Pass,
     Prediction,
     contexts,
     features,
-    passes,
     predict,
     refine,
     refinement,
-    walk,
 )
 from .one_sided_cells import CELLS, merge_cells
 from .one_sided_fit import Floats, Grid, Quantised, fit_channel_weights, quantise_sample
-from .one_sided_shapes import SHAPE_SNRS_DB, Seen, choose_shapes, count_cells, divide_shapes
-from .one_sided_symbols import quantise
+from .one_sided_rounding import (
+    SNRS_DB,
+    Rounded,
+    Samples,
+    class_thresholds,
+    round_samples,
+    symbols_of,
+)
+from .one_sided_shapes import (
+    SHAPE_SNRS_DB,
+    Seen,
+    choose_mixture,
+    choose_shapes,
+    count_cells,
+    divide_shapes,
+)
 from .one_sided_tables import (
     ALPHABET,
     CLASSES,
@@ -50,15 +60,12 @@ from .one_sided_tables import (
     Parameters,
     Tables,
     build_tables,
-    index_bits,
 )
 from .one_sided_weights import ChannelWeights
 from .panels import CENTROID_UNIT
-from .quantiser import nearest_step_exponent, rounding_thresholds, step_size
+from .quantiser import step_for
 from .tables import CENTROIDS
 
-# By the step at high rate; zeros lift what is reached by some decibels.
-SNRS_DB = (0, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 26)
 FITTED_SNR_DB = 15.0
 ROUNDS = 3  # of counting; each with the thresholds that follow from the one before
 _FLAT = UNIT // 2
@@ -81,8 +88,7 @@ class Source:
 
     def step_exponent(self, snr_db: float) -> int:
         """Return about the step that gives an SNR."""
-        scale = float(energy(np.concatenate(self.fitted))) * 10 ** (-snr_db / 10)
-        return nearest_step_exponent(math.sqrt(12 * scale))
+        return step_for(float(energy(np.concatenate(self.fitted))), snr_db)
 
 
 def read_source(name: str, samples: Sequence[Floats], grid: Grid) -> Source:
@@ -135,7 +141,7 @@ def train_one_sided(
         histograms = Histograms.zeros()
         for source, own, share in zip(sources, weights, shares, strict=True):
             count = functools.partial(_count, histograms, share)
-            quantise_source(source, own, thresholds, parameters, count)
+            round_source(source, own, thresholds, parameters, count)
         thresholds = class_thresholds(build_tables(histograms))
     return parameters, histograms
 
@@ -145,11 +151,6 @@ def _balance(seen: Sequence[Seen]) -> list[int]:
     beyond = np.array([max(1, each.counts[each.symbols > 0].sum()) for each in seen])
     shares: list[int] = np.clip(np.rint(beyond.max() / beyond), 1, _MOST_SHARE).astype(int).tolist()
     return shares
-
-
-def class_thresholds(tables: Tables) -> Floats:
-    """Return where rounding by the tables' bits begins each index: float32[128, 4], in steps."""
-    return rounding_thresholds(index_bits(tables), tables.centroids)
 
 
 def blank_parameters() -> Parameters:
@@ -184,10 +185,11 @@ def channel_weights(source: Source, parameters: Parameters) -> ChannelWeights:
 def calibrated_weights(source: Source, parameters: Parameters, tables: Tables) -> ChannelWeights:
     """Fit a source's own channel weights as calibration would."""
     weights = channel_weights(source, parameters)
+    fitted = Samples(source.fitted, source.grid, source.offsets)
     steps = [source.step_exponent(snr_db) for snr_db in SHAPE_SNRS_DB]
-    return choose_shapes(
-        source.fitted, source.grid, source.offsets, steps, weights, parameters, tables
-    )
+    weights = choose_shapes(fitted, steps, weights, parameters, tables)
+    steps = [source.step_exponent(snr_db) for snr_db in SNRS_DB]
+    return choose_mixture(fitted, steps, weights, parameters, tables)
 
 
 def _quantised(source: Source, parameters: Parameters) -> Iterator[Quantised]:
@@ -283,7 +285,7 @@ def _fit_refined(
 def see(source: Source, own: ChannelWeights, parameters: Parameters) -> Seen:
     """Count the symbols of every channel in every cell."""
     # contexts() tells the high and the low half of a cell's number as if they were its class.
-    number = np.tile(np.arange(math.prod(CELLS[1:])).reshape(CELLS[1:]), (CELLS[0], 1, 1, 1))
+    number = np.broadcast_to(np.arange(math.prod(CELLS[1:])).reshape(CELLS[1:]), CELLS)
     halves = [dataclasses.replace(parameters, classes=half.astype(np.uint8)) for half in
               (number >> 8, number & 255)]  # fmt: skip
     found, often = np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -296,7 +298,8 @@ def see(source: Source, own: ChannelWeights, parameters: Parameters) -> Seen:
                 high, low = (contexts(refined, own.shape[start:end], half) for half in halves)
                 cell = high.classes.astype(np.int64) << 8 | low.classes
                 cell += np.arange(start, end) * number[0].size
-                places.append((cell * ALPHABET + _symbols(true[:, start:end], low)).ravel())
+                symbols = symbols_of(true[:, start:end], low)
+                places.append((cell * ALPHABET + symbols).ravel())
         added, times = np.unique(np.concatenate(places), return_counts=True)
         found, where = np.unique(np.concatenate([found, added]), return_inverse=True)
         often = np.bincount(where, np.concatenate([often, times])).astype(np.int64)
@@ -313,52 +316,27 @@ def _peakedness(source: Source, own: ChannelWeights) -> NDArray[np.float64]:
     return peaked
 
 
-def _symbols(indices: NDArray[np.int32], how: Contexts) -> NDArray[np.int64]:
-    place = (indices >> how.low_bits) - how.base
-    symbols: NDArray[np.int64] = np.clip(place, 0, ALPHABET - 1).astype(np.int64)
-    return symbols
-
-
-def quantise_source(
+def round_source(
     source: Source,
     weights: ChannelWeights,
     thresholds: Floats,
     parameters: Parameters,
-    count: Callable[[Floats, NDArray[np.int32], Contexts], None],
+    see: Callable[[Rounded], None],
 ) -> None:
-    """Quantise what is to be counted at every SNR.
-
-    `count` is given each part's values in steps [n, channels], indices and contexts.
-    """
-    for snr_db in SNRS_DB:
-        step_exponent = source.step_exponent(snr_db)
-        for sample in source.counted:
-            ordered = sample[:, weights.order]
-            values = ordered * np.float32(1 / step_size(step_exponent))
-
-            def fill(
-                one: Pass, channels: slice, how: Contexts, values: Floats = values
-            ) -> NDArray[np.int32]:
-                here = values[one.tokens, channels]
-                indices = quantise(here, how, thresholds)
-                count(here, indices, how)
-                return indices
-
-            rows, columns = source.grid or (0, 0)
-            listed = passes(len(sample) - rows * columns, rows, columns)
-            loops = load_backend().contexts
-            walk(listed, source.offsets, step_exponent, weights, fill, parameters, loops)
+    """Round what is to be counted at every SNR; see `round_samples`."""
+    counted = Samples(source.counted, source.grid, source.offsets)
+    steps = map(source.step_exponent, SNRS_DB)
+    round_samples(counted, steps, weights, thresholds, parameters, see)
 
 
 def _count(
     histograms: Histograms,
     share: int,
-    values: Floats,
-    indices: NDArray[np.int32],
-    how: Contexts,
+    part: Rounded,
 ) -> None:
+    _, values, indices, how = part
     classes = how.classes.astype(np.int64)
-    cells = (classes * ALPHABET + _symbols(indices, how)).ravel()
+    cells = (classes * ALPHABET + symbols_of(indices, how)).ravel()
     counts = np.bincount(cells, minlength=CLASSES * ALPHABET)
     histograms.indices[...] += share * counts.reshape(CLASSES, -1)
     whole = how.low_bits == 0

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .one_sided import Contexts
-from .one_sided_fit import Floats
-from .one_sided_symbols import LENGTH_BITS, to_symbols
-from .one_sided_tables import ALPHABET, CLASSES, Parameters, Tables, build_tables
+from .one_sided_mixture import mix_tables
+from .one_sided_rounding import Rounded, class_thresholds
+from .one_sided_symbols import to_symbols
+from .one_sided_tables import ALPHABET, CLASSES, LENGTH_BITS, Parameters, Tables, build_tables
 from .one_sided_training import (
     Source,
     calibrated_weights,
-    class_thresholds,
-    quantise_source,
+    round_source,
     train_one_sided,
 )
 from .tables import FREQUENCY_SUM
@@ -60,13 +60,14 @@ def code_lengths(
     weights, and their escapes' and low bits.
     """
     weights = calibrated_weights(source, parameters, tables)
+    tables = mix_tables(tables, weights.mixture)
 
     def count_all(half: Source, *kinds: _Counts) -> None:
-        def count(_: Floats, indices: NDArray[np.int32], how: Contexts) -> None:
+        def count(part: Rounded) -> None:
             for counts in kinds:
-                counts.add(indices, how)
+                counts.add(part.indices, part.contexts)
 
-        quantise_source(half, weights, class_thresholds(tables), parameters, count)
+        round_source(half, weights, class_thresholds(tables), parameters, count)
 
     largest = np.full(CLASSES, ALPHABET - 1, np.int32)
     frozen, ideal, other = _Counts(tables.radii), _Counts(largest), _Counts(largest)
@@ -79,8 +80,8 @@ def code_lengths(
         others += float(frozen.symbols[number, :length] @ np.log2(FREQUENCY_SUM / frequencies))
         spread = np.full(ALPHABET, frequencies[-1] / (ALPHABET - length + 1))
         spread[: length - 1] = frequencies[:-1]
-        table = other.symbols[number] + _PRIOR * spread / FREQUENCY_SUM
-        learned += float(ideal.symbols[number] @ np.log2(table.sum() / table))
+        likely = other.symbols[number] + _PRIOR * spread / FREQUENCY_SUM
+        learned += float(ideal.symbols[number] @ np.log2(likely.sum() / likely))
     features = int(ideal.symbols.sum())
     return others / features, own / features, learned / features
 

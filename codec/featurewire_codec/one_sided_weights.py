@@ -1,14 +1,17 @@
 """The one-sided mode's channel weights, and the tensors of a profile that hold them."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .one_sided_tables import KINDS, SHAPES
+from .entropy_coder import Table
+from .one_sided_mixture import SHARES, mix_tables, own_mixture
+from .one_sided_tables import CLASSES, KINDS, SHAPES, Tables, index_bits, load_one_sided
+from .quantiser import midpoint_thresholds, rounding_thresholds
 
 MAX_CHANNELS = 1024  # beyond it channels are not predicted from channels; sums stay within 2^53
 MAX_GROUPS = 64
@@ -26,7 +29,8 @@ class ChannelWeights:
     much of an earlier channel's miss to add; zero from a group's own channels on; empty where there
     is one group. gain int32[7, channels], in 2^-8: what remains of the expected error.
     shape uint8[channels]: how what is left is distributed, one of two ways that have cells of their
-    own.
+    own. mixture uint8[128, 3]: for each class of cells two frozen tables, and how many eighths the
+    second one has in what codes it.
     """
 
     order: NDArray[np.int32]
@@ -35,11 +39,28 @@ class ChannelWeights:
     matrix: NDArray[np.int16]
     gain: NDArray[np.int32]
     shape: NDArray[np.uint8]
+    mixture: NDArray[np.uint8] = field(default_factory=own_mixture)
 
     @functools.cached_property
     def matrix_by_source(self) -> NDArray[np.float32]:
         """`matrix` with the earlier channel first: float32[7, channels, channels]."""
         return np.ascontiguousarray(self.matrix.transpose(0, 2, 1), np.float32)
+
+    @functools.cached_property
+    def tables(self) -> Tables:
+        """The tables of the classes, mixed of the frozen ones."""
+        return mix_tables(load_one_sided()[1], self.mixture)
+
+    @functools.cached_property
+    def models(self) -> tuple[Table, ...]:
+        """The tables as the entropy coder takes them."""
+        return tuple(map(Table, self.tables.classes))
+
+    def thresholds(self, bit_worth: float | None) -> NDArray[np.float32]:
+        """Return the rounding thresholds for a worth of a bit; None rounds to the nearest index."""
+        if bit_worth is None:
+            return midpoint_thresholds(CLASSES)
+        return rounding_thresholds(index_bits(self.tables), self.tables.centroids, bit_worth)
 
 
 # The tensors of a profile by name, each with the field that it holds.
@@ -50,10 +71,12 @@ _FIELDS = {
     "channel_weights": "matrix",
     "gains": "gain",
     "shapes": "shape",
+    "mixture": "mixture",
 }
 WEIGHT_KINDS: dict[str, type] = dict.fromkeys(_FIELDS, np.int32) | {
     "channel_weights": np.int16,
     "shapes": np.uint8,
+    "mixture": np.uint8,
 }
 
 
@@ -75,6 +98,7 @@ def weight_shapes(channels: int, bounds: int) -> dict[str, tuple[tuple[int, ...]
         "channel_weights": ((KINDS, channels, between),),
         "gains": ((KINDS, channels),),
         "shapes": ((channels,),),
+        "mixture": ((CLASSES, 3),),
     }
 
 
@@ -98,4 +122,6 @@ def weights_of(tensors: dict[str, NDArray[Any]]) -> ChannelWeights:
         raise ValueError(f"gains that are not within 1 to {MAX_GAIN}")
     if weights.shape.max() >= SHAPES:
         raise ValueError(f"shapes that are not within 0 to {SHAPES - 1}")
+    if weights.mixture[:, :2].max() >= CLASSES or weights.mixture[:, 2].max() >= SHARES:
+        raise ValueError(f"a mixture of tables beyond {CLASSES - 1}, or shares beyond {SHARES - 1}")
     return weights

@@ -30,7 +30,7 @@ from .transform import ChannelKlt, Identity, Transform
 if TYPE_CHECKING:
     from .task_comparison import TaskError
 
-FORMAT = 2
+FORMAT, ONE_SIDED_FORMAT = 2, 3  # the latter has tensors that no version 2 had
 MAX_PROFILE_BYTES = 1 << 31
 MAX_BLOCK = 16
 MAX_GROUPS = 64
@@ -159,7 +159,10 @@ class Profile:
 
     def _settings(self) -> dict[str, Any]:
         block = self.transform.block if isinstance(self.transform, BlockDct) else None
-        return {"format": FORMAT, "mode": self.transform.mode, "block": block} | {
+        return {
+            "format": _format_of(self.transform.mode),
+            "mode": self.transform.mode,
+            "block": block,
             "channels": self.channels,
             "energy": self.energy,
             "step_exponents": self.step_exponents.tolist(),
@@ -189,11 +192,19 @@ class Profile:
         return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 
 
+def _format_of(mode: str) -> int:
+    return ONE_SIDED_FORMAT if mode == OneSided.mode else FORMAT
+
+
 def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Profile:
     """Make the profile that a config and tensors describe; ValueError says what is wrong."""
-    if config["format"] != FORMAT:
-        raise ValueError(f"format {config['format']!r}, this version reads {FORMAT}")
     mode, channels, block = config["mode"], config["channels"], config["block"]
+    if config["format"] != (known := _format_of(mode)):
+        raise ValueError(f"format {config['format']!r}, this version reads {known}")
+    if type(channels) is not int:
+        raise ValueError(f"channels {channels!r}, not a whole number")
+    if mode != "dct" and block is not None:
+        raise ValueError(f"a block of {block!r} in mode {mode!r}, not null")
     shapes: dict[str, tuple[tuple[int, ...], ...]] = {"mean": ((channels,),)}
     columns = channels
     if mode == "klt":

@@ -37,6 +37,11 @@ def nearest_step_exponent(step: float) -> int:
     return round(STEPS_PER_OCTAVE * math.log2(step))
 
 
+def step_for(energy: float, snr_db: float) -> int:
+    """Return the j whose step leaves an error of step^2 / 12 a value, `snr_db` below `energy`."""
+    return nearest_step_exponent(math.sqrt(12.0 * energy * 10 ** (-snr_db / 10)))
+
+
 def checked_step_exponent(step_exponent: int, asked: str) -> int:
     """Return j when a bitstream can say it.
 

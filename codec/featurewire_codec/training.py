@@ -20,8 +20,8 @@ from .panels import Symbols, from_symbols
 from .quantiser import (
     CENTROID_UNIT,
     midpoint_thresholds,
-    nearest_step_exponent,
     rounding_thresholds,
+    step_for,
     step_size,
 )
 from .span import Quantised, quantise_values
@@ -138,7 +138,7 @@ def quantise_source(
     if current is not None:
         thresholds = rounding_thresholds(magnitude_bits(current), current.centroids)
         costs = trellis_costs(current)
-    exponent = nearest_step_exponent(float(np.sqrt(12.0 * prepared.energy * 10 ** (-snr_db / 10))))
+    exponent = step_for(prepared.energy, snr_db)
     for transform, offsets in prepared.ways:
         for sample in prepared.counted:
             geometry, span = Geometry.of(sample, prepared.grid), range(len(sample))

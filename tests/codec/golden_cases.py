@@ -16,7 +16,7 @@ from featurewire_codec.block_dct import BlockDct
 from featurewire_codec.codebook import TokenCodebook
 from featurewire_codec.coefficients import NO_EXPONENTS, Side, encode_symbols, plain_offsets
 from featurewire_codec.entropy_model import GROUP_CLASS, GROUP_RAW_BITS
-from featurewire_codec.one_sided_chunk import one_sided_thresholds, quantise_walk
+from featurewire_codec.one_sided_chunk import quantise_walk
 from featurewire_codec.one_sided_transform import OneSided
 from featurewire_codec.panels import PanelShape, to_symbols
 from featurewire_codec.quantiser import step_size
@@ -150,7 +150,7 @@ class Case:
             values = span.indices[0].astype(np.float32) * step
             walked = transform.walk(geometry, span.tokens, offsets.offsets, header.step_exponent)
             assert walked is not None
-            rectified, _ = quantise_walk(values, walked, one_sided_thresholds(None))
+            rectified, _ = quantise_walk(values, walked, walked.weights.thresholds(None))
             chunk, fields = encode_symbols(span.tokens, rectified, side, None, header, head, 0)
             return fields, write_body(chunk)
         layout = transform.layout(geometry, span.tokens, side.index)

@@ -7,7 +7,6 @@ from featurewire_codec.coefficients import NO_SIDE
 from featurewire_codec.cursor import varint
 from featurewire_codec.entropy_coder import pack_fields
 from featurewire_codec.one_sided import Contexts, Pass, walk
-from featurewire_codec.one_sided_chunk import one_sided_models
 from featurewire_codec.one_sided_tables import load_one_sided
 from featurewire_codec.one_sided_transform import OneSided
 from featurewire_codec.one_sided_weights import ChannelWeights
@@ -30,6 +29,8 @@ def weights_of(order: list[int], bounds: tuple[int, ...], seed: int) -> ChannelW
     between = channels if len(bounds) > 2 else 0
     matrix = spread(7 * channels * between, 1500, seed + 1).reshape(7, channels, between)
     gain = 128 + numbers(7 * channels, 256, seed + 2).reshape(7, channels)
+    first = np.minimum(np.arange(128) + numbers(128, 4, seed + 4), 127)
+    mixture = [first, numbers(128, 128, seed + 5), numbers(128, 8, seed + 6)]
     return ChannelWeights(
         order=np.array(order, np.int32),
         bounds=bounds,
@@ -37,6 +38,7 @@ def weights_of(order: list[int], bounds: tuple[int, ...], seed: int) -> ChannelW
         matrix=matrix.astype(np.int16),
         gain=gain.astype(np.int32),
         shape=numbers(channels, 2, seed + 3).astype(np.uint8),
+        mixture=np.stack(mixture, axis=1).astype(np.uint8),
     )
 
 
@@ -144,13 +146,13 @@ def make_bad_one_sided(cases: dict[str, Case]) -> list[Bad]:
 
     def coded(name: str, index: int, message: str, flags: int = 8, more: bytes = b"") -> Bad:
         """A bitstream of nine indices, of which the last may be one that no encoder writes."""
-        parameters, tables = load_one_sided()
+        parameters, weights = load_one_sided()[0], walked.weights
         runs, raw, left = [], [], [4000] * 8 + [index]
 
         def fill(one: Pass, channels: slice, how: Contexts) -> np.ndarray:
             own = np.array([[left.pop(0)] for _ in one.tokens])
             coarse = own >> how.low_bits
-            place, radius = coarse - how.base, tables.radii[how.classes].astype(int)
+            place, radius = coarse - how.base, weights.tables.radii[how.classes].astype(int)
             low = (own - (coarse << how.low_bits)).ravel()
             raw.extend(zip(low, how.low_bits.ravel(), strict=True))
             escaped = (place >= radius) | ((place <= 0) & (how.base > 0))
@@ -160,7 +162,7 @@ def make_bad_one_sided(cases: dict[str, Case]) -> list[Bad]:
                 below = number.bit_length() - 1
                 raw.append((number - (1 << below), below))
             clipped = np.clip(place, 0, radius).ravel().tolist()
-            tabled = [one_sided_models()[each] for each in how.classes.ravel()]
+            tabled = [weights.models[each] for each in how.classes.ravel()]
             runs.extend(([symbol], table) for symbol, table in zip(clipped, tabled, strict=True))
             if not left:
                 assert how.base.ravel()[-1] > 0

@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 
-NEXT = (0, 3, 5, 6, 1, 2, 4, 7), (1, 2, 4, 7, 0, 3, 5, 6)  # [12], by the parity of q
 ROWS = "dct", "one-sided"  # [5] modes whose chunks have whole rows of the grid
+NEXT = (0, 3, 5, 6, 1, 2, 4, 7), (1, 2, 4, 7, 0, 3, 5, 6)  # [12], by the parity of q
 SIDES = ((-1, 1, -1, 1), (-1, 1, 1, -1)), ((-1, 1, 0, 0), (0, 0, -1, 1))  # [14], by that of a pass
 
 
@@ -20,8 +20,7 @@ class Reader(io.BytesIO):  # of bytes, of bits as "0" and "1", or of a lane, whi
     def varint(self, low, high):  # [1], a signed one where low is below 0
         v = self.take(1)[0]
         v += 128 * self.varint(1, high >> 6) - 128 if v > 127 < high else 0  # the rest is not 0
-        v = v >> 1 ^ -(v & 1) if low < 0 else v
-        assert low <= v <= high
+        assert low <= (v := v >> 1 ^ -(v & 1) if low < 0 else v) <= high
         return v
 
     def fields(self, widths):  # [8]
@@ -37,10 +36,15 @@ class Reader(io.BytesIO):  # of bytes, of bits as "0" and "1", or of a lane, whi
         return np.array(out, int)
 
 
-def one_sided(t, j, cell, width, turn, bits):  # [14] indices, centroids, Q, signs
-    R, V, U = (t[name] for name in ("tables.radii", "value_bounds", "error_bounds"))
-    o, L = 8 * (t["offsets"][t["order"]] - 48) - j, 1 << 26
-    models = np.split(t["tables.classes"], np.cumsum(R + 1)[:-1])
+def one_sided(t, j, cell, width, turn, bits, L=1 << 26):  # [14] indices, centroids, Q, signs
+    o, V, U = 8 * (t["offsets"][t["order"]] - 48) - j, t["value_bounds"], t["error_bounds"]
+    both = np.split(t["tables.classes"], np.cumsum(t["tables.radii"] + 1)[:-1])
+    both = [np.insert(f, [-1] * (128 - len(f)), 0) for f in both]  # the escape stays the last
+    both = np.hstack([both, t["tables.centroids"]])
+    both = np.array([(8 - n) * both[a] + n * both[b] >> 3 for a, b, n in t["mixture"].astype(int)])
+    R = t["tables.radii"][t["mixture"][:, :2]].max(1)
+    models = [f[[*range(r), 127]].clip(1) for f, r in zip(both, R)]
+    models = [f + (f.argmax() == np.arange(len(f))) * ((1 << 14) - f.sum()) for f in models]
     mean = np.minimum(t["octave"][o % 32] << (o >> 5).clip(-20, 20) + 20 >> 30, L)
     k, d = np.full((2, len(cell) + 1, len(o)), -1)  # the last row is a missing neighbour's
     place = np.pad(np.flatnonzero(cell >= 0).reshape(-1, width), 9, constant_values=-1)
@@ -75,14 +79,12 @@ def one_sided(t, j, cell, width, turn, bits):  # [14] indices, centroids, Q, sig
             q[sign != 0] += sign[sign != 0] * ((1 << widths) + bits.fields(widths) - 1)
             k[at, f:end] = new = (base + q << s) + low.reshape(s.shape)
             assert ((new >= 0) & (new <= 1 << 30)).all()
-            d[at, f:end] = t["tables.centroids"][c, new.clip(max=3)]
+            d[at, f:end] = both[c, 128 + new.clip(max=3)]
             missed[:, f:end] = 64 * new.clip(max=1 << 20) - value[:, f:end]
     return k[:-1, np.argsort(t["order"])], d[:-1, np.argsort(t["order"])], 0, 1
 
 
-@np.errstate(all="ignore")
-def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
-    """Return the integers of each chunk, and the values; a session has a shape."""
+def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):  # a session has a shape
     form, chunks, arrived, config, t = 4, [], {}, profile[0], tables["one_sided"] | profile[1]
     digest = bytes.fromhex(config.get("digest", "0000803f"))[:8]
     if shape:  # [3]
@@ -131,8 +133,7 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
                 codes, own, _, n = map(np.array, zip(*places))
             table = 1 + n.astype(object) * ((1 << 24) - len(n)) // int(n.sum())
             table[0] += (1 << 24) - table.sum()
-            words = lanes[0].symbols(table, tokens)
-            panel = f = own[words].astype(int)
+            panel = f = own[words := lanes[0].symbols(table, tokens)].astype(int)
             x = np.float32(codes[words] * unit)
         if mode == "dct":  # [5] what a block has at (u, v) is kept with the token that is there
             B, inner, lines = config["block"], cell >= 0, np.array([[height], [width]])
@@ -192,8 +193,7 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):
                 code = code + ((token - code) * (65536 // age) + 32768) // 65536
                 places[p : p + 1] = [(code.clip(-(2**28), 2**28), own, min(age + 1, 32), n + 64)]
             many = sum(count for *_, count in places) > 1 << 18
-            places = [(*rest, count + many >> many) for *rest, count in places]
-            book[:] = places, made + far.sum(), updates + 1
+            book[:] = [(*p, n + many >> many) for *p, n in places], made + far.sum(), updates + 1
         chunks.append((words, rows, columns, k, panel, row, f))
     assert len(arrived) == T
     return chunks, np.stack([arrived[i] for i in range(T)])

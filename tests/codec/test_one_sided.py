@@ -20,6 +20,7 @@ from featurewire_codec.one_sided import (
     walk,
 )
 from featurewire_codec.one_sided_fit import fit_channel_weights
+from featurewire_codec.one_sided_rounding import Samples
 from featurewire_codec.one_sided_shapes import Seen, choose_shapes, divide_shapes
 from featurewire_codec.one_sided_symbols import (
     Symbols,
@@ -329,7 +330,7 @@ def test_each_channel_takes_the_shape_and_gain_that_code_it_in_the_fewest_bits(s
     levels = training.channel_offsets(mixed)
     steps = [STEP_EXPONENT - 32, STEP_EXPONENT, STEP_EXPONENT + 32]
     fitted = fit_channel_weights(mixed, GRID, levels, STEP_EXPONENT, PARAMETERS, groups=4)
-    chosen = choose_shapes(mixed, GRID, levels, steps, fitted, PARAMETERS, TABLES)
+    chosen = choose_shapes(Samples(mixed, GRID, levels), steps, fitted, PARAMETERS, TABLES)
     assert set(chosen.shape) == {0, 1}
     assert (fitted.gain != chosen.gain).any()
 

@@ -145,6 +145,14 @@ def break_shapes(tensors):
     tensors["shapes"][3] = 2
 
 
+def break_mixture(tensors):
+    tensors["mixture"][5, 1] = 128
+
+
+def break_shares(tensors):
+    tensors["mixture"][5, 2] = 8
+
+
 def break_width(tensors):
     tensors["channel_weights"] = tensors["channel_weights"][:, :, :-1].copy()
 
@@ -159,6 +167,8 @@ def break_width(tensors):
         break_least,
         break_gains,
         break_shapes,
+        break_mixture,
+        break_shares,
         break_width,
     ],
 )

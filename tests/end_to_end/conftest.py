@@ -83,8 +83,9 @@ def offer(llama) -> pb.Handshake:
 
 @pytest.fixture
 def server_log(caplog):
+    """Returns what a server has logged so far; the client of the same process logs beside it."""
     caplog.set_level(logging.INFO, logger="featurewire.server")
-    return caplog
+    return lambda: [r.getMessage() for r in caplog.records if r.name == "featurewire.server"]
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ async def test_each_request_is_one_line_in_the_servers_log(llama, serve, server_
         SplitClient(server.address, str(llama), codec="float16") as client,
     ):
         stats = [(await client.infer(IDS)).stats for _ in range(3)]
-    lines = [line for line in server_log.messages if line.startswith("request ")]
+    lines = [line for line in server_log() if line.startswith("request ")]
     assert len(lines) == 3
     fields = dict(re.findall(r"(\w+)=(\S+)", lines[0]))
     assert fields["model"] == "random-llama"
@@ -132,7 +132,7 @@ async def test_a_refusal_is_in_the_log_with_its_reason(llama, serve, server_log)
     async with serve(llama) as server:
         with pytest.raises(RefusedError):
             await SplitClient(server.address, str(llama), split="layers.7").__aenter__()
-    assert any("SPLIT_UNKNOWN" in line for line in server_log.messages)
+    assert any("SPLIT_UNKNOWN" in line for line in server_log())
 
 
 async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, server_log):
@@ -165,6 +165,6 @@ async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, serv
         await connection.channel.close()
     model = ("model", "random-llama")
     assert counted["featurewire_server_requests_total", (model, ("task", "generation"))] == 1
-    (line,) = [line for line in server_log.messages if line.startswith("request ")]
+    (line,) = [line for line in server_log() if line.startswith("request ")]
     assert "features=128 " in line
     assert "tokens=4 " in line

@@ -193,7 +193,7 @@ async def test_an_idle_session_is_ended_and_its_client_goes_on_with_a_new_one(se
         first = await text_of(client, "Return the", max_tokens=5)
         await asyncio.sleep(0.8)
         assert server.open_sessions == 0
-        assert any("SESSION_IDLE" in line for line in server_log.messages)
+        assert any("SESSION_IDLE" in line for line in server_log())
         assert await text_of(client, "Return the", max_tokens=5) == first
 
 
