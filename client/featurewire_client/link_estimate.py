@@ -20,6 +20,7 @@ class LinkEstimate:
         self._trips: deque[float] = deque(maxlen=_KEPT_ROUND_TRIPS)
         self._first: tuple[int, float] | None = None  # bytes, and seconds until the answer
         self._read: list[tuple[int, float]] = []  # bytes so far, and when they were read
+        self._told = False  # whether the last of the rates is this request's
         self._changed = asyncio.Event()
 
     @property
@@ -49,7 +50,7 @@ class LinkEstimate:
 
     def begin(self) -> None:
         """A new request, or a new session for it: its chunks are measured by themselves."""
-        self._first, self._read = None, []
+        self._first, self._read, self._told = None, [], False
 
     def acknowledged(self, size: int, trip: float, received_ns: int) -> None:
         """A chunk was read by the server then, and its acknowledgement came after such a trip."""
@@ -62,10 +63,10 @@ class LinkEstimate:
             self._several()
 
     def _single(self, size: int, trip: float) -> None:
-        """A slow link shows in a single chunk too."""
+        """A slow link shows in a single chunk too, until those behind it tell more."""
         spent = trip - (self.round_trip_s or trip)
         if self._rates and spent > 10 * _LEAST_S:
-            self._rates.append(min(self._rates[-1], size / spent))
+            self._tell(min(self._rates[-1], size / spent))
 
     def _several(self) -> None:
         """The later half of a request's bytes: a rate that has changed shows there."""
@@ -73,10 +74,7 @@ class LinkEstimate:
         earlier = [pair for pair in self._read[:-1] if pair[0] <= total / 2] or self._read[:1]
         start, then = earlier[-1]
         rate = (total - start) / max(now - then, _LEAST_S)
-        if len(self._read) == 2:
-            self._rates.append(rate)
-        else:
-            self._rates[-1] = rate
+        self._tell(rate)
         assert self._first is not None
         size, trip = self._first
         round_trip = max(trip - size / rate, _LEAST_S)
@@ -84,3 +82,11 @@ class LinkEstimate:
             self._trips.append(round_trip)
         else:
             self._trips[-1] = round_trip
+
+    def _tell(self, rate: float) -> None:
+        """A request has one rate, the latest."""
+        if self._told:
+            self._rates[-1] = rate
+        else:
+            self._rates.append(rate)
+            self._told = True

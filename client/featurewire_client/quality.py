@@ -1,7 +1,7 @@
 """The quality that holds a budget: a link, stages and a rate curve in, an SNR for each request out.
 
 The curve is the profile's own at first, and what was coded since. Quality falls at once when the
-budget asks for it, and rises when a decibel or more is to be had.
+budget asks for it, and rises when two decibels or more are to be had.
 """
 
 import math
@@ -21,9 +21,10 @@ PROBING_BYTES = (1024, 4096, 8192)
 _DB_A_BIT = 6.02
 _MARGIN = 0.75  # of the time that is left for the wire
 _SIZE_MARGIN = 0.9
-_RISE_DB = 1.0  # less is not worth a change
+_RISE_DB = 2.0  # less is within what a link's rate is known to
 _MOST_RISE_DB = 8.0  # at once: an estimate from few bytes may be too good
 _STEP_DB = 0.5
+_UNSEEN = 0.04  # more bits than thought, for each dB from what was seen: features differ in it
 _AHEAD = 0.02  # of the time allowed: what may be under way when a quality is chosen
 
 
@@ -85,8 +86,11 @@ class RateCurve:
     def bits(self, snr_db: float) -> float:
         """Bits a feature point at that SNR."""
         seen = sorted(self._ratios)
-        ratio = np.interp(snr_db, seen, [self._ratios[snr] for snr in seen]) if seen else 0.0
-        return self._prior(snr_db) * math.exp(float(ratio))
+        if not seen:
+            return self._prior(snr_db)
+        ratio = float(np.interp(snr_db, seen, [self._ratios[snr] for snr in seen]))
+        far_db = min(abs(snr_db - one) for one in seen)
+        return self._prior(snr_db) * math.exp(ratio) * (1 + _UNSEEN * far_db)
 
     def _prior(self, snr_db: float) -> float:
         """Straight lines in the logarithm; 6 dB a bit above, halved each 4 dB below."""
