@@ -49,7 +49,7 @@ def train(samples: Sequence[Samples], out: Path | None, leave_one_out: bool, as_
     if leave_one_out:
         with waiting("measuring each source with the others' tables"):
             rows = measure(prepared, counts, build_tables(histograms))
-        _show(rows, as_json)
+        show(rows, as_json)
 
 
 def train_one_sided(
@@ -79,7 +79,7 @@ def train_one_sided(
         named = [(each.name, source) for each, source in zip(samples, sources, strict=True)]
         with waiting("training on the others for each source"):
             rows = measure_one_sided(named, kept)
-        _show(rows, as_json)
+        show(rows, as_json)
 
 
 def _check(samples: Sequence[Samples], out: Path | None, leave_one_out: bool) -> None:
@@ -91,7 +91,7 @@ def _check(samples: Sequence[Samples], out: Path | None, leave_one_out: bool) ->
         raise FeatureError(f"all {len(samples)} sources are of one model, by their names")
 
 
-def _show(rows: Sequence[Universality], as_json: bool) -> None:
+def show(rows: Sequence[Universality], as_json: bool) -> None:
     """Print bits a feature, and by how much the others' tables are above the own ideal ones."""
     figures = [_figures(row) for row in rows]
     if as_json:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from featurewire_codec import one_sided_training
+from featurewire_codec import one_sided_training, train_command
 from featurewire_codec.cli import main
 from featurewire_codec.one_sided_tables import load_one_sided
+from featurewire_codec.universality import Universality
 from safetensors.torch import save_file
 from synthetic_features import make_grid, make_one_sided, make_tokens
 
@@ -98,10 +99,18 @@ def test_train_measures_one_sided_sources_too(run, monkeypatch):
     assert [row["source"] for row in json.loads(out)] == list(files)
     assert all(1 < row["ratio"] < 1.1 for row in json.loads(out))
     assert "trellis_ratio" not in out
-    code, out, _ = run("train", *files, "--one-sided", "--leave-one-out")
-    assert (code, "own ideal" in out, "trellis" in out) == (0, True, False)
     code, _, err = run("train", "thin.npy", "--one-sided", "--leave-one-out")
     assert (code, "two or more" in err) == (2, True)
+
+
+@pytest.mark.parametrize("trellis", [(), (2.2, 2.0)])
+def test_how_universal_tables_are_is_a_table_of_what_was_measured(capsys, trellis):
+    train_command.show([Universality("folder/maps.npy", 1.1, 1.0, *trellis)], as_json=False)
+    out, _ = capsys.readouterr()
+    assert "own ideal" in out
+    assert "+10.0%" in out
+    assert "maps.npy" in out
+    assert ("trellis" in out) == bool(trellis)
 
 
 @pytest.mark.parametrize(
