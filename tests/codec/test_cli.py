@@ -104,7 +104,8 @@ def test_train_measures_one_sided_sources_too(run, monkeypatch):
 
 
 @pytest.mark.parametrize("trellis", [(), (2.2, 2.0)])
-def test_how_universal_tables_are_is_a_table_of_what_was_measured(capsys, trellis):
+def test_how_universal_tables_are_is_a_table_of_what_was_measured(capsys, monkeypatch, trellis):
+    monkeypatch.setenv("COLUMNS", "160")
     train_command.show([Universality("folder/maps.npy", 1.1, 1.0, *trellis)], as_json=False)
     out, _ = capsys.readouterr()
     assert "own ideal" in out
