@@ -24,6 +24,9 @@ def own_mixture() -> NDArray[np.uint8]:
 def mix_tables(tables: Tables, mixture: NDArray[np.uint8]) -> Tables:
     """Mix the tables of the classes: deterministic, integers only.
 
+    A class keeps its own centroids: where in a step values lie follows from what is predicted, and
+    that is its cells' own.
+
     mixture uint8[128, 3]: by class, the first table, the second one, and its share in eighths.
     """
     first, second, share = mixture.astype(np.int64).T
@@ -39,9 +42,7 @@ def mix_tables(tables: Tables, mixture: NDArray[np.uint8]) -> Tables:
         frequencies = np.maximum(weights // SHARES, 1)
         frequencies[frequencies.argmax()] += FREQUENCY_SUM - frequencies.sum()
         classes.append(frequencies.astype(np.uint32))
-    places = tables.centroids.astype(np.int64)
-    centroids = shares[0][:, None] * places[first] + shares[1][:, None] * places[second]
-    return Tables(radii, tuple(classes), (centroids // SHARES).astype(np.int8))
+    return Tables(radii, tuple(classes), tables.centroids)
 
 
 def best_mixture(counts: NDArray[np.int64], tables: Tables) -> NDArray[np.uint8]:

@@ -40,7 +40,6 @@ def one_sided(t, j, cell, width, turn, bits, L=1 << 26):  # [14] indices, centro
     o, V, U = 8 * (t["offsets"][t["order"]] - 48) - j, t["value_bounds"], t["error_bounds"]
     both = np.split(t["tables.classes"], np.cumsum(t["tables.radii"] + 1)[:-1])
     both = [np.insert(f, [-1] * (128 - len(f)), 0) for f in both]  # the escape stays the last
-    both = np.hstack([both, t["tables.centroids"]])
     both = np.array([(8 - n) * both[a] + n * both[b] >> 3 for a, b, n in t["mixture"].astype(int)])
     R = t["tables.radii"][t["mixture"][:, :2]].max(1)
     models = [f[[*range(r), 127]].clip(1) for f, r in zip(both, R)]
@@ -79,7 +78,7 @@ def one_sided(t, j, cell, width, turn, bits, L=1 << 26):  # [14] indices, centro
             q[sign != 0] += sign[sign != 0] * ((1 << widths) + bits.fields(widths) - 1)
             k[at, f:end] = new = (base + q << s) + low.reshape(s.shape)
             assert ((new >= 0) & (new <= 1 << 30)).all()
-            d[at, f:end] = both[c, 128 + new.clip(max=3)]
+            d[at, f:end] = t["tables.centroids"][c, new.clip(max=3)]
             missed[:, f:end] = 64 * new.clip(max=1 << 20) - value[:, f:end]
     return k[:-1, np.argsort(t["order"])], d[:-1, np.argsort(t["order"])], 0, 1
 
