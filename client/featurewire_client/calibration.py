@@ -1,17 +1,31 @@
 """Profiles of one's own data: files in, the head's features, a set of profiles out."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire_codec import Profile
-from featurewire_models import InputError, describe, load_head, load_processor, load_tail
+from featurewire_models import (
+    Features,
+    InputError,
+    ModelError,
+    PlacementError,
+    Tail,
+    describe,
+    load_head,
+    load_processor,
+    load_tail,
+)
 from PIL import Image
 
+from featurewire_client.evaluation.agreement import make_agreement
 from featurewire_client.output_error import OutputError
+from featurewire_client.profile_quality import QUALITIES_DB, ProfileQuality, leave_out, measure
 from featurewire_client.raw_input import read_folder
 from featurewire_client.task_metric import TaskMetric
 
@@ -20,6 +34,7 @@ from featurewire_client.task_metric import TaskMetric
 _CHARACTERS_PER_TOKEN = 3
 _DEFAULT_CONTEXT = 512
 _SHORTEST = 32
+_WITHOUT_TAIL = "With --no-tail, and without --task-aware, the head alone makes a profile."
 
 
 def calibrate(
@@ -29,47 +44,92 @@ def calibrate(
     data: Path,
     limit: int,
     begin: Callable[[str], None],
+    qualities: Sequence[float] = QUALITIES_DB,
+    with_tail: bool = True,
     task_aware: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
-) -> ProfileSet:
-    """Runs the head over the data and learns a profile for each of its tensors.
+) -> tuple[ProfileSet, ProfileQuality]:
+    """Runs the head over the data, learns a profile for each of its tensors, and measures them.
+
+    What is measured on are inputs that were left out (`leave_out`): no profile has seen them, and
+    none is fitted again with them afterwards. The figures go into the profiles' reports too, where
+    those of the task are of all tensors together.
 
     Args:
         data: a folder of images or texts, or one file.
         limit: inputs to run at most.
         begin: called before each input with what is being done.
+        qualities: SNRs to measure at, in dB.
+        with_tail: measure the task too, on the outputs of the tail, which is held beside the head;
+            always with `task_aware`.
         task_aware: weight the features by what the task minds, from gradients through the tail,
             where the tail's own outputs on held-out samples are better for it.
         dtype, device: what head and tail compute in and on.
 
     Raises:
         ModelError: no such model, split point or task, or data that it does not take; a tail that
-            cannot be differentiated, with `task_aware`.
+            cannot be read, or that cannot be differentiated, with `task_aware`.
         CodecError: the features are too few, or no numbers.
     """
     info = describe(model)
     chosen = info.check_task(task)
     head = load_head(model, split, chosen, dtype, device)
+    tail = None
+    if with_tail or task_aware:
+        with _saying_how_to_do_without():
+            tail = load_tail(model, head.split, chosen, dtype, device)
     processor = load_processor(model, chosen)
-    metric = error = None
-    if task_aware:
-        tail = load_tail(model, head.split, chosen, dtype, device)
-        metric, error = TaskMetric(tail), OutputError(tail)
-    samples: dict[str, list[torch.Tensor]] = {}
-    grids: dict[str, tuple[int, int]] = {}
+    taken = []
     for inputs in _inputs(processor, info.context, data, chosen, limit):
-        begin("head and gradients" if metric else "head")
+        begin("head")
         with torch.inference_mode():
             features = head(inputs)
+        tensors = {name: tensor.cpu() for name, tensor in features.tensors.items()}
+        taken.append(replace(features, tensors=tensors))
+    fitted, left_out = leave_out(taken)
+    begin("calibration")
+    profiles = _fit(fitted, tail if task_aware else None)
+    learned = ProfileSet(Origin(info.name, info.revision, head.split, chosen), profiles)
+    rows = []
+    if left_out:
+        agreement = make_agreement(chosen, processor)
+        with _saying_how_to_do_without():
+            rows = measure(learned, left_out, qualities, tail, agreement, begin)
+    quality = ProfileQuality(len(taken), len(left_out), rows)
+    told = {
+        name: replace(profile, report=profile.report | {"left_out": quality.as_dict([name])})
+        for name, profile in profiles.items()
+    }
+    return replace(learned, profiles=told), quality
+
+
+@contextlib.contextmanager
+def _saying_how_to_do_without() -> Iterator[None]:
+    """Where the tail is not to be had here, a ModelError that names the option."""
+    try:
+        yield
+    except ModelError as error:
+        raise type(error)(f"{error} {_WITHOUT_TAIL}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):  # torch's own
+            raise
+        raise PlacementError(f"There is no memory for the tail too. {_WITHOUT_TAIL}") from error
+
+
+def _fit(inputs: Sequence[Features], tail: Tail | None) -> dict[str, Profile]:
+    """A profile for each tensor; weighted by what the task minds, with a tail."""
+    samples: dict[str, list[torch.Tensor]] = {}
+    grids: dict[str, tuple[int, int]] = {}
+    metric, error = (TaskMetric(tail), OutputError(tail)) if tail else (None, None)
+    for features in inputs:
         for name, tensor in features.tensors.items():
-            samples.setdefault(name, []).extend(tensor.cpu())
+            samples.setdefault(name, []).extend(tensor)
         grids.update(features.grids)
-        if metric is not None and error is not None:
+        if metric and error:
             metric.add(features)
             error.add(features)
-    begin("calibration")
-    profiles = {
+    return {
         name: Profile.calibrate(
             tensors,
             grid=grids.get(name),
@@ -78,7 +138,6 @@ def calibrate(
         )
         for name, tensors in samples.items()
     }
-    return ProfileSet(Origin(info.name, info.revision, head.split, chosen), profiles)
 
 
 def report(learned: ProfileSet) -> dict[str, Any]:

@@ -168,6 +168,16 @@ def test_calibrating_says_what_is_wrong_with_the_half(run, halves, tmp_path, unr
     check(run(client_main, "calibrate", names[case], *options), said[case])
 
 
+@pytest.mark.parametrize("case", LOOKED_UP)
+def test_calibrating_says_what_is_wrong_with_the_tail_and_how_to_do_without(run, tmp_path, case):
+    said = LOOKED_UP[case](tmp_path / "a-model", BLOCKS - 1)
+    (tmp_path / "a.txt").write_text("words")
+    options = ("--split", SPLIT, "--data", tmp_path, "--out", tmp_path / "profile")
+    answer = run(client_main, "calibrate", tmp_path / "a-model", *options)
+    check(answer, said)
+    assert "With --no-tail, and without --task-aware, the head alone makes a profile." in answer[2]
+
+
 @pytest.mark.parametrize("case", DESCRIBED)
 @pytest.mark.parametrize("command", ["generate", "infer", "plan", "calibrate"])
 def test_every_client_command_says_what_is_no_model(run, halves, tmp_path, unread, command, case):

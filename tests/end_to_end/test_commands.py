@@ -1,6 +1,7 @@
 """The commands against a server process: answers, accounts, and one plain sentence on bad input."""
 
 import asyncio
+import http
 import json
 import re
 import signal
@@ -304,8 +305,9 @@ def test_a_profile_learned_from_own_data_is_served_fetched_and_cheaper(run, tmp_
     data = tmp_path / "texts"
     data.mkdir()
     sources = sorted(Path(json.__file__).parent.glob("*.py"))
+    sources += sorted(Path(http.__file__).parent.glob("*.py"))
     (data / "a.txt").write_text("\n".join(path.read_text() for path in sources))
-    options = ("--split", "layers.1", "--data", data, "--out", profile, "--limit", 40)
+    options = ("--split", "layers.1", "--data", data, "--out", profile, "--limit", 60)
     status, out, err = run(client_main, "calibrate", "tiny-llama3", *options)
     assert status == 0, err
     assert "--profile" in out

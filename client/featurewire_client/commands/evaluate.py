@@ -1,7 +1,6 @@
 """`featurewire evaluate`: a task's own metric over a folder, split beside unsplit."""
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -137,8 +136,10 @@ def evaluate(
 
 
 def _report(found: "Evaluation", split: str, task: str, model: str, codec: str) -> dict[str, Any]:
-    """Every figure; null for those that are not finite, such as the PSNR of equal images."""
-    unsplit = _finite(found.unsplit.as_dict()) if found.unsplit is not None else None
+    """Every figure; null for those that are not finite."""
+    from featurewire_client.evaluation.metrics import finite
+
+    unsplit = finite(found.unsplit.as_dict()) if found.unsplit is not None else None
     return {
         "model": model,
         "task": task,
@@ -147,14 +148,8 @@ def _report(found: "Evaluation", split: str, task: str, model: str, codec: str) 
         "records": found.samples,
         "requests": found.requests,
         "unsplit": unsplit,
-        "split": [_finite(row.as_dict()) for row in found.split],
+        "split": [finite(row.as_dict()) for row in found.split],
     }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _table(found: "Evaluation", codec: str) -> Table:

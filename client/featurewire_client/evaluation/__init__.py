@@ -5,4 +5,5 @@ questions  ARC's questions      images  folders of images      prompts  texts to
 classes    names of folders in, class numbers out      lines  files of a record a line
 tasks      one class a task: its files, its requests, its answers
 evaluation the run
+agreement  outputs of a tail against its outputs on uncoded features: no labels
 """

@@ -48,8 +48,8 @@ class ChoiceMetric:
 
     def values(self) -> dict[str, float]:
         return {
-            "acc": _ratio(self.right, self.count),
-            "acc_norm": _ratio(self.right_norm, self.count),
+            "acc": ratio(self.right, self.count),
+            "acc_norm": ratio(self.right_norm, self.count),
         }
 
 
@@ -73,7 +73,7 @@ class ClassMetric:
         self.count += 1
 
     def values(self) -> dict[str, float]:
-        return {"top1": _ratio(self.top1, self.count), "top5": _ratio(self.top5, self.count)}
+        return {"top1": ratio(self.top1, self.count), "top5": ratio(self.top5, self.count)}
 
 
 @dataclass
@@ -105,7 +105,7 @@ class SegmentationMetric:
         ious = self.both[present] / self.either[present]
         return {
             "miou": float(ious.mean()) if len(ious) else math.nan,
-            "pixel_acc": _ratio(int(self.both.sum()), self.pixels),
+            "pixel_acc": ratio(int(self.both.sum()), self.pixels),
         }
 
 
@@ -131,8 +131,8 @@ class DepthMetric:
         self.pixels += len(true)
 
     def values(self) -> dict[str, float]:
-        mean = _ratio(self.squares, self.pixels)
-        return {"rmse": math.sqrt(mean), "delta1": _ratio(self.near, self.pixels)}
+        mean = ratio(self.squares, self.pixels)
+        return {"rmse": math.sqrt(mean), "delta1": ratio(self.near, self.pixels)}
 
 
 @dataclass
@@ -156,9 +156,9 @@ class ImageMetric:
         self.count += 1
 
     def values(self) -> dict[str, float]:
-        mean = _ratio(self.squares, self.points)
+        mean = ratio(self.squares, self.points)
         psnr_db = math.inf if mean == 0 else 10 * math.log10(255**2 / mean)
-        return {"psnr_db": psnr_db, "same": _ratio(self.same, self.count)}
+        return {"psnr_db": psnr_db, "same": ratio(self.same, self.count)}
 
 
 @dataclass
@@ -199,5 +199,13 @@ def _nearest(rows: NDArray[np.float64]) -> NDArray[np.int64]:
     return nearest
 
 
-def _ratio(part: float, whole: int) -> float:
+def ratio(part: float, whole: int) -> float:
+    """The share; NaN of nothing."""
     return part / whole if whole else math.nan
+
+
+def finite(figures: Any) -> Any:
+    """The same for JSON: null for what is not finite, such as the PSNR of equal images."""
+    if isinstance(figures, dict):
+        return {name: finite(each) for name, each in figures.items()}
+    return None if isinstance(figures, float) and not math.isfinite(figures) else figures
