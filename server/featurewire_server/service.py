@@ -46,17 +46,21 @@ class _NotReadingError(Exception):
     """The client takes no answer."""
 
 
+class _GoneError(Exception):
+    """The stream was cancelled or broken amid a request."""
+
+
 class _Stream:
     """Where a session's answers go; its tasks write one after the other, as gRPC needs it.
 
-    A client that does not read for `patience_s` ends its session.
+    A client that does not read for `patience_s`, or is gone, ends its session.
     """
 
     def __init__(self, context: Context, patience_s: float) -> None:
         self._context = context
         self._patience_s = patience_s
         self._turn = asyncio.Lock()
-        self.peer = context.peer()
+        self.peer = context.peer()  # gRPC forgets it with the connection
 
     async def write(self, message: pb.InferResponse) -> None:
         try:
@@ -64,6 +68,8 @@ class _Stream:
                 await self._context.write(message)
         except TimeoutError:
             raise _NotReadingError from None
+        except grpc.aio.InternalError:  # what a write fails with before the cancellation is told
+            raise _GoneError from None
 
 
 def _first(error: Exception) -> Exception:
@@ -136,12 +142,16 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         except Exception as error:
             first = _first(error)
             if isinstance(first, _NotReadingError):
-                log.warning("dropped peer=%s: it does not read", context.peer())
+                log.warning("dropped peer=%s: it does not read", stream.peer)
                 # no status can be sent behind a write that is stuck: gRPC resets the stream
+                raise asyncio.CancelledError from first
+            if isinstance(first, _GoneError):
+                log.info("cancelled peer=%s amid a request", stream.peer)
+                self._metrics.errors.labels("CANCELLED").inc()
                 raise asyncio.CancelledError from first
             refusal = as_refusal(first)
             if refusal is None:
-                log.error("error peer=%s", context.peer(), exc_info=first)
+                log.error("error peer=%s", stream.peer, exc_info=first)
                 self._metrics.errors.labels("INTERNAL").inc()
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed; see its log")
             await self._abort(context, refusal)
@@ -180,6 +190,10 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             async with asyncio.TaskGroup() as tasks:
                 for part in (read(), session.decode(), answer()):
                     tasks.create_task(part)
+        except asyncio.CancelledError:
+            if session.at_rest:  # as clients end their sessions
+                raise
+            raise _GoneError from None
         finally:
             over.cancel()
             session.close()

@@ -1,6 +1,7 @@
 """What a session's state does not take ends it with a reason, and leaves nothing behind."""
 
 import asyncio
+import logging
 import time
 
 import grpc
@@ -10,6 +11,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.status import Refusal, refusal_of
+from featurewire_bench.relay import Relay
 from featurewire_client import SplitClient
 from featurewire_models import describe
 from featurewire_models.llama import LlamaTail
@@ -234,7 +236,8 @@ async def test_a_stream_that_never_shakes_hands_holds_its_place_for_a_short_time
             assert (await client.infer({"input_ids": torch.tensor([[5, 6]])})).output.logits.numel()
 
 
-async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
+def large_answers() -> list[pb.InferRequest]:
+    """Messages to a server of tiny-llama3 whose answers are 3.3 MB each."""
     info = describe("tiny-llama3")
     offer = pb.Handshake(
         protocol_min=limits.PROTOCOL_MIN,
@@ -247,16 +250,20 @@ async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
     tensor = pb.CodedTensor(name="hidden", batch=1, tokens=400, channels=128)
     payload = torch.randn(400, 128).half().numpy().tobytes()
     messages = [pb.InferRequest(handshake=offer)]
-    for request in range(1, 40):  # 3.3 MB of logits each
+    for request in range(1, 40):
         messages.append(pb.InferRequest(begin=pb.Begin(request=request, tensors=[tensor])))
         messages.append(
             pb.InferRequest(chunk=pb.Chunk(request=request, payload=payload, last=True))
         )
+    return messages
+
+
+async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
     async with (
         serve("tiny-llama3", idle_s=1.0) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        call = rpc.SplitInferenceServiceStub(channel).Infer(iter(messages))
+        call = rpc.SplitInferenceServiceStub(channel).Infer(iter(large_answers()))
         for _ in range(100):
             await asyncio.sleep(0.1)
             if server.open_sessions:
@@ -268,3 +275,42 @@ async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
                 break
         assert server.open_sessions == 0
         call.cancel()
+
+
+# the kernel resets the connections of a process that is killed, as the relay does
+@pytest.mark.parametrize("how", ["its connection breaks", "it closes its channel", "it cancels"])
+async def test_a_client_that_vanishes_amid_an_answer_is_cancelled_and_no_fault(serve, caplog, how):
+    caplog.set_level(logging.INFO)
+    async with serve("tiny-llama3") as server, Relay(server.address, rate_mbit=50) as link:
+        channel = grpc.aio.insecure_channel(link.address)
+        call = rpc.SplitInferenceServiceStub(channel).Infer(iter(large_answers()))
+        for _ in range(1000):
+            if link.down_bytes > 500_000:
+                break
+            await asyncio.sleep(0.01)
+        peer = next(iter(server._service._streams)).peer
+        if how == "its connection breaks":
+            link.disconnect()
+        elif how == "it cancels":
+            call.cancel()
+        await channel.close()
+        assert await settled(server)
+        total, value = "featurewire_server_errors_total", server._registry.get_sample_value
+        counted = {code: value(total, {"code": code}) for code in ("CANCELLED", "INTERNAL")}
+    assert counted == {"CANCELLED": 1, "INTERNAL": None}
+    assert [line for line in caplog.messages if line.startswith("cancelled")] == [
+        f"cancelled peer={peer} amid a request"
+    ]
+    assert not [r for r in caplog.records if r.exc_info or r.levelno > logging.INFO]
+
+
+async def test_a_client_that_ends_its_session_between_requests_is_no_error(llama, serve):
+    ids = {"input_ids": torch.tensor([[5, 6]])}
+    async with serve(llama) as server:
+        for _ in range(20):
+            async with SplitClient(server.address, str(llama)) as client:
+                await client.infer(ids)
+        assert await settled(server)
+        cancelled = {"code": "CANCELLED"}
+        total = "featurewire_server_errors_total"
+        assert server._registry.get_sample_value(total, cancelled) is None
