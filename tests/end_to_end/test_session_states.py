@@ -12,7 +12,7 @@ from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.status import Refusal, refusal_of
 from featurewire_bench.relay import Relay
-from featurewire_client import SplitClient
+from featurewire_client import RefusedError, SplitClient
 from featurewire_models import describe
 from featurewire_models.llama import LlamaTail
 from featurewire_server import session as server_session
@@ -314,3 +314,93 @@ async def test_a_client_that_ends_its_session_between_requests_is_no_error(llama
         cancelled = {"code": "CANCELLED"}
         total = "featurewire_server_errors_total"
         assert server._registry.get_sample_value(total, cancelled) is None
+
+
+IDS = {"input_ids": torch.tensor([[5, 6]])}
+
+
+async def test_a_session_that_nobody_uses_gives_its_place_to_one_that_asks(
+    llama, serve, offer, monkeypatch
+):
+    async def handshake_alone():
+        yield pb.InferRequest(handshake=offer)
+        await asyncio.sleep(60)
+
+    async with (
+        serve(llama, max_sessions=1) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call = rpc.SplitInferenceServiceStub(channel).Infer(handshake_alone())
+        assert (await call.read()).HasField("handshake")
+        with pytest.raises(RefusedError, match="no place for another session"):
+            await SplitClient(server.address, str(llama)).__aenter__()  # it shook hands just now
+        monkeypatch.setattr(limits, "KEPT_S", 0.2)
+        await asyncio.sleep(0.3)
+        async with SplitClient(server.address, str(llama)) as client:
+            assert (await client.infer(IDS)).output.logits.numel()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await asyncio.wait_for(call.read(), 20)
+            assert server.open_sessions == 1
+    assert refusal_of(caught.value).reason == "SESSION_IDLE"
+    assert "another needs its place" in caught.value.details()
+
+
+async def test_clients_that_take_turns_at_a_place_do_not_notice(llama, serve, monkeypatch):
+    monkeypatch.setattr(limits, "KEPT_S", 0.1)
+    async with (
+        serve(llama, max_sessions=1) as server,
+        SplitClient(server.address, str(llama)) as first,
+    ):
+        expected = (await first.infer(IDS)).output.logits
+        await asyncio.sleep(0.2)
+        async with SplitClient(server.address, str(llama)) as second:
+            for client in (second, first, second, first):
+                assert torch.equal((await client.infer(IDS)).output.logits, expected)
+                assert client.last_stats.replays == 0
+                await asyncio.sleep(0.2)
+
+
+async def test_the_place_of_the_session_unused_the_longest_goes_first(llama, serve, monkeypatch):
+    async with (
+        serve(llama, max_sessions=2) as server,
+        SplitClient(server.address, str(llama)) as first,
+        SplitClient(server.address, str(llama)) as second,
+    ):
+        await first.infer(IDS)  # the second one is the one that was used less lately
+        monkeypatch.setattr(limits, "KEPT_S", 0.2)
+        await asyncio.sleep(0.3)
+        async with SplitClient(server.address, str(llama)) as third:
+            assert (await third.infer(IDS)).output.logits.numel()
+            assert not first._route._session.ended
+            for _ in range(100):
+                if second._route._session.ended:
+                    break
+                await asyncio.sleep(0.02)
+            assert second._route._session.ended
+
+
+async def test_a_session_amid_a_request_keeps_its_place(llama, serve, offer, monkeypatch):
+    """A text that its reader has suspended, and a prompt that has not come whole."""
+    monkeypatch.setattr(limits, "KEPT_S", 0.1)
+
+    async def a_part():
+        for message in (pb.InferRequest(handshake=offer), begin(3), chunk(2)):
+            yield message
+        await asyncio.sleep(60)
+
+    async with (
+        serve("tiny-llama3", llama, max_sessions=2) as server,
+        SplitClient(server.address, "tiny-llama3") as client,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        pieces = client.generate("Return the", max_tokens=5)
+        await anext(pieces)
+        call = rpc.SplitInferenceServiceStub(channel).Infer(a_part())
+        assert (await call.read()).HasField("handshake")
+        assert (await call.read()).HasField("ack")
+        await asyncio.sleep(0.3)
+        with pytest.raises(RefusedError, match="no place for another session: 2 open, 2 allowed"):
+            await SplitClient(server.address, str(llama)).__aenter__()
+        assert [piece async for piece in pieces]
+        assert client.last_stats.replays == 0
+        call.cancel()

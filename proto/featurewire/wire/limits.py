@@ -33,6 +33,8 @@ MAX_SEED = 2**64 - 1
 
 # From the opening of a stream to its handshake: until then it holds a place for nobody.
 HANDSHAKE_S = 10.0
+# A session without a request keeps its place for so long, though all are taken and one asks for it.
+KEPT_S = 30.0
 # Pings keep the ways through routers open, and something under way for TCP to miss.
 KEEPALIVE_MS = 10_000
 # No answer to a ping says little: on a slow link it waits behind all that is queued, 4 MiB of the
