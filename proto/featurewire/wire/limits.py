@@ -27,9 +27,10 @@ MAX_DIMENSIONS = 8
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1024
 
-# What the .proto's integers of a generation hold: counts of tokens, and the seed.
+# What the .proto's counts of tokens hold, and what a seed of noise may be: that of an image travels
+# as int64.
 MAX_COUNT = 2**32 - 1
-MAX_SEED = 2**64 - 1
+MAX_SEED = 2**63 - 1
 
 # From the opening of a stream to its handshake: until then it holds a place for nobody.
 HANDSHAKE_S = 10.0
