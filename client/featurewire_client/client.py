@@ -234,17 +234,17 @@ class SplitClient:
         Args:
             prompt: the text to continue.
             max_tokens: tokens to generate at most; the model's context bounds them too.
-            temperature: 0 takes the likeliest token each time.
+            temperature: 0, or next to it, takes the likeliest token each time.
             top_k: draw among so many of the likeliest; 0: all.
             top_p: draw among the likeliest that reach this probability together; 1: all.
-            seed: of the noise, 0 to 2^64 - 1; the same seed gives the same text.
+            seed: of the noise, 0 to 2^63 - 1; the same seed gives the same text.
             stop: the text ends before this string, or the first of several.
 
         Raises:
             ModelError: the prompt is empty or longer than the context, or this is no language
                 model.
-            SettingError: `max_tokens`, `top_k` or `seed` is negative, or more than a message holds,
-                or `stop` is no text that UTF-8 holds.
+            SettingError: `max_tokens`, `top_k` or `seed` is negative or too large, or `stop` is no
+                text that UTF-8 holds.
             ClientError, CodecError: as `infer`.
         """
         self._turns.check()

@@ -87,9 +87,12 @@ def client_error(error: grpc.aio.AioRpcError, address: str, connected: bool = Fa
             allowed=refusal.allowed,
             retry_s=refusal.retry_s,
         )
-    gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    # gRPC's own code for a write to a stream that has just been reset
-    reset = error.code() is grpc.StatusCode.INTERNAL and error.details() == FROM_CORE
+    # not the server's words over a session: gRPC's and proxies', for a stream without a status
+    gone = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+    details = error.details() or ""
+    # gRPC's own code for a write to a stream that has just been reset, and for a reset that it read
+    reset = details == FROM_CORE or "RST_STREAM" in details
+    reset = reset and error.code() is grpc.StatusCode.INTERNAL
     if (error.code() in gone or reset) and connected:
         return ConnectionLostError(f"the connection to {address} was lost: {error.details()}")
     if error.code() is grpc.StatusCode.UNAVAILABLE:

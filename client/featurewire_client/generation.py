@@ -38,7 +38,7 @@ def settings_of(
     """What a Begin says of a generation; one string is one stop string.
 
     Raises:
-        SettingError: a number is more or less than a message holds, or UTF-8 holds no such stop.
+        SettingError: a number is out of its range, or UTF-8 holds no such stop.
     """
     for name, value, most in (
         ("max_tokens", max_tokens, limits.MAX_COUNT),

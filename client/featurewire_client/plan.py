@@ -88,15 +88,19 @@ def what_would_change_it(plan: Plan) -> str:
         for where, factor in (("below", 1 / _STEP), ("above", _STEP))
         for rate, split in _change_of_rate(plan, factor)
     ]
-    said += [
-        f"for {count} tokens or {'fewer' if count < plan.tokens else 'more'} {split}"
-        for count, split in _changes_of_tokens(plan)
-    ]
+    said += [f"{_lengths(count, plan.tokens)} {split}" for count, split in _changes_of_tokens(plan)]
     if not said:
         what = "No rate of the link and no length of text" if is_text else "No rate of the link"
         return f"{what} would change that."
     first = f"{said[0]} would be faster"
     return ", ".join([first[0].upper() + first[1:], *said[1:]]) + "."
+
+
+def _lengths(count: int, tokens: int) -> str:
+    """The lengths of text that a change holds for, from `count` on and away from `tokens`."""
+    if count == 1:  # none is shorter
+        return "for 1 token"
+    return f"for {count} tokens or {'fewer' if count < tokens else 'more'}"
 
 
 def _change_of_rate(plan: Plan, factor: float) -> Iterator[tuple[float, str]]:

@@ -188,7 +188,7 @@ class Route:
                 if session is None:
                     raise ConnectionLostError("there is no session")
                 return await session.answer(self._requests)
-            except ConnectionLostError as error:
+            except (ConnectionLostError, RefusedError) as error:
                 await self._mend(session, request, error)
 
     async def _try(self, request: Transcript, act: Callable[[Session], object]) -> None:
@@ -198,22 +198,27 @@ class Route:
             if session is None:
                 raise ConnectionLostError("there is no session")
             await act(session)  # type: ignore[misc]
-        except ConnectionLostError as error:
+        except (ConnectionLostError, RefusedError) as error:
             await self._mend(session, request, error)
 
     async def _mend(
         self,
         broken: Session | None,
         request: Transcript | None,
-        cause: ConnectionLostError | None = None,
+        cause: ConnectionLostError | RefusedError | None = None,
     ) -> None:
         """Replaces a session, unless that has happened meanwhile, and repeats the request.
 
-        Addresses are tried in turn until one takes it; the caller's deadline bounds that.
+        Addresses are tried in turn until one takes it; the caller's deadline bounds that. Where the
+        cause is a server that has no memory for the request, each is tried once.
 
         Raises:
             RefusedError: a server refuses the request, or the session, which no other takes.
         """
+        every, tried = set(self.addresses.every), set[str]()
+        full = cause if isinstance(cause, RefusedError) else None
+        if full is not None and (full.reason != "SERVER_FULL" or len(every) == 1):
+            raise full
         async with self._mending:
             if self._session is not broken:
                 return
@@ -222,8 +227,12 @@ class Route:
                 await broken.close()
                 self._session = None
                 await self._hang_up()
+            if full is not None:
+                tried.add(self.addresses.next)
+                self.addresses.pass_over(full)
+            elif broken is not None:
                 self.addresses.turn += 1
-            attempt, asked_s, tried = 0, None, set[str]()
+            attempt, asked_s = 0, None
             while True:
                 if attempt:
                     await asyncio.sleep(wait_s(attempt, asked_s))
@@ -233,11 +242,11 @@ class Route:
                     break
                 except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
                     tried.add(self.addresses.next)
-                    others = tried < set(self.addresses.every)
-                    self.addresses.pass_over(error, others)
+                    if full is not None and tried == every:
+                        raise full from error
+                    self.addresses.pass_over(error, others=tried < every)
                     # a server's wish to wait does not hold for the next address
-                    alone = len(self.addresses.every) == 1
-                    asked_s = getattr(error, "retry_s", None) if alone else None
+                    asked_s = getattr(error, "retry_s", None) if len(every) == 1 else None
             self.addresses.found()
             if request is not None:
                 log.warning("the session moved to %s: %s", self.address, cause or "it was closed")

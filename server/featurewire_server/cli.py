@@ -118,7 +118,7 @@ def serve(
         ServerConfig.device
     ),
     max_sessions: Annotated[
-        int, typer.Option(min=1, help="Sessions open at once; one more is refused.")
+        int, typer.Option(min=1, help="Sessions open at once; one more needs an unused place.")
     ] = ServerConfig.max_sessions,
     threads: Annotated[
         int, typer.Option(min=0, help="CPU threads of one tail; 0: torch's choice, one with a GPU.")

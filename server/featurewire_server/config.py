@@ -16,7 +16,8 @@ class ServerConfig:
         profiles: folders that `featurewire calibrate` made; they go before those beside a model.
         dtype: element type that the tails compute in.
         device: torch device of the tails; "auto": a GPU where there is one.
-        max_sessions: sessions open at once; one more is refused with a time to retry after.
+        max_sessions: sessions open at once; one more gets the place of one that was not used for 30
+            s, or is refused with a time to retry after.
         threads: CPU threads of one tail's operators; 0: torch's own choice, and one where the tails
             are on a GPU.
         workers: tails that run at once.

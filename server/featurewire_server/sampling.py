@@ -5,17 +5,21 @@ import hashlib
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 
+# below it all others have no probability, and float32 has no room for the quotients
+_COLD = 1e-30
+
 
 def next_token(logits: torch.Tensor, sampling: pb.Sampling, position: int) -> int:
     """Draws one token id from logits `[vocabulary]`.
 
-    Temperature 0 takes the most likely one. Otherwise top-k, then top-p (nucleus sampling, Holtzman
-    et al. 2020) keep the likely tokens. The noise derives from the seed and the position alone, so
-    a session that is replayed draws the same tokens, on whatever device the logits are.
+    Temperature 0, or less than 1e-30, takes the most likely one. Otherwise top-k, then top-p
+    (nucleus sampling, Holtzman et al. 2020) keep the likely tokens. The noise derives from the seed
+    and the position alone, so a session that is replayed draws the same tokens, on whatever device
+    the logits are.
 
     Raises ValueError where tokens are drawn from logits that are no numbers.
     """
-    if sampling.temperature <= 0:
+    if sampling.temperature < _COLD:
         return int(logits.argmax())
     scaled = logits.float() / sampling.temperature
     if 0 < sampling.top_k < scaled.numel():

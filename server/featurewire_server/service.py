@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 from featurewire.v1 import featurewire_pb2 as pb
@@ -20,6 +20,7 @@ from featurewire_server.config import ServerConfig
 from featurewire_server.handshake import Terms, agree
 from featurewire_server.refusals import out_of_order
 from featurewire_server.session import Session, Shared
+from featurewire_server.stream import Context, GoneError, NotReadingError, Stream
 from featurewire_server.tails import Tails
 
 log = logging.getLogger("featurewire.server")
@@ -27,8 +28,6 @@ log = logging.getLogger("featurewire.server")
 _PAGE_BYTES = 1024 * 1024
 _RETRY_S = 1.0
 _TELLING_S = 1.0  # that every session has to take a GoAway
-
-Context = grpc.aio.ServicerContext[object, object]
 
 
 def as_refusal(error: Exception) -> Refusal | None:
@@ -40,30 +39,6 @@ def as_refusal(error: Exception) -> Refusal | None:
     if isinstance(error, ModelError):
         return Refusal("INPUT_INVALID", str(error))
     return None
-
-
-class _NotReadingError(Exception):
-    """The client takes no answer."""
-
-
-class _Stream:
-    """Where a session's answers go; its tasks write one after the other, as gRPC needs it.
-
-    A client that does not read for `patience_s` ends its session.
-    """
-
-    def __init__(self, context: Context, patience_s: float) -> None:
-        self._context = context
-        self._patience_s = patience_s
-        self._turn = asyncio.Lock()
-        self.peer = context.peer()
-
-    async def write(self, message: pb.InferResponse) -> None:
-        try:
-            async with asyncio.timeout(self._patience_s), self._turn:
-                await self._context.write(message)
-        except TimeoutError:
-            raise _NotReadingError from None
 
 
 def _first(error: Exception) -> Exception:
@@ -81,7 +56,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         self._shared = shared
         self._metrics = shared.metrics
         self._config = config
-        self._streams: set[_Stream] = set()
+        self._streams: set[Stream] = set()
         self._leaving = asyncio.Event()
 
     @property
@@ -122,52 +97,51 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         if self._leaving.is_set():
             self._metrics.errors.labels("UNAVAILABLE").inc()
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is about to stop")
-        if len(self._streams) >= self._config.max_sessions:
-            message = (
-                "no place for another session:"
-                f" {len(self._streams)} open, {self._config.max_sessions} allowed"
-            )
-            await self._abort(context, Refusal("SERVER_FULL", message, retry_s=_RETRY_S))
-        stream = _Stream(context, self._config.idle_s)
+        try:
+            self._make_room()
+        except Refusal as full:
+            await self._abort(context, full)
+        stream = Stream(context, self._config.idle_s)
         self._streams.add(stream)
         self._count_sessions()
+        leaving = asyncio.create_task(self._leave(stream))
         try:
             await self._converse(request_iterator, stream)
         except Exception as error:
             first = _first(error)
-            if isinstance(first, _NotReadingError):
-                log.warning("dropped peer=%s: it does not read", context.peer())
+            if isinstance(first, NotReadingError):
+                log.warning("dropped peer=%s: it does not read", stream.peer)
                 # no status can be sent behind a write that is stuck: gRPC resets the stream
+                raise asyncio.CancelledError from first
+            if isinstance(first, GoneError):
+                log.info("cancelled peer=%s amid a request", stream.peer)
+                self._metrics.errors.labels("CANCELLED").inc()
                 raise asyncio.CancelledError from first
             refusal = as_refusal(first)
             if refusal is None:
-                log.error("error peer=%s", context.peer(), exc_info=first)
+                log.error("error peer=%s", stream.peer, exc_info=first)
                 self._metrics.errors.labels("INTERNAL").inc()
                 await context.abort(grpc.StatusCode.INTERNAL, "the server failed; see its log")
             await self._abort(context, refusal)
         finally:
+            leaving.cancel()
             self._streams.discard(stream)
             self._count_sessions()
 
-    async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: "_Stream") -> None:
+    async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: Stream) -> None:
         """Handshake, then messages in and answers out, each in a task of its own."""
         incoming = aiter(requests)
-        leaving = asyncio.ensure_future(self._leaving.wait())
-        try:
-            first = await self._next(incoming, leaving)
-        finally:
-            leaving.cancel()
+        first = await self._next(incoming, stream)
         if first is None:
             return
         terms = self._agree(first)
         # off the loop, and before the reply: no request waits for what a codec loads
         coder = await asyncio.to_thread(Coder, terms.codec, terms.profiles.profiles)
-        session = Session(terms, coder, self._shared, stream.peer)
+        stream.session = session = Session(terms, coder, self._shared, stream.peer)
         await stream.write(pb.InferResponse(handshake=terms.reply()))
-        over = asyncio.ensure_future(self._over(session))
 
         async def read() -> None:
-            while (message := await self._next(incoming, over, session)) is not None:
+            while (message := await self._next(incoming, stream)) is not None:
                 if (ack := await session.receive(message)) is not None:
                     await stream.write(ack)
             await session.end()
@@ -180,21 +154,23 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             async with asyncio.TaskGroup() as tasks:
                 for part in (read(), session.decode(), answer()):
                     tasks.create_task(part)
+        except asyncio.CancelledError:
+            if session.at_rest:  # as clients end their sessions
+                raise
+            raise GoneError from None
         finally:
-            over.cancel()
             session.close()
 
     async def _next(
-        self,
-        incoming: AsyncIterator[pb.InferRequest],
-        over: "asyncio.Future[Any]",
-        session: Session | None = None,
+        self, incoming: AsyncIterator[pb.InferRequest], stream: Stream
     ) -> pb.InferRequest | None:
         """The next message, the handshake where there is no session yet; None once it is over.
 
         Raises:
-            Refusal: none came for too long, while the session had nothing to do.
+            Refusal: none came for too long, while the session had nothing to do; or another
+                session needs its place.
         """
+        session = stream.session
         what, patience_s = "session was idle", self._config.idle_s
         if session is None:
             what, patience_s = "handshake did not come", limits.HANDSHAKE_S
@@ -202,21 +178,45 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         try:
             while not waiting.done():
                 done, _ = await asyncio.wait(
-                    (waiting, over), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+                    (waiting, stream.over),
+                    timeout=patience_s,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
-                if over in done:
+                if stream.over in done:
+                    if refusal := stream.over.result():
+                        raise refusal
                     return None
                 if not (done or (session and session.is_busy)):
                     message = f"the {what} for {patience_s:g} s, as long as is allowed"
                     raise Refusal("SESSION_IDLE", message)
+            stream.used()
             return await waiting
         finally:
             waiting.cancel()
 
-    async def _over(self, session: Session) -> None:
-        """Waits until the server is about to stop and no request is under way."""
+    async def _leave(self, stream: Stream) -> None:
+        """Ends the stream once the server is about to stop and no request is under way."""
         await self._leaving.wait()
-        await session.rest()
+        if stream.session is not None:
+            await stream.session.rest()
+        stream.end()
+
+    def _make_room(self) -> None:
+        """Where all places are taken, ends the session that was unused the longest.
+
+        Raises:
+            Refusal: every session is in use, or was until a moment ago.
+        """
+        holders = [stream for stream in self._streams if not stream.over.done()]
+        most = self._config.max_sessions
+        if len(holders) < most:
+            return
+        idle = max(holders, key=lambda stream: stream.unused_s)
+        if idle.unused_s < limits.KEPT_S:
+            message = f"no place for another session: {len(holders)} open, {most} allowed"
+            raise Refusal("SERVER_FULL", message, retry_s=_RETRY_S)
+        message = f"the session was idle for {idle.unused_s:.0f} s and another needs its place"
+        idle.end(Refusal("SESSION_IDLE", message))
 
     def _count_sessions(self) -> None:
         self._metrics.open_sessions = len(self._streams)

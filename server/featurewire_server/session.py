@@ -110,9 +110,14 @@ class Session:
         """Whether something that came has not been answered yet."""
         return self._unanswered > 0
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether no request is under way."""
+        return not self.is_busy and self._request is None
+
     async def rest(self) -> None:
         """Waits until no request is under way."""
-        while self.is_busy or self._request is not None:
+        while not self.at_rest:
             self._answered.clear()
             await self._answered.wait()
 

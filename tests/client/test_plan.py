@@ -103,6 +103,15 @@ def test_how_long_a_text_is_to_be_decides_too():
     assert "mostly 158.0 ms more of head" in reason(text_plan(64))
 
 
+def test_a_length_of_one_token_is_said_as_such():
+    costs = [
+        SplitCost("layers.0", True, True, one(1000, 9.0), one(100, 5.0)),
+        SplitCost("layers.3", True, True, one(1000, 11.0), one(100, 2.0)),
+    ]
+    said = "For 1 token layers.0 would be faster."
+    assert what_would_change_it(Plan(LINK, costs, 2)) == said
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_the_lengths_that_would_change_it_are_those_that_trying_every_one_finds(seed):
     draw = random.Random(seed)
@@ -126,8 +135,11 @@ def test_the_lengths_that_would_change_it_are_those_that_trying_every_one_finds(
     ):
         bests = ((count, Plan(LINK, costs, count).best.split) for count in counts)
         changes = (one for one in bests if one[1] != found.best.split)
-        expected += [f"for {at} tokens or {what} {split}" for at, split in islice(changes, 1)]
-    said = re.findall(r"for \d+ tokens or \w+ [\w.]+\d", what_would_change_it(found).lower())
+        expected += [
+            f"for {at} tokens or {what} {split}" if at > 1 else f"for 1 token {split}"
+            for at, split in islice(changes, 1)
+        ]
+    said = re.findall(r"for \d+ tokens?(?: or \w+)? [\w.]+\d", what_would_change_it(found).lower())
     assert [part.removesuffix(".") for part in said] == expected
 
 

@@ -24,7 +24,7 @@ DEFAULT = {
 
 @pytest.mark.parametrize("field", ["max_tokens", "top_k", "seed"])
 def test_a_number_that_a_message_does_not_hold_is_named_with_its_range(field):
-    most = 2**64 - 1 if field == "seed" else 2**32 - 1
+    most = 2**63 - 1 if field == "seed" else 2**32 - 1
     for value in (-1, most + 1):
         with pytest.raises(SettingError) as caught:
             settings_of(**{**DEFAULT, field: value})
@@ -33,6 +33,16 @@ def test_a_number_that_a_message_does_not_hold_is_named_with_its_range(field):
     for value in (0, most):
         made = settings_of(**{**DEFAULT, field: value})
         assert value == getattr(made if field == "max_tokens" else made.sampling, field)
+
+
+def test_the_commands_and_the_calls_take_the_same_seeds():
+    (details,) = options.Seed.__metadata__
+    most = 2**63 - 1
+    assert details.callback(most) == settings_of(**{**DEFAULT, "seed": most}).sampling.seed
+    with pytest.raises(typer.BadParameter, match=f"{most + 1} is not among 0 to {most}"):
+        details.callback(most + 1)
+    with pytest.raises(SettingError, match=f"{most + 1}; 0 to {most} is allowed"):
+        settings_of(**{**DEFAULT, "seed": most + 1})
 
 
 def test_settings_refuse_a_stop_string_that_no_message_holds():

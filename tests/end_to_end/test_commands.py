@@ -85,6 +85,14 @@ def test_generate_as_json_gives_text_and_account(featurewire):
     assert answer["stats"]["sent_bytes"] < answer["stats"]["float16_bytes"]
 
 
+@pytest.mark.parametrize("temperature", [0, 1e-300, 1e-38])
+def test_next_to_temperature_0_the_likeliest_token_is_taken_too(featurewire, temperature):
+    options = ("--temperature", temperature, "--top-k", 9, "--top-p", 0.9, "--max-tokens", 8)
+    status, out, _ = featurewire("generate", "tiny-llama3", "Return the number", *options)
+    greedy = featurewire("generate", "tiny-llama3", "Return the number", "--max-tokens", 8)
+    assert (status, out) == greedy[:2]
+
+
 def test_the_same_seed_gives_the_same_text_and_another_one_another(featurewire):
     def text(seed: int) -> str:
         options = ("--temperature", 1, "--seed", seed, "--max-tokens", 12, "--json")
@@ -363,7 +371,19 @@ BAD_INPUT = {
     ),
     "quality beyond the range": (
         ("generate", "tiny-llama3", "x", "--snr-db", 1000),
-        "less than or equal to 120",
+        "'--snr-db': 1000.0 is not among -30 to 120",
+    ),
+    "quality that is no number": (
+        ("generate", "tiny-llama3", "x", "--snr-db", "nan"),
+        "'--snr-db': nan is not among -30 to 120",
+    ),
+    "qualities of which one is no number": (
+        ("evaluate", "tiny-llama3", "--data", "x", "--snr-db", 20, "--snr-db", "nan"),
+        "'--snr-db': nan is not among -30 to 120",
+    ),
+    "bound of the quality that is no number": (
+        ("infer", "tiny-llama3", "x", "--budget-bytes", 99, "--most-snr-db", "nan"),
+        "'--most-snr-db': nan is not among -30 to 120",
     ),
     "text of a model of images": (("generate", "tiny-dinov2", "x"), "generates no text"),
     "unknown codec": (("generate", "tiny-llama3", "x", "--codec", "zip"), "dt-ufc, float16"),

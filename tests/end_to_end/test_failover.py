@@ -1,8 +1,10 @@
 """A broken link, a killed or a draining server: the caller sees the same text, token for token."""
 
 import asyncio
+import contextlib
 import logging
 import signal
+import socket
 import time
 
 import pytest
@@ -203,6 +205,69 @@ async def test_a_server_without_memory_for_the_cache_is_passed_over_too(spare, u
             text += await text_of(pieces)
             await kept.aclose()
     assert text == unbroken
+
+
+@contextlib.asynccontextmanager
+async def without_memory(serve, hog_tokens: int = 400):
+    """A server whose cache memory one text has all but taken."""
+    async with serve(MODEL, cache_mb=1) as full, SplitClient(full.address, MODEL) as hog:
+        kept = hog.generate(PROMPT, max_tokens=hog_tokens)
+        await anext(kept)
+        yield full
+        await kept.aclose()
+
+
+def refused(server) -> float | None:
+    """How many requests it has refused for want of room."""
+    code = {"code": "RESOURCE_EXHAUSTED"}
+    return server._registry.get_sample_value("featurewire_server_errors_total", code)
+
+
+async def test_a_server_without_memory_for_a_texts_cache_is_passed_over_at_its_first_message(
+    spare, unbroken, serve
+):
+    async with (
+        without_memory(serve) as full,
+        SplitClient(f"{full.address},{spare.address}", MODEL) as client,
+    ):
+        for _ in range(2):  # the second text begins where there was room
+            assert await text_of(client.generate(PROMPT, **DRAWN)) == unbroken
+        assert refused(full) == 1
+
+
+async def test_where_no_address_has_memory_for_a_text_each_is_asked_and_the_refusal_raised(serve):
+    dead = f"127.0.0.1:{free_port()}"
+    async with without_memory(serve) as full, without_memory(serve) as other:
+        addresses = f"{full.address},{dead},{other.address}"
+        async with SplitClient(addresses, MODEL) as client:
+            started = time.monotonic()
+            with pytest.raises(RefusedError, match="cache needs") as caught:
+                await text_of(client.generate(PROMPT, **DRAWN))
+            assert time.monotonic() - started < 15
+        assert (caught.value.reason, caught.value.retry_s) == ("SERVER_FULL", 1.0)
+        assert (refused(full), refused(other)) == (1, 1)
+
+
+async def test_a_text_that_one_server_refuses_for_its_size_is_not_asked_of_another(serve):
+    async with serve(MODEL, cache_mb=1) as small, serve(MODEL) as large:
+        async with SplitClient(f"{small.address},{large.address}", MODEL, "layers.0") as client:
+            with pytest.raises(RefusedError, match="cache needs") as caught:
+                await text_of(client.generate(PROMPT, max_tokens=900))
+        assert caught.value.reason == "TOO_LARGE"
+        assert large.open_sessions == 0
+        async with SplitClient(large.address, MODEL, "layers.0") as client:
+            assert await anext(client.generate(PROMPT, max_tokens=900))
+
+
+async def test_the_deadline_holds_where_a_full_server_is_passed_over_for_a_silent_one(serve):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with without_memory(serve) as full:
+            addresses = f"{full.address},127.0.0.1:{silent.getsockname()[1]}"
+            async with SplitClient(addresses, MODEL, timeout_s=3.0) as client:
+                started = time.monotonic()
+                with pytest.raises(DeadlineError, match=r"the last failure: .*cache needs"):
+                    await text_of(client.generate(PROMPT, **DRAWN))
+                assert time.monotonic() - started < 10
 
 
 async def test_a_server_that_falls_silent_is_given_up(spare, unbroken):

@@ -1,6 +1,7 @@
 """What a session's state does not take ends it with a reason, and leaves nothing behind."""
 
 import asyncio
+import logging
 import time
 
 import grpc
@@ -10,7 +11,8 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.status import Refusal, refusal_of
-from featurewire_client import SplitClient
+from featurewire_bench.relay import Relay
+from featurewire_client import RefusedError, SplitClient
 from featurewire_models import describe
 from featurewire_models.llama import LlamaTail
 from featurewire_server import session as server_session
@@ -234,7 +236,8 @@ async def test_a_stream_that_never_shakes_hands_holds_its_place_for_a_short_time
             assert (await client.infer({"input_ids": torch.tensor([[5, 6]])})).output.logits.numel()
 
 
-async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
+def large_answers() -> list[pb.InferRequest]:
+    """Messages to a server of tiny-llama3 whose answers are 3.3 MB each."""
     info = describe("tiny-llama3")
     offer = pb.Handshake(
         protocol_min=limits.PROTOCOL_MIN,
@@ -247,16 +250,20 @@ async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
     tensor = pb.CodedTensor(name="hidden", batch=1, tokens=400, channels=128)
     payload = torch.randn(400, 128).half().numpy().tobytes()
     messages = [pb.InferRequest(handshake=offer)]
-    for request in range(1, 40):  # 3.3 MB of logits each
+    for request in range(1, 40):
         messages.append(pb.InferRequest(begin=pb.Begin(request=request, tensors=[tensor])))
         messages.append(
             pb.InferRequest(chunk=pb.Chunk(request=request, payload=payload, last=True))
         )
+    return messages
+
+
+async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
     async with (
         serve("tiny-llama3", idle_s=1.0) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        call = rpc.SplitInferenceServiceStub(channel).Infer(iter(messages))
+        call = rpc.SplitInferenceServiceStub(channel).Infer(iter(large_answers()))
         for _ in range(100):
             await asyncio.sleep(0.1)
             if server.open_sessions:
@@ -267,4 +274,133 @@ async def test_a_client_that_never_reads_is_not_waited_for_for_ever(serve):
             if not server.open_sessions:
                 break
         assert server.open_sessions == 0
+        call.cancel()
+
+
+# the kernel resets the connections of a process that is killed, as the relay does
+@pytest.mark.parametrize("how", ["its connection breaks", "it closes its channel", "it cancels"])
+async def test_a_client_that_vanishes_amid_an_answer_is_cancelled_and_no_fault(serve, caplog, how):
+    caplog.set_level(logging.INFO)
+    async with serve("tiny-llama3") as server, Relay(server.address, rate_mbit=50) as link:
+        channel = grpc.aio.insecure_channel(link.address)
+        call = rpc.SplitInferenceServiceStub(channel).Infer(iter(large_answers()))
+        for _ in range(1000):
+            if link.down_bytes > 500_000:
+                break
+            await asyncio.sleep(0.01)
+        peer = next(iter(server._service._streams)).peer
+        if how == "its connection breaks":
+            link.disconnect()
+        elif how == "it cancels":
+            call.cancel()
+        await channel.close()
+        assert await settled(server)
+        total, value = "featurewire_server_errors_total", server._registry.get_sample_value
+        counted = {code: value(total, {"code": code}) for code in ("CANCELLED", "INTERNAL")}
+    assert counted == {"CANCELLED": 1, "INTERNAL": None}
+    assert [line for line in caplog.messages if line.startswith("cancelled")] == [
+        f"cancelled peer={peer} amid a request"
+    ]
+    assert not [r for r in caplog.records if r.exc_info or r.levelno > logging.INFO]
+
+
+async def test_a_client_that_ends_its_session_between_requests_is_no_error(llama, serve):
+    ids = {"input_ids": torch.tensor([[5, 6]])}
+    async with serve(llama) as server:
+        for _ in range(20):
+            async with SplitClient(server.address, str(llama)) as client:
+                await client.infer(ids)
+        assert await settled(server)
+        cancelled = {"code": "CANCELLED"}
+        total = "featurewire_server_errors_total"
+        assert server._registry.get_sample_value(total, cancelled) is None
+
+
+IDS = {"input_ids": torch.tensor([[5, 6]])}
+
+
+async def test_a_session_that_nobody_uses_gives_its_place_to_one_that_asks(
+    llama, serve, offer, monkeypatch
+):
+    async def handshake_alone():
+        yield pb.InferRequest(handshake=offer)
+        await asyncio.sleep(60)
+
+    async with (
+        serve(llama, max_sessions=1) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call = rpc.SplitInferenceServiceStub(channel).Infer(handshake_alone())
+        assert (await call.read()).HasField("handshake")
+        with pytest.raises(RefusedError, match="no place for another session"):
+            await SplitClient(server.address, str(llama)).__aenter__()  # it shook hands just now
+        monkeypatch.setattr(limits, "KEPT_S", 0.2)
+        await asyncio.sleep(0.3)
+        async with SplitClient(server.address, str(llama)) as client:
+            assert (await client.infer(IDS)).output.logits.numel()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await asyncio.wait_for(call.read(), 20)
+            assert server.open_sessions == 1
+    assert refusal_of(caught.value).reason == "SESSION_IDLE"
+    assert "another needs its place" in caught.value.details()
+
+
+async def test_clients_that_take_turns_at_a_place_do_not_notice(llama, serve, monkeypatch):
+    monkeypatch.setattr(limits, "KEPT_S", 0.1)
+    async with (
+        serve(llama, max_sessions=1) as server,
+        SplitClient(server.address, str(llama)) as first,
+    ):
+        expected = (await first.infer(IDS)).output.logits
+        await asyncio.sleep(0.2)
+        async with SplitClient(server.address, str(llama)) as second:
+            for client in (second, first, second, first):
+                assert torch.equal((await client.infer(IDS)).output.logits, expected)
+                assert client.last_stats.replays == 0
+                await asyncio.sleep(0.2)
+
+
+async def test_the_place_of_the_session_unused_the_longest_goes_first(llama, serve, monkeypatch):
+    async with (
+        serve(llama, max_sessions=2) as server,
+        SplitClient(server.address, str(llama)) as first,
+        SplitClient(server.address, str(llama)) as second,
+    ):
+        await first.infer(IDS)  # the second one is the one that was used less lately
+        monkeypatch.setattr(limits, "KEPT_S", 0.2)
+        await asyncio.sleep(0.3)
+        async with SplitClient(server.address, str(llama)) as third:
+            assert (await third.infer(IDS)).output.logits.numel()
+            assert not first._route._session.ended
+            for _ in range(100):
+                if second._route._session.ended:
+                    break
+                await asyncio.sleep(0.02)
+            assert second._route._session.ended
+
+
+async def test_a_session_amid_a_request_keeps_its_place(llama, serve, offer, monkeypatch):
+    """A text that its reader has suspended, and a prompt that has not come whole."""
+    monkeypatch.setattr(limits, "KEPT_S", 0.1)
+
+    async def a_part():
+        for message in (pb.InferRequest(handshake=offer), begin(3), chunk(2)):
+            yield message
+        await asyncio.sleep(60)
+
+    async with (
+        serve("tiny-llama3", llama, max_sessions=2) as server,
+        SplitClient(server.address, "tiny-llama3") as client,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        pieces = client.generate("Return the", max_tokens=5)
+        await anext(pieces)
+        call = rpc.SplitInferenceServiceStub(channel).Infer(a_part())
+        assert (await call.read()).HasField("handshake")
+        assert (await call.read()).HasField("ack")
+        await asyncio.sleep(0.3)
+        with pytest.raises(RefusedError, match="no place for another session: 2 open, 2 allowed"):
+            await SplitClient(server.address, str(llama)).__aenter__()
+        assert [piece async for piece in pieces]
+        assert client.last_stats.replays == 0
         call.cancel()

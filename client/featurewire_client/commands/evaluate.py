@@ -26,6 +26,7 @@ from featurewire_client.commands.options import (
     Split,
     Steps,
     Timeout,
+    in_db,
 )
 from featurewire_client.commands.planning import AUTO
 from featurewire_client.commands.sending import Sending
@@ -60,9 +61,8 @@ def evaluate(
     snr_db: Annotated[
         list[float] | None,
         typer.Option(
-            min=-30,
-            max=120,
-            help="Quality of the features in dB; several times for a row each.",
+            callback=in_db,
+            help="Quality of the features in dB, -30 to 120; several times for a row each.",
             show_default="25",
         ),
     ] = None,

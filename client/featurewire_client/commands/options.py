@@ -1,18 +1,22 @@
 """The options that several commands share."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from featurewire.wire.limits import CODECS, MAX_COUNT
+from featurewire.wire.limits import CODECS, MAX_COUNT, MAX_SEED
 
 
-def _whole(least: int, most: int) -> Callable[[int], int]:
-    """A check whose sentence, unlike typer's own, names the value and both bounds."""
+def among(least: int, most: int) -> Callable[[Any], Any]:
+    """A check whose sentence, unlike typer's own, names the value, nan too, and both bounds.
 
-    def check(value: int) -> int:
-        if not least <= value <= most:
-            raise typer.BadParameter(f"{value} is not among {least} to {most}")
+    It takes what an option gives: a number, several, or None.
+    """
+
+    def check(value: Any) -> Any:
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None and not least <= one <= most:
+                raise typer.BadParameter(f"{one} is not among {least} to {most}")
         return value
 
     return check
@@ -40,17 +44,17 @@ TaskName = Annotated[
         show_default="the first",
     ),
 ]
-# what an int64 holds, as text to image needs it
 Seed = Annotated[
     int,
-    typer.Option(
-        callback=_whole(0, 2**63 - 1), help="Of the noise: the same seed, the same result."
-    ),
+    typer.Option(callback=among(0, MAX_SEED), help="Of the noise: the same seed, the same result."),
 ]
 Codec = Annotated[str, typer.Option(help=f"How features travel: {', '.join(CODECS)}.")]
+in_db = among(-30, 120)
 SnrDb = Annotated[
     float,
-    typer.Option(min=-30, max=120, help="Quality of the features in dB: 25 is close, 15 small."),
+    typer.Option(
+        callback=in_db, help="Quality of the features in dB, -30 to 120: 25 is close, 15 small."
+    ),
 ]
 # the codec's own type would import numpy for --help
 EffortChoice = Annotated[
@@ -87,19 +91,19 @@ BytesBudget = Annotated[
 ]
 LeastSnrDb = Annotated[
     float | None,
-    typer.Option(min=-30, max=120, help="dB that a budget never goes below.", show_default="5"),
+    typer.Option(callback=in_db, help="dB that a budget never goes below.", show_default="5"),
 ]
 MostSnrDb = Annotated[
     float | None,
-    typer.Option(min=-30, max=120, help="dB that a budget never goes above.", show_default="30"),
+    typer.Option(callback=in_db, help="dB that a budget never goes above.", show_default="30"),
 ]
 MaxTokens = Annotated[
-    int, typer.Option(callback=_whole(1, MAX_COUNT), help="Tokens to generate at most.")
+    int, typer.Option(callback=among(1, MAX_COUNT), help="Tokens to generate at most.")
 ]
 TopK = Annotated[
     int,
     typer.Option(
-        callback=_whole(0, MAX_COUNT), help="Draws among so many of the likeliest; 0: all."
+        callback=among(0, MAX_COUNT), help="Draws among so many of the likeliest; 0: all."
     ),
 ]
 Steps = Annotated[int, typer.Option(min=1, help="Steps of text to image.")]

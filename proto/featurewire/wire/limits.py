@@ -27,12 +27,15 @@ MAX_DIMENSIONS = 8
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1024
 
-# What the .proto's integers of a generation hold: counts of tokens, and the seed.
+# What the .proto's counts of tokens hold, and what a seed of noise may be: that of an image travels
+# as int64.
 MAX_COUNT = 2**32 - 1
-MAX_SEED = 2**64 - 1
+MAX_SEED = 2**63 - 1
 
 # From the opening of a stream to its handshake: until then it holds a place for nobody.
 HANDSHAKE_S = 10.0
+# A session without a request keeps its place for so long, though all are taken and one asks for it.
+KEPT_S = 30.0
 # Pings keep the ways through routers open, and something under way for TCP to miss.
 KEEPALIVE_MS = 10_000
 # No answer to a ping says little: on a slow link it waits behind all that is queued, 4 MiB of the
