@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,14 +27,14 @@ from featurewire_models.text_stream import TextStream
 
 from featurewire_client import profiles
 from featurewire_client.connection import Connection, probe
-from featurewire_client.edge import Edge, Seconds
+from featurewire_client.edge import Edge
 from featurewire_client.errors import ConnectionFailedError, DeadlineError
 from featurewire_client.generation import Generation, settings_of
+from featurewire_client.inference import Inference
 from featurewire_client.link_estimate import LinkEstimate
-from featurewire_client.quality import PROBING_BYTES, Budget, Coded, QualityControl, known_rates
+from featurewire_client.quality import Budget, QualityControl, known_rates
 from featurewire_client.route import Route
-from featurewire_client.stats import InferStats, of_request
-from featurewire_client.transcript import Transcript, begin_of
+from featurewire_client.stats import InferStats
 from featurewire_client.turns import Turns
 
 log = logging.getLogger("featurewire.client")
@@ -188,6 +187,13 @@ class SplitClient:
     ) -> InferResult:
         """Runs one inference.
 
+        A text of two spans or more (of 64 tokens, or 256 where the head is on a GPU) goes to a
+        causal model span by span: head, codec, wire and tail work side by side, and a budget's
+        quality is chosen for each span. The outputs are those of the unsplit model given the same
+        spans with a cache, which differ from those of one pass in the last bits. It goes as one
+        feature, in one pass, in a batch, with "dt-ufc", and where the inputs are more than
+        `input_ids` and a number `logits_to_keep`: masks, positions, labels.
+
         Args:
             inputs: the keyword tensors that the unsplit model takes.
             outputs: names of the outputs to send back, such as "loss"; none: all.
@@ -199,25 +205,15 @@ class SplitClient:
             CodecError: the features cannot be coded.
         """
         async with self._turns.take("an inference", self._timeout_s):
-            started, seconds = time.perf_counter(), Seconds()
+            inference = Inference(self.edge, self._route, self.snr_db, self._control)
             async with self._deadline():
-                features = await self.edge.features(inputs, seconds)
-                request = Transcript(begin_of(features, outputs))
-                await self._route.begin(request)
-                snr_db, pieces = self.snr_db, tuple[int, ...]()
-                if self._control is not None:
-                    snr_db = self._control.choose(seconds.points, time.perf_counter() - started)
-                    pieces = PROBING_BYTES
-                async for chunk in self.edge.chunks(features, snr_db, seconds, pieces):
-                    await self._route.send(request, chunk)
-                await self._route.finish(request)
-            stats = of_request(request, seconds, time.perf_counter() - started, snr_db)
+                tensors, stats = await inference.run(inputs, outputs)
             if self._control is not None:
-                stats = self._budgeted(stats, Coded(snr_db, seconds.points, seconds.payload_bytes))
+                stats = self._with_shortfall(stats)
             self._count(stats, new_request=True)
             self.last_stats = stats
             self._log(stats)
-        return InferResult(tensors_to_outputs(request.outputs()), stats)
+        return InferResult(tensors_to_outputs(tensors), stats)
 
     async def generate(
         self,
@@ -296,14 +292,6 @@ class SplitClient:
             if isinstance(error, Exception):
                 self._turns.check()  # what a close in the middle of it breaks tells nobody why
             raise
-
-    def _budgeted(self, stats: InferStats, coded: Coded) -> InferStats:
-        """The account with what is beyond the budget; the next choice learns from it."""
-        control = self._control
-        assert control is not None
-        other_ms = stats.encode_ms + stats.queue_ms + stats.decode_ms + stats.tail_ms
-        control.learn([coded], stats.sent_bytes, other_ms / 1000)
-        return self._with_shortfall(stats)
 
     def _with_shortfall(self, stats: InferStats) -> InferStats:
         """The account with what is beyond the budget, which is said."""

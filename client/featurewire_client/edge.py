@@ -1,6 +1,6 @@
 """The edge's own work: inputs in, coded features out, the head and the codec each on a thread.
 
-They never run on the event loop's thread, and go on side by side: while one span of a prompt is
+They never run on the event loop's thread, and go on side by side: while one span of a text is
 being coded, the head runs on the next one. On a GPU the thread of the head only asks for it, and
 its features are copied to main memory meanwhile.
 """
@@ -31,7 +31,7 @@ from featurewire_models.transfer import Download, Stopwatch
 
 Result = TypeVar("Result")
 
-# of a prompt, coded together; a GPU hands over many at once, and longer bitstreams are shorter
+# of a sequence, coded together; a GPU hands over many at once, and longer bitstreams are shorter
 SPAN_TOKENS, GPU_SPAN_TOKENS = 64, 256
 _WAITING = 2
 
@@ -48,7 +48,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Span:
-    """Coded tokens of a generation: their tensor's name and channels, quality, and the chunks."""
+    """Coded tokens of a sequence: their tensor's name and channels, quality, and the chunks."""
 
     name: str
     channels: int
@@ -137,6 +137,18 @@ class Edge:
         async for chunk in _drain(waiting, encode()):
             yield chunk
 
+    def takes_spans(self, inputs: Mapping[str, torch.Tensor]) -> bool:
+        """Whether the inputs are one sequence of two full spans or more, best sent span by span.
+
+        A rest of a few tokens gains less than another pass takes. "dt-ufc" codes a feature as a
+        whole: each of its streams has centres of its own.
+        """
+        return (
+            self._coder.codec != "dt-ufc"
+            and self.head.takes_spans(inputs)
+            and inputs["input_ids"].shape[1] >= 2 * self._span
+        )
+
     async def spans(
         self,
         ids: torch.Tensor,
@@ -144,7 +156,7 @@ class Edge:
         quality: Callable[[int], Awaitable[float]],
         seconds: Seconds,
     ) -> AsyncIterator[Span]:
-        """The bitstreams of a prompt `[1, tokens]`, span by span.
+        """The bitstreams of a sequence `[1, tokens]`, span by span.
 
         `quality` says the SNR of the next one from the feature points that are left.
 
@@ -278,7 +290,7 @@ def _timed(chunks: Iterator[pb.Chunk], seconds: Seconds) -> pb.Chunk | None:
 def _span(
     coder: Coder, under_way: _HeadPass, snr_db: float, seconds: Seconds, tokens: slice
 ) -> Span:
-    """One bitstream of a generation, of some tokens of a pass, once the head is done with it."""
+    """One bitstream of a sequence, of some tokens of a pass, once the head is done with it."""
     ((name, tensor),) = under_way.finish(seconds).tensors.items()
     started = time.perf_counter()
     rows = tensor[0, tokens]

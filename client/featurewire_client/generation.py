@@ -10,13 +10,13 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire import limits
 from featurewire_models.text_stream import TextStream
 
-from featurewire_client.edge import Edge, Seconds, Span, cut
+from featurewire_client.edge import Edge
 from featurewire_client.errors import ClientError, SessionError, SettingError
-from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
+from featurewire_client.quality import QualityControl
 from featurewire_client.route import Route
+from featurewire_client.span_sender import SpanSender
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.stop_strings import stop_strings
-from featurewire_client.transcript import Transcript
 
 log = logging.getLogger("featurewire.client")
 
@@ -73,11 +73,8 @@ class Generation:
         self._edge = edge
         self._route = route
         self._text = text
-        self._snr_db = snr_db
         self._control = control
-        self._seconds = Seconds()
-        self._request: Transcript | None = None
-        self._sent_payload_bytes = 0
+        self._sender = SpanSender(edge, route, snr_db, control)
         self._tokens = 0
         self._started = time.perf_counter()
         self._first_s = 0.0
@@ -119,62 +116,30 @@ class Generation:
             return
         try:
             async with deadline():
-                await self._route.account(self._known())
+                await self._route.account(self._sender.request)
         except ClientError as error:
             log.warning("the text is complete, its account did not come: %s", error)
 
     async def _prompt(self, ids: torch.Tensor, cache: object, settings: pb.Generation) -> pb.Token:
-        coded = []
-        async for span in self._edge.spans(ids, cache, self._quality, self._seconds):
-            if self._request is None:
-                tensor = pb.CodedTensor(
-                    name=span.name, batch=1, tokens=ids.shape[1], channels=span.channels
-                )
-                self._request = Transcript(pb.Begin(tensors=[tensor], generation=settings))
-                await self._route.begin(self._request)
-            await self._send(span)
-            coded.append(Coded(span.snr_db, span.points, span.payload_bytes))
+        coded = await self._sender.sequence(ids, cache, pb.Begin(generation=settings))
         sent = time.perf_counter()
-        token = await self._route.token(self._known())
+        token = await self._route.token(self._sender.request)
         if self._control is not None:
             answered_s = time.perf_counter() - sent
-            self._control.learn(coded, self._known().sent_bytes, answered_s)
+            self._control.learn(coded, self._sender.request.sent_bytes, answered_s)
         return token
 
-    async def _quality(self, points: int) -> float:
-        """The SNR for what is left of the prompt."""
-        if self._control is not None:
-            route = self._route
-            await self._control.settle(lambda: route.under_way_bytes + self._waiting_bytes())
-            spent_s = time.perf_counter() - self._started
-            sent_bytes = self._request.sent_bytes if self._request else 0
-            self._snr_db = self._control.choose(
-                points, spent_s, sent_bytes, self._waiting_bytes(), route.under_way_bytes
-            )
-        return self._snr_db
-
-    def _waiting_bytes(self) -> int:
-        """What is coded, and not sent yet."""
-        return self._seconds.payload_bytes - self._sent_payload_bytes
-
     async def _step(self, token: int, cache: object) -> pb.Token:
-        await self._send(await self._edge.step(token, cache, self._snr_db, self._seconds))
-        return await self._route.token(self._known())
-
-    async def _send(self, span: Span) -> None:
-        for chunk in cut(span.chunks, PROBING_BYTES if self._control else ()):
-            await self._route.send(self._known(), chunk)
-            self._sent_payload_bytes += len(chunk.payload)
-
-    def _known(self) -> Transcript:
-        assert self._request is not None
-        return self._request
+        sender = self._sender
+        await sender.send(await self._edge.step(token, cache, sender.snr_db, sender.seconds))
+        return await self._route.token(sender.request)
 
     def stats(self) -> InferStats | None:
         """The account so far; None before the first token."""
         if not self._tokens:
             return None
         total_s = time.perf_counter() - self._started
+        sender = self._sender
         return of_request(
-            self._known(), self._seconds, total_s, self._snr_db, self._tokens, self._first_s
+            sender.request, sender.seconds, total_s, sender.snr_db, self._tokens, self._first_s
         )

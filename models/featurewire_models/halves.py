@@ -66,6 +66,13 @@ class Head(Half):
         With ``cache`` the tokens continue those it has seen. Raises InputError.
         """
 
+    def takes_spans(self, inputs: Mapping[str, Tensor]) -> bool:
+        """Whether the inputs are one sequence that it can be given span by span, with a cache.
+
+        ``input_ids`` are its tokens then; the other inputs are for the tail's ``span``.
+        """
+        return False
+
 
 class Tail(Half):
     """The cloud's half.
@@ -95,6 +102,15 @@ class Tail(Half):
         passes in the last bits.
         """
         return [self.step(*one) for one in zip(features, caches, strict=True)]
+
+    def span(self, feature: Features, cache: Cache, tokens: int) -> dict[str, Tensor]:
+        """The next tokens of one sequence of so many, which comes span by span.
+
+        ``uncoded`` is what the whole sequence's feature has. The outputs of all spans, joined along
+        dimension 1, are what the unsplit class returns for the sequence; a span of which none is
+        kept gives none. Raises InputError, and TaskError in families that are not causal.
+        """
+        raise TaskError(f"{self.info.name} is a {self.info.family} model and takes no spans.")
 
     def cache_bytes(self, tokens: int) -> int:
         """What a cache of so many tokens takes; TaskError in families that are not causal."""

@@ -63,6 +63,21 @@ class LlamaHead(Head):
         uncoded = {name: inputs[name] for name in OPTIONAL_INPUTS if name in inputs}
         return Features(tensors={"hidden": hidden}, uncoded=uncoded)
 
+    def takes_spans(self, inputs: Mapping[str, Tensor]) -> bool:
+        """``input_ids`` of one sequence within the context, and maybe a number of logits to keep.
+
+        Masks and positions are of the whole, and labels need the logits of all tokens at once.
+        """
+        ids, keep = inputs.get("input_ids"), inputs.get("logits_to_keep")
+        return (
+            set(inputs) <= {"input_ids", "logits_to_keep"}
+            and ids is not None
+            and ids.dim() == 2
+            and len(ids) == 1
+            and (self.info.context is None or ids.shape[1] <= self.info.context)
+            and (keep is None or keep.dim() == 0)
+        )
+
     def new_cache(self) -> Cache:
         """An empty cache of the head's own blocks."""
         return Cache(DynamicCache(config=self.language_model.config))
@@ -95,6 +110,21 @@ class LlamaTail(Tail):
         last = {"logits_to_keep": torch.tensor(1)}
         logits: Tensor = self(replace(feature, uncoded=last), cache=cache).logits[0, -1]
         return logits
+
+    def span(self, feature: Features, cache: Cache, tokens: int) -> dict[str, Tensor]:
+        """Its ``logits``, ``[1, kept, vocabulary]``; ``logits_to_keep`` is a number or absent."""
+        hidden = require(feature, "hidden", self.language_model.config.hidden_size)
+        refuse_unknown({"hidden": hidden, **feature.uncoded}, "hidden", "logits_to_keep")
+        keep = feature.uncoded.get("logits_to_keep")
+        if keep is not None and keep.dim():
+            raise InputError("logits_to_keep must be one integer where tokens come in spans.")
+        _check_shapes(self.info, feature.uncoded, 1, tokens, 0)
+        first = tokens - int(keep) if keep is not None and int(keep) else 0
+        kept = min(cache.length + hidden.shape[1] - first, hidden.shape[1])
+        # 0 would keep all of them
+        last = {"logits_to_keep": torch.tensor(max(kept, 1))}
+        logits = self(replace(feature, uncoded=last), cache=cache).logits
+        return {"logits": logits} if kept > 0 else {}
 
     def cache_bytes(self, tokens: int) -> int:
         """Keys and values of the tail's own blocks, a sliding window taken for the whole."""

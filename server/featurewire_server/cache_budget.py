@@ -1,4 +1,4 @@
-"""How much memory the caches of all generations may take together."""
+"""How much memory the caches of all requests may take together."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ _RETRY_S = 1.0
 
 
 class CacheBudget:
-    """Reservations within `allowed` bytes: a generation reserves what its cache may grow to."""
+    """Reservations within `allowed` bytes: a request reserves what its cache may grow to."""
 
     def __init__(self, allowed: int, tell: Callable[[float], None]) -> None:
         """`tell` hears of every change of what is reserved."""
@@ -20,7 +20,7 @@ class CacheBudget:
         """Raises Refusal: the bytes are not free now, or are more than there ever are."""
         if self.reserved + size > self._allowed:
             message = (
-                f"the generation's cache needs {size} bytes; {self._allowed - self.reserved} of"
+                f"the request's cache needs {size} bytes; {self._allowed - self.reserved} of"
                 f" {self._allowed} are free"
             )
             found, allowed = str(size), str(self._allowed)

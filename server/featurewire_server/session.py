@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
@@ -22,7 +22,9 @@ from featurewire_models import Features
 from featurewire_models.stacked import join_tokens, stacking_key
 from featurewire_models.transfer import upload
 
+from featurewire_server.accounts import Accounts, Request, account_of
 from featurewire_server.cache_budget import CacheBudget
+from featurewire_server.causal_request import CausalRequest
 from featurewire_server.feature_buffer import FeatureBuffer, check_begin
 from featurewire_server.generation import Generation, Step, run_steps
 from featurewire_server.handshake import Terms
@@ -30,6 +32,7 @@ from featurewire_server.metrics import ServerMetrics
 from featurewire_server.one_shot import run_together
 from featurewire_server.refusals import out_of_order
 from featurewire_server.scheduler import Ran, Scheduler
+from featurewire_server.spanned_feature import SpannedFeature
 
 log = logging.getLogger("featurewire.server")
 
@@ -53,9 +56,9 @@ class Shared:
 
 @dataclass
 class _Coded:
-    """Bytes of one sample, or of one bitstream of a generation."""
+    """Bytes of one sample, or of one bitstream of a sequence."""
 
-    request: FeatureBuffer | Generation
+    request: Request
     name: str
     shape: tuple[int, int]
     grid: tuple[int, int] | None
@@ -66,9 +69,9 @@ class _Coded:
 
 @dataclass
 class _Decoded:
-    """A feature, or a span of a generation, ready for the tail."""
+    """A feature, or a span of a sequence, ready for the tail."""
 
-    request: FeatureBuffer | Generation
+    request: Request
     features: Features
     decode_s: float
 
@@ -95,15 +98,16 @@ class Session:
         self._coder = coder
         self._shared = shared
         self._peer = peer
-        self._request: FeatureBuffer | Generation | None = None
+        self._accounts = Accounts(terms, shared.metrics, peer)
+        self._request: Request | None = None
+        self._caches: list[CausalRequest] = []  # what the budget is reserved for
         self._tensors: Sequence[pb.CodedTensor] = ()
         self._bitstream: list[bytes] = []
         self._coded: asyncio.Queue[_Coded | None] = asyncio.Queue(_CHUNKS_WAITING)
         self._decoded: asyncio.Queue[_Decoded | None] = asyncio.Queue(_FEATURES_WAITING)
-        self._spans: list[_Decoded] = []  # of a prompt, until they are a pass of the tail
-        self._unanswered = 0  # features, and bitstreams of generations
+        self._spans: list[_Decoded] = []  # of a sequence, until they are a pass of the tail
+        self._unanswered = 0  # features, and bitstreams of sequences
         self._answered = asyncio.Event()
-        self._unwritten: Generation | None = None  # its line of the log is yet to come
 
     @property
     def is_busy(self) -> bool:
@@ -126,22 +130,25 @@ class Session:
 
         Raises:
             Refusal: the message is out of order, too large, or asks for what is not here.
-            ModelError: a generation of a model that is not causal.
+            ModelError: a sequence for a model that is not causal.
         """
         kind = message.WhichOneof("message")
-        if kind == "begin" and not isinstance(self._request, FeatureBuffer):
+        amid_feature = isinstance(self._request, FeatureBuffer | SpannedFeature)
+        if kind == "begin" and not amid_feature:
             self._begin(message.begin)
             return None
         if kind != "chunk" or self._request is None:
-            expected = "chunk" if isinstance(self._request, FeatureBuffer) else "begin"
+            expected = "chunk" if amid_feature else "begin"
             raise out_of_order(f"a {kind or 'nameless'} message", f"a {expected}")
         received_ns = time.monotonic_ns()
         request, payload = self._request, message.chunk.payload  # a copy at every read
         answered = False
-        if isinstance(request, Generation):
+        if isinstance(request, CausalRequest):
             tokens = request.add(message.chunk, len(payload))
             answered = bool(tokens) and request.is_answered
             await self._collect(request, tokens, payload)
+            if isinstance(request, SpannedFeature) and request.is_complete:
+                self._request = None
         else:
             first = request.samples
             tensor = request.add(message.chunk, len(payload))
@@ -172,27 +179,28 @@ class Session:
             begin.tensors.extend(self._tensors)
         check_begin(begin)
         self._tensors = begin.tensors
-        if isinstance(self._request, Generation):  # given up
+        if isinstance(self._request, CausalRequest):  # a generation that is given up
             self._release(self._request)
-        if not begin.HasField("generation"):
+        if not begin.HasField("generation") and not begin.spans:
             self._request = FeatureBuffer(begin, received_bytes)
             return
         self._bitstream = []
-        generation = Generation(begin, self._terms, received_bytes)
-        self._shared.budget.reserve(generation.cache_bytes)
-        generation.reserved_bytes = generation.cache_bytes
-        self._request = generation
+        kind = Generation if begin.HasField("generation") else SpannedFeature
+        request = kind(begin, self._terms, received_bytes)
+        self._shared.budget.reserve(request.cache_bytes)
+        self._caches.append(request)
+        self._request = request
 
-    async def _collect(self, generation: Generation, tokens: int, payload: bytes) -> None:
+    async def _collect(self, request: Request, tokens: int, payload: bytes) -> None:
         """Keeps pieces of a bitstream until it is complete."""
         self._bitstream.append(payload)
         if tokens:
-            tensor = generation.begin.tensors[0]
+            tensor = request.begin.tensors[0]
             whole = b"".join(self._bitstream)
             self._bitstream = []
             shape = (tokens, tensor.channels)
             self._unanswered += 1
-            await self._coded.put(_Coded(generation, tensor.name, shape, None, whole))
+            await self._coded.put(_Coded(request, tensor.name, shape, None, whole))
 
     async def decode(self) -> None:
         """Decodes what comes until the end.
@@ -250,18 +258,20 @@ class Session:
             ModelError: likewise.
         """
         while (decoded := await self._decoded.get()) is not None:
-            if self._unwritten is not decoded.request:
-                self._write_line(self._unwritten)
-            if isinstance(decoded.request, Generation):
-                self._unwritten = decoded.request
-                if (whole := self._join(decoded, decoded.request)) is not None:
-                    async for response in self._next_token(whole, decoded.request):
-                        yield response
-            else:
-                async for response in self._outputs(decoded, decoded.request):
+            self._accounts.follow(decoded.request)
+            if (whole := self._join(decoded)) is not None:
+                async for response in self._answer(whole):
                     yield response
             self._unanswered -= 1
             self._answered.set()
+
+    def _answer(self, decoded: _Decoded) -> AsyncIterator[pb.InferResponse]:
+        request = decoded.request
+        if isinstance(request, Generation):
+            return self._next_token(decoded, request)
+        if isinstance(request, SpannedFeature):
+            return self._span_outputs(decoded, request)
+        return self._outputs(decoded, request)
 
     async def _outputs(
         self, decoded: _Decoded, request: FeatureBuffer
@@ -282,21 +292,49 @@ class Session:
         for chunk in output_chunks(request.begin.request, outputs):
             output_bytes += chunk.ByteSize()
             yield pb.InferResponse(output=chunk)
-        self._record(request.features, request.received_bytes, decoded, ran, output_bytes)
-        yield pb.InferResponse(account=_account(request))
-        self._write_line(request)
+        sizes = request.features, request.received_bytes
+        self._accounts.record(request, *sizes, decoded.decode_s, ran, output_bytes)
+        yield pb.InferResponse(account=account_of(request))
+        self._accounts.write(request)
 
-    def _join(self, span: _Decoded, generation: Generation) -> _Decoded | None:
+    def _join(self, span: _Decoded) -> _Decoded | None:
         """The span, with those before it that the tail takes with it; None: with more of them."""
-        spans = [one for one in self._spans if one.request is generation] + [span]
+        request = span.request
+        if isinstance(request, FeatureBuffer):
+            return span
+        spans = [one for one in self._spans if one.request is request] + [span]
         features = [one.features for one in spans]
         tokens = sum(next(iter(one.tensors.values())).shape[1] for one in features)
-        if not generation.has_pass(tokens):
+        if not request.has_pass(tokens):
             self._spans = spans
             return None
         self._spans = []
         decode_s = sum(one.decode_s for one in spans)
-        return _Decoded(generation, join_tokens(features), decode_s) if spans[1:] else span
+        return _Decoded(request, join_tokens(features), decode_s) if spans[1:] else span
+
+    async def _span_outputs(
+        self, decoded: _Decoded, request: SpannedFeature
+    ) -> AsyncIterator[pb.InferResponse]:
+        tail, shared = self._terms.tail, self._shared
+        # alone, as prompts do: a pass of a span is long enough to gain little from company
+        ran = await self._run(
+            shared.scheduler.join(
+                None, lambda spans: [request.run(tail, span) for span in spans], decoded.features
+            )
+        )
+        shared.metrics.pass_requests.labels(self._terms.model).observe(ran.shared)
+        outputs = _wanted(ran.result, list(request.begin.outputs)) if ran.result else {}
+        output_bytes = 0
+        for chunk in request.chunks_of(outputs):
+            output_bytes += chunk.ByteSize()
+            yield pb.InferResponse(output=chunk)
+        points = next(iter(decoded.features.tensors.values())).numel()
+        fresh = request.received_bytes - request.tally["received_bytes"]
+        self._accounts.record(request, points, fresh, decoded.decode_s, ran, output_bytes)
+        if request.is_over:
+            self._release(request)
+            yield pb.InferResponse(account=account_of(request))
+            self._accounts.write(request)
 
     async def _next_token(
         self, decoded: _Decoded, generation: Generation
@@ -322,14 +360,14 @@ class Session:
         )
         fresh = generation.received_bytes - generation.tally["received_bytes"]
         sent_bytes = token.ByteSize() if drawn.token is not None else 0
-        self._record(tensor.numel(), fresh, decoded, ran, sent_bytes)
+        self._accounts.record(generation, tensor.numel(), fresh, decoded.decode_s, ran, sent_bytes)
         if drawn.token is not None:
             generation.tally["tokens"] += 1
             untold.clear()
             yield pb.InferResponse(token=token)
         if drawn.finish:
-            yield pb.InferResponse(account=_account(generation))
-            self._write_line(generation)
+            yield pb.InferResponse(account=account_of(generation))
+            self._accounts.write(generation)
             self._release(generation)
 
     async def _run(self, job: Awaitable[Ran[Result]]) -> Ran[Result]:
@@ -342,79 +380,19 @@ class Session:
             message = f"the tail of {self._terms.model} cannot run on this feature: {said}"
             raise Refusal("INPUT_INVALID", message) from error
 
-    def _record(
-        self,
-        features: int,
-        received_bytes: int,
-        decoded: _Decoded,
-        ran: Ran[Any],
-        output_bytes: int,
-    ) -> None:
-        """Counts a feature, or a span of a generation, which is one request as a whole."""
-        stages = {"queue": ran.queue_s, "decode": decoded.decode_s, "tail": ran.run_s}
-        tally = decoded.request.tally
-        self._shared.metrics.feature(
-            new_request=not tally["features"],
-            model=self._terms.model,
-            task=self._terms.task,
-            codec=self._terms.codec,
-            direction="received",
-            features=features,
-            coded_bytes=received_bytes,
-            output_bytes=output_bytes,
-            stages_s=stages,
-        )
-        tally.update(stages)
-        tally["features"] += features
-        tally["received_bytes"] += received_bytes
-        tally["output_bytes"] += output_bytes
-
-    def _release(self, generation: Generation) -> None:
-        """Gives back what a generation had reserved, finished or given up."""
-        self._shared.budget.release(generation.reserved_bytes)
-        generation.reserved_bytes = 0
-        if self._request is generation:  # the client may have begun another one
+    def _release(self, request: CausalRequest) -> None:
+        """Gives back what a request had reserved, finished or given up."""
+        if request in self._caches:
+            self._caches.remove(request)
+            self._shared.budget.release(request.cache_bytes)
+        if self._request is request:  # the client may have begun another one
             self._request = None
 
     def close(self) -> None:
         """Frees what the session holds, however it ended."""
-        if isinstance(self._request, Generation):
-            self._release(self._request)
-        self._write_line(self._unwritten)
-
-    def _write_line(self, request: FeatureBuffer | Generation | None) -> None:
-        """Writes a request's line of the log, once it is over."""
-        self._unwritten = None
-        if request is None:
-            return
-        sums, terms = request.tally, self._terms
-        log.info(
-            "request peer=%s model=%s task=%s split=%s codec=%s features=%d received_bytes=%d"
-            " bpfp=%.3f output_bytes=%d tokens=%d queue_ms=%.1f decode_ms=%.1f tail_ms=%.1f",
-            self._peer,
-            terms.model,
-            terms.task,
-            terms.split,
-            terms.codec,
-            sums["features"],
-            sums["received_bytes"],
-            8 * sums["received_bytes"] / max(sums["features"], 1),
-            sums["output_bytes"],
-            sums["tokens"],
-            *(1000 * sums[stage] for stage in ("queue", "decode", "tail")),
-        )
-
-
-def _account(request: FeatureBuffer | Generation) -> pb.Account:
-    tally = request.tally
-    return pb.Account(
-        request=request.begin.request,
-        received_bytes=tally["received_bytes"],
-        features=tally["features"],
-        queue_seconds=tally["queue"],
-        decode_seconds=tally["decode"],
-        tail_seconds=tally["tail"],
-    )
+        for request in list(self._caches):
+            self._release(request)
+        self._accounts.close()
 
 
 def _grid(tensor: pb.CodedTensor) -> tuple[int, int] | None:

@@ -14,11 +14,11 @@ def connection(least: int, most: int) -> Connection:
 
 def test_a_server_of_the_protocol_before_is_refused_with_both_values():
     with pytest.raises(
-        RefusedError, match=r"client has '3 to 3', the server .* '2 to 2'"
+        RefusedError, match=r"client has '4 to 4', the server .* '3 to 3'"
     ) as caught:
-        connection(2, 2).check_protocol()
+        connection(3, 3).check_protocol()
     assert caught.value.reason == "PROTOCOL_MISMATCH"
-    assert (caught.value.found, caught.value.allowed) == ("3 to 3", "2 to 2")
+    assert (caught.value.found, caught.value.allowed) == ("4 to 4", "3 to 3")
 
 
 def test_a_server_that_has_our_protocol_among_others_is_taken():

@@ -295,10 +295,15 @@ async def test_a_one_shot_request_is_repeated_elsewhere(spare):
     assert torch.equal(before.output.logits, after.output.logits)
 
 
-async def test_a_server_killed_amid_a_feature_is_replaced_and_the_answer_is_the_same(wide):
+@pytest.mark.parametrize("in_spans", [False, True])
+async def test_a_server_killed_amid_a_feature_is_replaced_and_the_answer_is_the_same(
+    wide, in_spans
+):
     """Only a part of the feature has come when it dies: all of it goes to the other one."""
     ids = torch.randint(0, 97, (1, 1500), generator=torch.Generator().manual_seed(1))
     inputs = {"input_ids": ids, "logits_to_keep": torch.tensor(2)}
+    if not in_spans:
+        inputs["attention_mask"] = torch.ones(1, 1500, dtype=torch.bool)
     settings = {"model": str(wide), "split": "layers.1", "snr_db": 10}
     with (
         ServerProcess([str(wide)], ALONE) as other,

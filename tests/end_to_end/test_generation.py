@@ -238,11 +238,11 @@ async def test_the_account_of_a_text_that_is_given_up_has_what_came_of_it(
 async def test_a_text_that_is_complete_ends_without_its_account_where_that_is_lost(
     speaking, serve, monkeypatch, lost, caplog
 ):
-    account = server_session._account
+    account = server_session.account_of
 
     def fail(request):
         time.sleep(0.3)  # until the last token is there
-        monkeypatch.setattr(server_session, "_account", account)
+        monkeypatch.setattr(server_session, "account_of", account)
         if lost == "the server fails":
             raise MemoryError
         link.disconnect()
@@ -253,7 +253,7 @@ async def test_a_text_that_is_complete_ends_without_its_account_where_that_is_lo
             async with SplitClient(link.address, str(speaking)) as client:
                 whole = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
                 received_bytes = client.last_stats.received_bytes
-                monkeypatch.setattr(server_session, "_account", fail)
+                monkeypatch.setattr(server_session, "account_of", fail)
                 text = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
                 assert (text, client.finish_reason) == (whole, "length")
                 stats = client.last_stats

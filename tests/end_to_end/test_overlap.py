@@ -31,12 +31,22 @@ def events(monkeypatch):
 
     note(ClientSession, "send", "sent")
     note(LlamaTail, "steps", "tail")
+    note(LlamaTail, "span", "tail")
     note(Decoder, "_decode_body", "decoded")
     return seen
 
 
 def times(events, event: str) -> list[float]:
     return [at for name, at in events if name == event]
+
+
+def one_feature(tokens: int) -> dict[str, torch.Tensor]:
+    """A text of the wide model that goes as one feature, for its mask."""
+    return {
+        "input_ids": torch.randint(0, 97, (1, tokens)),
+        "attention_mask": torch.ones(1, tokens, dtype=torch.bool),
+        "logits_to_keep": torch.tensor(1),
+    }
 
 
 async def test_the_tail_runs_on_the_first_span_of_a_prompt_before_the_last_one_is_sent(
@@ -55,8 +65,7 @@ async def test_the_tail_runs_on_the_first_span_of_a_prompt_before_the_last_one_i
 
 
 async def test_a_features_first_chunk_is_decoded_before_its_last_one_arrives(serve, events, wide):
-    ids = torch.randint(0, 97, (1, 1500))
-    inputs = {"input_ids": ids, "logits_to_keep": torch.tensor(1)}
+    inputs = one_feature(1500)
     async with serve(wide) as server:
         with Relay(server.address, rate_mbit=10, rtt_ms=10) as link:
             async with SplitClient(link.address, str(wide), "layers.1", snr_db=10) as client:
@@ -79,7 +88,7 @@ async def test_chunks_are_sent_while_the_next_ones_are_coded(serve, events, monk
             yield chunk
 
     monkeypatch.setattr(Edge, "chunks", noted)
-    inputs = {"input_ids": torch.randint(0, 97, (1, 1500)), "logits_to_keep": torch.tensor(1)}
+    inputs = one_feature(1500)
     async with (
         serve(wide) as server,
         SplitClient(server.address, str(wide), "layers.1", snr_db=10) as client,

@@ -11,6 +11,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.status import Refusal, refusal_of
+from featurewire.wire.tensors import pack
 from featurewire_bench.relay import Relay
 from featurewire_client import RefusedError, SplitClient
 from featurewire_models import describe
@@ -137,6 +138,90 @@ async def test_what_a_generation_does_not_take_is_refused_and_frees_its_cache(
         assert await settled(server)
         async with SplitClient(server.address, str(llama)) as client:
             assert (await client.infer({"input_ids": torch.tensor([[5, 6]])})).output.logits.numel()
+
+
+def spans(tokens: int = 5, request: int = 1, **settings) -> pb.InferRequest:
+    tensor = pb.CodedTensor(name="hidden", batch=1, tokens=tokens, channels=CHANNELS)
+    announced = {"tensors": [tensor], "spans": True, **settings}
+    return pb.InferRequest(begin=pb.Begin(request=request, **announced))
+
+
+def wide(batch: int, count: int) -> list[pb.CodedTensor]:
+    names = ("hidden", "other")[:count]
+    return [pb.CodedTensor(name=n, batch=batch, tokens=3, channels=CHANNELS) for n in names]
+
+
+async def test_features_in_spans_by_hand_one_before_the_other_is_answered(llama, serve, offer):
+    async with serve(llama) as server:
+        answers = await talk(
+            server.address,
+            pb.InferRequest(handshake=offer),
+            spans(5),
+            chunk(2),
+            chunk(3),
+            spans(4, request=2, uncoded=pack({"logits_to_keep": torch.tensor(1)})),
+            chunk(4, request=2),
+            begin(2, request=3, max_tokens=1),
+            chunk(2, request=3),
+        )
+        assert await settled(server)
+    kinds = [answer.WhichOneof("message") for answer in answers]
+    assert sorted(kinds) == sorted(
+        ["handshake", *["ack"] * 3, *["output", "account"] * 2, "token", "account"]
+    )
+    shapes = [list(a.output.shape) for a in answers if a.HasField("output")]
+    assert shapes == [[1, 5, 97], [1, 1, 97]]
+    accounts = [a.account for a in answers if a.HasField("account")]
+    assert [account.features for account in accounts] == [n * CHANNELS for n in (5, 4, 2)]
+
+
+BAD_SPANS = {
+    "beyond what was announced": ([spans(3), chunk(4)], "TOO_LARGE"),
+    "after the last one": ([spans(3), chunk(3), chunk(1)], "MESSAGE_OUT_OF_ORDER"),
+    "a begin amid it": ([spans(3), chunk(2), spans(3, request=2)], "MESSAGE_OUT_OF_ORDER"),
+    "longer than the context": ([spans(CONTEXT + 1)], "TOO_LARGE"),
+    "of a batch": ([spans(tensors=wide(2, 1))], "TOO_LARGE"),
+    "of two tensors": ([spans(tensors=wide(1, 2))], "TOO_LARGE"),
+    "with what is of a whole feature": (
+        [spans(3, uncoded=pack({"labels": torch.ones(1, 3, dtype=torch.int64)})), chunk(3)],
+        "INPUT_INVALID",
+    ),
+    "more logits than tokens": (
+        [spans(3, uncoded=pack({"logits_to_keep": torch.tensor(4)})), chunk(3)],
+        "INPUT_INVALID",
+    ),
+    "outputs that are none": ([spans(3, outputs=["mask"]), chunk(3)], "INPUT_INVALID"),
+    "fewer bytes than its tokens": ([spans(3), chunk(1, announced=3)], "TENSOR_MALFORMED"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SPANS)
+async def test_what_a_feature_in_spans_does_not_take_is_refused_and_frees_its_cache(
+    llama, serve, offer, name
+):
+    messages, reason = BAD_SPANS[name]
+    async with serve(llama) as server:
+        with pytest.raises(Refusal) as caught:
+            await talk(server.address, pb.InferRequest(handshake=offer), *messages)
+        assert caught.value.reason == reason
+        assert await settled(server)
+
+
+async def test_a_model_that_is_not_causal_takes_no_spans(serve):
+    info = describe("tiny-dinov2")
+    offer = pb.Handshake(
+        protocol_min=limits.PROTOCOL_MIN,
+        protocol_max=limits.PROTOCOL_MAX,
+        model=info.name,
+        revision=info.revision,
+        codec="float16",
+    )
+    async with serve("tiny-dinov2") as server:
+        with pytest.raises(Refusal) as caught:
+            await talk(server.address, pb.InferRequest(handshake=offer), spans(3))
+        assert caught.value.reason == "INPUT_INVALID"
+        assert "has no cache" in str(caught.value)
+        assert await settled(server)
 
 
 async def test_what_fails_in_company_fails_alone(llama, serve, offer, monkeypatch):

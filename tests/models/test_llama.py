@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,39 @@ def test_only_the_wanted_logits_are_computed(saved):
     chosen = torch.tensor([2, 5])
     some = tail(head({**inputs, "logits_to_keep": chosen})).logits
     assert torch.equal(some, reference(model, inputs, logits_to_keep=chosen))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("kept", [None, 0, 1, 6, 14])
+def test_the_outputs_of_spans_joined_are_those_of_the_whole_sequence(saved, split, kept):
+    model, folder = saved
+    head, tail = load_head(folder, split), load_tail(folder, split)
+    caches, ids = (head.new_cache(), tail.new_cache()), prompt(1, 14)
+    beside = {} if kept is None else {"logits_to_keep": torch.tensor(kept)}
+    assert head.takes_spans({"input_ids": ids, **beside})
+    spans = []
+    for part in torch.split(ids, 4, dim=1):
+        features = head({"input_ids": part}, cache=caches[0])
+        outputs = tail.span(replace(features, uncoded=beside), caches[1], 14)
+        spans += [outputs["logits"]] if outputs else []
+    assert len(spans) == {None: 4, 0: 4, 1: 1, 6: 2, 14: 4}[kept]
+    expected = reference(model, {"input_ids": ids}, logits_to_keep=kept or 0)
+    torch.testing.assert_close(torch.cat(spans, dim=1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_span_takes_what_belongs_to_a_whole_sequence_only(saved):
+    _, folder = saved
+    head, tail = load_head(folder, "layers.1"), load_tail(folder, "layers.1")
+    features = head({"input_ids": prompt(1, 4)})
+    for name, tensor, said in (
+        ("labels", prompt(1, 4), "hidden and maybe logits_to_keep"),
+        ("logits_to_keep", torch.tensor([1, 2]), "one integer where tokens come in spans"),
+        ("logits_to_keep", torch.tensor(10), "beyond the 9 tokens"),
+    ):
+        with pytest.raises(InputError, match=said):
+            tail.span(replace(features, uncoded={name: tensor}), tail.new_cache(), 9)
+    with pytest.raises(InputError, match="65 tokens are more than the 64"):
+        tail.span(features, tail.new_cache(), 65)
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -5,9 +5,9 @@ CODECS = ("featurewire", "dt-ufc", "float16", "float32")
 # Those with a quality knob, in dB.
 TUNABLE_CODECS = ("featurewire", "dt-ufc")
 
-# 3: a generation is one request, of one message each way for a token.
-PROTOCOL_MIN = 3
-PROTOCOL_MAX = 3
+# 4: the feature of a long text may come in spans, each through the tail at once.
+PROTOCOL_MIN = 4
+PROTOCOL_MAX = 4
 
 # A message is one chunk and its framing; gRPC refuses a larger one before it is read.
 MAX_CHUNK_BYTES = 128 * 1024

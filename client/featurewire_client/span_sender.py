@@ -1,0 +1,79 @@
+"""A sequence's way to the server: tokens in, coded spans out, each with a quality of its own."""
+
+import time
+
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+
+from featurewire_client.edge import Edge, Seconds, Span, cut
+from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
+from featurewire_client.route import Route
+from featurewire_client.transcript import Transcript
+
+
+class SpanSender:
+    """Sends one request's spans while the next ones are coded and the head goes on.
+
+    Attributes:
+        seconds: what the stages here have taken.
+        snr_db: the quality of the last span, in dB.
+    """
+
+    def __init__(
+        self, edge: Edge, route: Route, snr_db: float, control: QualityControl | None = None
+    ) -> None:
+        """`control`, where there is one, chooses the quality span by span in place of `snr_db`."""
+        self.seconds = Seconds()
+        self.snr_db = snr_db
+        self._edge = edge
+        self._route = route
+        self._control = control
+        self._request: Transcript | None = None
+        self._sent_payload_bytes = 0
+        self._started = time.perf_counter()
+
+    @property
+    def request(self) -> Transcript:
+        """What was sent and answered; there is one from the first span on."""
+        assert self._request is not None
+        return self._request
+
+    async def sequence(self, ids: torch.Tensor, cache: object, begin: pb.Begin) -> list[Coded]:
+        """Sends tokens `[1, tokens]`, announced by `begin` once their tensor is known.
+
+        Raises:
+            ClientError, ModelError, CodecError: as `SplitClient.infer`.
+        """
+        coded = []
+        async for span in self._edge.spans(ids, cache, self._quality, self.seconds):
+            if self._request is None:
+                begin.tensors.add(
+                    name=span.name, batch=1, tokens=ids.shape[1], channels=span.channels
+                )
+                self._request = Transcript(begin)
+                await self._route.begin(self._request)
+            await self.send(span)
+            coded.append(Coded(span.snr_db, span.points, span.payload_bytes))
+        return coded
+
+    async def send(self, span: Span) -> None:
+        """Sends one more span of the request."""
+        for chunk in cut(span.chunks, PROBING_BYTES if self._control else ()):
+            await self._route.send(self.request, chunk)
+            self._sent_payload_bytes += len(chunk.payload)
+
+    async def _quality(self, points: int) -> float:
+        """The SNR for what is left of the sequence."""
+        if self._control is not None:
+            route = self._route
+            await self._control.settle(lambda: route.under_way_bytes + self._waiting_bytes())
+            spent_s = time.perf_counter() - self._started
+            sent_bytes = self._request.sent_bytes if self._request else 0
+            self.snr_db = self._control.choose(
+                points, spent_s, sent_bytes, self._waiting_bytes(), route.under_way_bytes
+            )
+        return self.snr_db
+
+    def _waiting_bytes(self) -> int:
+        """What is coded, and not sent yet."""
+        return self.seconds.payload_bytes - self._sent_payload_bytes
