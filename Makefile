@@ -19,8 +19,8 @@ setup: $(READY)  ## .venv with the project, its extras and the tools, at the ver
 demo: $(READY)  ## three models split over an emulated link: a table, and pictures in out/
 	$(BIN)/featurewire-bench demo --out out
 
-test: $(READY)  ## every test
-	$(BIN)/pytest
+test: $(READY)  ## every test, a file of them on each of up to four cores
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)  ## ruff, mypy --strict, the import contracts
 	$(BIN)/ruff check .

@@ -113,7 +113,7 @@ class Decoder:
     @property
     def missing(self) -> list[range]:
         """The tokens that have not arrived, in order; none before the header has."""
-        if self.header is None:
+        if self.header is None or self._done == [(0, self.header.tokens)]:
             return []
         ends = [0, *(end for part in self._done for end in part), self.header.tokens]
         return [range(*pair) for pair in _pairs(ends) if pair[0] < pair[1]]
