@@ -297,6 +297,10 @@ class SplitClient:
         """The account with what is beyond the budget, which is said."""
         control = self._control
         assert control is not None
+        took_ms = stats.first_token_ms if stats.tokens else stats.total_ms
+        missed_ms = control.missed_ms(took_ms)
+        if missed_ms:
+            log.warning("the budget was missed by %.0f ms: it took %.0f ms", missed_ms, took_ms)
         if control.shortfall_ms or control.shortfall_bytes:
             log.warning(
                 "the budget cannot be held: %.0f ms and %d bytes beyond it at %g dB",
@@ -308,6 +312,7 @@ class SplitClient:
             stats,
             shortfall_ms=control.shortfall_ms,
             shortfall_bytes=control.shortfall_bytes,
+            missed_ms=missed_ms,
         )
 
     def _count(self, stats: InferStats, new_request: bool) -> None:

@@ -181,6 +181,11 @@ class QualityControl:
             self.snr_db = min(wanted, self.snr_db + _MOST_RISE_DB)
         return self.snr_db
 
+    def missed_ms(self, took_ms: float) -> float:
+        """Milliseconds beyond the budget, of a request that took so many; 0 where it held."""
+        latency_ms = self._budget.latency_ms
+        return max(0.0, took_ms - latency_ms) if latency_ms is not None else 0.0
+
     def learn(self, coded: Iterable[Coded], sent_bytes: int, other_s: float) -> None:
         """Takes in what a request came to, at each quality that parts of it had.
 

@@ -28,10 +28,12 @@ class InferStats:
         tokens: tokens generated; 0 for an inference.
         first_token_ms: from the call to the first token; 0 for an inference.
         kept_bytes: what was kept here to repeat the request on another server.
+        kept_tokens: of a text, prompt and answer, the tokens that this is for; 0 for an inference.
         replays: how often it had to be repeated.
         snr_db: the quality that was asked for, the last of a request of several.
         shortfall_ms, shortfall_bytes: what was to be beyond the budget even at the lowest quality;
             0 where there is no budget, or it can be held.
+        missed_ms: what it took beyond the budget's latency in the end.
     """
 
     features: int
@@ -46,10 +48,12 @@ class InferStats:
     tokens: int = 0
     first_token_ms: float = 0.0
     kept_bytes: int = 0
+    kept_tokens: int = 0
     replays: int = 0
     snr_db: float = 0.0
     shortfall_ms: float = 0.0
     shortfall_bytes: int = 0
+    missed_ms: float = 0.0
 
     @property
     def raw_bytes(self) -> int:
@@ -65,6 +69,11 @@ class InferStats:
         return 8 * self.sent_bytes / self.features
 
     @property
+    def kept_bytes_a_token(self) -> float:
+        """Bytes kept for each token of a text; 0 for an inference."""
+        return self.kept_bytes / self.kept_tokens if self.kept_tokens else 0.0
+
+    @property
     def network_ms(self) -> float:
         """Milliseconds, as above: a lower bound."""
         staged = self.head_ms + self.encode_ms + self.queue_ms + self.decode_ms + self.tail_ms
@@ -78,6 +87,7 @@ class InferStats:
             "float16_bytes": self.float16_bytes,
             "bpfp": self.bpfp,
             "network_ms": self.network_ms,
+            "kept_bytes_a_token": self.kept_bytes_a_token,
         }
 
     def __str__(self) -> str:
@@ -93,8 +103,10 @@ class InferStats:
         if self.tokens:
             text += (
                 f"; {self.tokens} tokens, first after {self.first_token_ms:.1f};"
-                f" {self.kept_bytes} bytes kept to go on elsewhere"
+                f" {self.kept_bytes_a_token:.1f} bytes a token kept to go on elsewhere"
             )
+        if self.missed_ms:
+            text += f"; {self.missed_ms:.0f} ms beyond the budget"
         if self.replays:
             text += f"; moved {self.replays} times"
         return text
@@ -109,6 +121,7 @@ def of_request(
     first_s: float = 0.0,
 ) -> InferStats:
     """The account of one request, or of a generation as far as it has come."""
+    channels = sum(tensor.channels for tensor in request.begin.tensors)
     return InferStats(
         features=seconds.points,
         sent_bytes=request.sent_bytes,
@@ -122,6 +135,7 @@ def of_request(
         tokens=tokens,
         first_token_ms=1000 * first_s,
         kept_bytes=request.kept_bytes,
+        kept_tokens=seconds.points // channels if tokens else 0,
         replays=request.replays,
         snr_db=snr_db,
     )

@@ -75,6 +75,9 @@ async def test_the_budget_holds_again_within_two_requests_when_a_link_slows_down
                 assert all(stats.total_ms <= BUDGET_MS for stats in before)
                 link.set_rate(SLOW)
                 slow = await run(5)
+                assert slow[0].missed_ms == pytest.approx(slow[0].total_ms - BUDGET_MS)
+                assert "beyond the budget" in str(slow[0])
+                assert not slow[1].missed_ms
                 assert all(stats.total_ms <= BUDGET_MS for stats in slow[1:])
                 assert slow[-1].snr_db < before[-1].snr_db - 5
                 assert slow[-1].sent_bytes < before[-1].sent_bytes / 2

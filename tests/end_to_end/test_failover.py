@@ -68,7 +68,11 @@ async def test_a_killed_server_is_invisible_to_the_caller(spare, unbroken, after
     assert stats.replays >= (after > 0)
     assert stats.tokens == 40
     # what a token costs to keep: far below the 256 bytes of its float16 features
-    assert 0 < stats.kept_bytes / (stats.tokens + 120) < 200
+    assert 0 < stats.kept_bytes_a_token < 200
+    assert stats.kept_bytes_a_token * (stats.tokens + 120) == pytest.approx(
+        stats.kept_bytes, rel=0.1
+    )
+    assert "bytes a token kept" in str(stats)
 
 
 async def test_a_session_moves_past_a_server_of_another_model(spare, unbroken):
