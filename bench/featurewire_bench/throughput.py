@@ -1,7 +1,9 @@
-"""How fast the codec is and what its bitstreams cost beyond the ideal: shapes in, figures out.
+"""How fast the codec is: shapes in, figures out.
 
 The product with a profile's matrix is left out: it is the transform's, and a device's own. The
 coefficients are Laplacian with uneven scales, as after a KLT; the profile's offsets are theirs.
+
+    python -m featurewire_bench.throughput
 """
 
 import time
@@ -62,21 +64,27 @@ class KnownCoefficients(ChannelKlt):
 
 def measure_throughput() -> Iterator[Throughput]:
     """Measure every shape and effort, in this process and with the loops that it has."""
-    rng = np.random.default_rng(0)
-    scales = np.sort(np.exp(rng.normal(0.0, 1.2, CHANNELS))).astype(np.float32)
-    profile = _profile(scales)
+    rng, profile = np.random.default_rng(0), known_profile()
     transform = profile.transform
     assert isinstance(transform, KnownCoefficients)
     codec = FeatureCodec(profile, framing="session")
     for tokens in TOKENS:
-        values = rng.laplace(0.0, 1.0, (tokens, CHANNELS)) * scales
-        transform.coefficients = (values * np.exp(rng.normal(0, 0.2, (tokens, 1)))).astype(
-            np.float32
-        )
-        spread = float(transform.coefficients.std()) * 1.4
-        feature = (rng.normal(size=(tokens, CHANNELS)) * spread).astype(np.float16)
+        feature, transform.coefficients = draw(rng, tokens)
         for effort in EFFORTS:
             yield _measure(codec, feature, effort)
+
+
+def draw(rng: np.random.Generator, tokens: int) -> tuple[npt.NDArray[np.float16], Floats]:
+    """Draw a feature [tokens, 4096] and what is to be its coefficients."""
+    values = rng.laplace(0.0, 1.0, (tokens, CHANNELS)) * _scales()
+    coefficients = (values * np.exp(rng.normal(0, 0.2, (tokens, 1)))).astype(np.float32)
+    spread = float(coefficients.std()) * 1.4
+    return (rng.normal(size=(tokens, CHANNELS)) * spread).astype(np.float16), coefficients
+
+
+def _scales() -> Floats:
+    scales = np.sort(np.exp(np.random.default_rng(0).normal(0.0, 1.2, CHANNELS)))
+    return scales.astype(np.float32)
 
 
 def _measure(codec: FeatureCodec, feature: npt.NDArray[np.float16], effort: Effort) -> Throughput:
@@ -98,8 +106,9 @@ def _measure(codec: FeatureCodec, feature: npt.NDArray[np.float16], effort: Effo
     )
 
 
-def _profile(scales: Floats) -> Profile:
-    """A profile of columns with these standard scales, its SNRs by the high-rate formula."""
+def known_profile() -> Profile:
+    """A profile of columns of known scales, its SNRs by the high-rate formula."""
+    scales = _scales()
     offsets = np.rint(4.0 * np.log2(scales)).astype(np.int32) + 48
     energy = float(np.mean(2.0 * scales.astype(np.float64) ** 2))
     steps = np.arange(128, -257, -16, dtype=np.int32)
@@ -116,3 +125,20 @@ def _fastest(work: Callable[[], object]) -> float:
         work()
         least = min(least, (time.process_time_ns() - before) / 1e9)
     return least
+
+
+def main() -> None:
+    """Print a table."""
+    print("| tokens x channels | effort | encode, us | M features/s | decode, us | M features/s |")
+    print("|---|---|---:|---:|---:|---:|")
+    for row in measure_throughput():
+        print(
+            f"| {row.tokens} x {row.channels} | {row.effort} "
+            f"| {row.encode_us:.0f} | {row.encode_mfeatures_s:.0f} "
+            f"| {row.decode_us:.0f} | {row.decode_mfeatures_s:.0f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
