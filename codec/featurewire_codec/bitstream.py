@@ -18,7 +18,7 @@ from .cursor import Cursor, CutShort, signed_varint, varint
 from .errors import BitstreamError, ChunkError
 
 MAGIC = b"FW"
-VERSION = 4
+VERSION = 5
 MAX_TOKENS = 1 << 24
 MAX_CHANNELS = 1 << 16
 MAX_FEATURES = 1 << 28  # a decoded feature takes at most 1 GiB
@@ -33,7 +33,7 @@ _WORD = np.dtype("<u4")
 _BASES = range(-2048, 2049)
 
 _PROFILE, _GRID, _TRELLIS, _MIDPOINT = 1, 2, 4, 8
-_PLAIN, _ROWS, _COLUMNS, WHOLE, _RAW, ADAPTIVE, _RESET = 1, 2, 4, 8, 16, 32, 64
+_PLAIN, _ROWS, _COLUMNS, WHOLE, RAW, ADAPTIVE, _RESET = 1, 2, 4, 8, 16, 32, 64
 ROWS_OF_ALL = WHOLE | _ROWS
 
 
@@ -152,7 +152,7 @@ def check_shape(tokens: int, channels: int, grid: tuple[int, int] | None) -> Non
 def write_fields(fields: Fields, header: Header) -> bytes:
     """Write what stands before a chunk's words."""
     whole = len(fields.tokens) == header.tokens
-    flags = _PLAIN * fields.plain | _ROWS * fields.row_exponents | _RAW * bool(fields.raw)
+    flags = _PLAIN * fields.plain | _ROWS * fields.row_exponents | RAW * bool(fields.raw)
     flags |= _COLUMNS * fields.column_exponents | WHOLE * whole
     flags |= ADAPTIVE * fields.adaptive | _RESET * fields.reset
     parts = [bytes([flags])]
@@ -180,7 +180,8 @@ def check_of(fields: bytes, header_bytes: bytes, updates: int = 0) -> int:
 def write_body(chunk: Chunk) -> bytes:
     """Write what follows a chunk's fields: the words of its lanes."""
     lanes = [words.astype(_WORD, copy=False).tobytes().rstrip(b"\0") for words in chunk.words]
-    return b"".join([*(varint(len(lane)) for lane in lanes[:-1]), *lanes])
+    share = sum(map(len, lanes)) // len(lanes)
+    return b"".join([*(signed_varint(len(lane) - share) for lane in lanes[:-1]), *lanes])
 
 
 def frame_chunk(body: bytes, header_bytes: bytes) -> bytes:
@@ -243,11 +244,15 @@ def read_body(body: bytes, header: Header) -> tuple[Chunk, bytes]:
         if not 0 < count * header.channels <= MAX_CHUNK_FEATURES:
             raise ChunkError(f"a chunk of {count} tokens is not within 1 to {MAX_CHUNK_FEATURES}")
         base = cursor.signed(_BASES, "base level") if flags & _PLAIN else 0
-        raw = cursor.take(cursor.varint(len(body), "raw bytes") if flags & _RAW else 0)
+        raw = cursor.take(cursor.varint(len(body), "raw bytes") if flags & RAW else 0)
         fields_end = cursor.place
         lanes = lanes_of(count * header.channels)
-        lengths = [cursor.varint(len(body), "bytes of a lane") for _ in range(lanes - 1)]
-        words = [_words(cursor.take(length)) for length in lengths]
+        bounds = range(-len(body), len(body) + 1)
+        beyond = [
+            cursor.signed(bounds, "bytes of a lane beyond an even share") for _ in range(lanes - 1)
+        ]
+        share = (len(body) - cursor.place) // lanes
+        words = [_words(cursor.take(max(share + more, 0))) for more in beyond]
         words.append(_words(cursor.take(len(body) - cursor.place)))
     except CutShort:
         raise ChunkError("a chunk ends inside its fields") from None

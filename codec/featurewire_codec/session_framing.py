@@ -8,19 +8,16 @@ entropy coder's check covers all of these. Left are two bytes before a bitstream
 import functools
 from dataclasses import replace
 
-from .bitstream import ADAPTIVE, ROWS_OF_ALL, WHOLE, Header
+from .bitstream import ADAPTIVE, RAW, ROWS_OF_ALL, WHOLE, Header
 from .cursor import Cursor, CutShort, varint
 from .errors import BitstreamError
 
 LEAD_BYTES = 2
 _MIDPOINT, _TRELLIS = 1 << 12, 1 << 13
-# One chunk, with these flags and no other fields; one with its fields; several, each with a length.
+# One chunk, with these flags or raw bits too; one with its fields; several, each with a length.
 BARE, BARE_ROWS, FIELDS, FRAMED = range(4)
-# The fields of a chunk that a form leaves out, without and with codewords that adapt.
-_LEFT_OUT = [
-    {BARE: bytes([WHOLE | adaptive]), BARE_ROWS: bytes([ROWS_OF_ALL | adaptive])}
-    for adaptive in (0, ADAPTIVE)
-]
+# The flags that a form leaves out but for RAW, without and with codewords that adapt.
+_FORMS = [{WHOLE | adaptive: BARE, ROWS_OF_ALL | adaptive: BARE_ROWS} for adaptive in (0, ADAPTIVE)]
 
 
 def header_of_session(header: Header) -> Header:
@@ -32,15 +29,16 @@ def write_lead(header: Header, tokens: range, fields: bytes, body: bytes) -> byt
     """Write a chunk as it stands in a session, after the two bytes if it is the first."""
     form = FRAMED
     if len(tokens) == header.tokens:
-        left_out = _LEFT_OUT[header.adaptive]
-        form = BARE if fields == left_out[BARE] else FIELDS
-        form = BARE_ROWS if fields == left_out[BARE_ROWS] else form
+        said_for_nothing = fields[1:2] == b"\0"  # that there are raw bits
+        form = FIELDS if said_for_nothing else _FORMS[header.adaptive].get(fields[0] & ~RAW, FIELDS)
     lead = header.step_exponent + 2048 | form << 14
     lead |= _MIDPOINT * header.midpoint | _TRELLIS * header.trellis
     start = lead.to_bytes(LEAD_BYTES, "little") if tokens.start == 0 else b""
     if form == FRAMED:
         return start + varint(len(fields) + len(body)) + fields + body
-    return start + (fields if form == FIELDS else b"") + body
+    if form != FIELDS:  # a length of 0 says that there are no raw bits
+        fields = fields[1:] if fields[0] & RAW else b"\0"
+    return start + fields + body
 
 
 def read_lead(data: bytes, agreed: Header) -> tuple[Header, int]:
@@ -81,7 +79,11 @@ def chunk_body(
     if form != FRAMED:
         if len(data) > most:
             raise BitstreamError(f"a chunk has {len(data)} bytes, at most {most} can be")
-        return _LEFT_OUT[header.adaptive].get(form, b"") + data, len(data)
+        if form == FIELDS:
+            return bytes(data), len(data)
+        flags = next(flags for flags, own in _FORMS[header.adaptive].items() if own == form)
+        has_raw = data[:1] != b"\0"
+        return bytes([flags | RAW * has_raw]) + data[not has_raw :], len(data)
     cursor = Cursor(data, 0)
     try:
         body = cursor.take(cursor.varint(most, "bytes in a chunk"))

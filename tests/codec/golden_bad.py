@@ -45,7 +45,7 @@ def header(
     tokens: int = 1,
     channels: int = 1,
     *,
-    start: bytes = b"FW\x04",
+    start: bytes = b"FW\x05",
     flags: int = 0,
     j: int = 0,
     grid: tuple[int, int] | None = None,
@@ -106,8 +106,8 @@ def header_rules() -> list[Bad]:
     return [
         bad("empty", b"", "ends in its header"),
         bad("magic", b"PK" + good()[2:], "begins with"),
-        bad("version_3", b"FW\x03" + good()[3:], "version 3"),
-        bad("version_5", b"FW\x05" + good()[3:], "version 5"),
+        bad("version_4", b"FW\x04" + good()[3:], "version 4"),
+        bad("version_6", b"FW\x06" + good()[3:], "version 6"),
         *(bad(f"flag_{bit}", header(flags=1 << bit), "reserved flags") for bit in (4, 5, 6, 7)),
         bad("cut", header()[:-1], "ends in its header"),
         bad("no_tokens", header(0, 3), "shape 0 x 3"),
@@ -115,8 +115,8 @@ def header_rules() -> list[Bad]:
         bad("tokens", header(2**24 + 1, 1), "number of tokens is 16777217"),
         bad("channels", header(1, 2**16 + 1), "number of channels is 65537"),
         bad("features", header(2**24, 17), "not within"),
-        bad("varint_long", b"FW\x04\x00\x81\x00\x01\x00" + bytes(4), "number of tokens"),
-        bad("varint_endless", b"FW\x04\x00" + b"\xff" * 12, "not a variable-length integer"),
+        bad("varint_long", b"FW\x05\x00\x81\x00\x01\x00" + bytes(4), "number of tokens"),
+        bad("varint_endless", b"FW\x05\x00" + b"\xff" * 12, "not a variable-length integer"),
         bad("step_coarse", header(j=2048), "step exponent is 2048"),
         bad("step_fine", header(j=-2049), "step exponent is -2049"),
         bad("grid_empty", header(4, 1, grid=(0, 2)), "grid of 0 x 2"),
@@ -137,14 +137,14 @@ def complete_rules(profiles: dict[str, Profile]) -> list[Bad]:
 
     energies = {"zero": 0.0, "negative": -1.0, "nan": float("nan"), "infinite": float("inf")}
     wide = profiles["klt"]
-    long_varint = b"FW\x04\x00\x81\x00\x01\x00" + struct.pack("<f", 1.0)
+    long_varint = b"FW\x05\x00\x81\x00\x01\x00" + struct.pack("<f", 1.0)
     head, body = header(), FIELDS + zeros(FIELDS, header())
     framed = bytes([len(body) | 0x80, 0]) + body
     crc = struct.pack("<I", zlib.crc32(head + framed))
     return [
         bad("magic", header(start=b"FX\x02"), "begins with"),
-        bad("version_3", header(start=b"FW\x03"), "version 3"),
-        bad("version_5", header(start=b"FW\x05"), "version 5"),
+        bad("version_4", header(start=b"FW\x04"), "version 4"),
+        bad("version_6", header(start=b"FW\x06"), "version 6"),
         *(bad(f"flag_{bit}", header(flags=1 << bit), "reserved flags") for bit in (4, 5, 6, 7)),
         *(
             bad(f"energy_{name}", header(tail=struct.pack("<f", value)), "energy")
@@ -275,8 +275,15 @@ def field_rules() -> list[Bad]:
         bad("no_profile", bytes([WHOLE]), "needs a profile"),
         bad("lane_empty", FIELDS, "empty or ends in a zero byte", words=b""),
         bad("lane_zero", FIELDS, "empty or ends in a zero byte", words=b"\x01\x00"),
-        bad("lane_cut", FIELDS, "ends inside its fields", 128, 128, words=b"\x05\x05\x05\x01\x01"),
-        bad("lane_long", FIELDS, "bytes of a lane is 127", 128, 128, words=b"\x01\x01\x7f\x01\x01"),
+        bad("lane_cut", FIELDS, "ends inside its fields", 128, 128, words=b"\x0a\x0a\x0a\x01\x01"),
+        bad(
+            "lane_long",
+            FIELDS,
+            "bytes of a lane beyond",
+            128,
+            128,
+            words=b"\x01\x01\x7f\x01\x01",
+        ),
         Bad("tokens_repeated", two + twice, CHUNK, "already arrived"),
         Bad(
             "tokens_overlapping",

@@ -91,20 +91,21 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):  # a
         form, j, flags = n >> 14, (n & 4095) - 2048, (n >> 11 & 4) + (n >> 9 & 8)
         flags, n = flags + bool(config) + 2 * bool(grid), (*shape, 2 * j ^ j >> 12, *grid)
         n = [v >> s for v in n for s in (0, 7, 14, 21) if s == 0 or v >> s]
-        data = b"FW\4%c" % flags + bytes(v & 127 | (v > 127) << 7 for v in n) + digest + data[2:]
+        data = b"FW\5%c" % flags + bytes(v & 127 | (v > 127) << 7 for v in n) + digest + data[2:]
     r = Reader(data)
     magic, flags = r.take(3), r.take(1)[0]  # [2.1]
     T, C, j = r.varint(1, 1 << 24), r.varint(1, 1 << 16), r.varint(-2048, 2047)
     height, width = (r.varint(1, T), r.varint(1, T)) if flags & 2 else (0, 1)
     named, trellis, midpoint, prefix = flags & 1, flags >> 2 & 1, flags >> 3, T - height * width
     who, channels = r.take(8 if named else 4), config.get("channels") if named else C
-    assert magic == b"FW\4" and flags < 16 and T * C <= 1 << 28 and prefix >= 0 and C == channels
+    assert magic == b"FW\5" and flags < 16 and T * C <= 1 << 28 and prefix >= 0 and C == channels
     assert who == digest if named else 0 < np.frombuffer(who, "<f4") < np.inf
     head, bound = data[: r.tell()], (1 << 18) + 10 * min(T * C, 1 << 22)
     while (at := r.tell()) < len(data):  # [2.2], [3]
         body = r.read() if form < 3 else r.take(r.varint(0, bound))
         assert form < 4 or zlib.crc32(head + data[at : r.tell()]).to_bytes(4, "little") == r.take(4)
-        b = Reader(bytes([8 + 2 * form + 32 * (book is not None)] * (form < 2)) + body)  # [4]
+        lead = 8 + 2 * form + 32 * (book is not None) + 16 * (body[:1] > b"\0")
+        b = Reader(bytes([lead] * (form < 2)) + body[form < 2 and body[:1] == b"\0" :])  # [4]
         new, reset, adapts, raw, whole, columns, rows, plain = map(int, f"{b.take(1)[0]:08b}")
         first, tokens = (0, T) if whole else (b.varint(0, T - 1), b.varint(1, T))
         base, mode = (b.varint(-2048, 2048), None) if plain else (0, config.get("mode"))
@@ -116,8 +117,8 @@ def decode(data, tables, profile=({}, {}), shape=None, grid=(), book=None):  # a
         assert len(body) <= bound and size <= 1 << 22 and rows <= m and not arrived.keys() & part
         places, made, updates = book if adapts > reset and book else ([], 0, 0)  # [13]
         check = head + b.getvalue()[: b.tell()] + updates.to_bytes(8 * (updates > 0), "little")
-        lengths = [b.varint(1, bound) for _ in range((size >= 1 << 11) + 2 * (size >= 1 << 14))]
-        lanes = [*map(b.take, lengths), b.read()]
+        far = np.array([b.varint(-bound, bound) for n in (11, 14, 14) if size >> n], int)
+        lanes = [*map(b.take, far + (len(b.getvalue()) - b.tell()) // (len(far) + 1)), b.read()]
         assert all(lane and lane[-1] for lane in lanes)
         lanes = [Reader((lane + bytes(-len(lane) % 4))[::-1]) for lane in lanes]
         words, f, row, inner, x = np.zeros(0, int), np.zeros(m, int), np.arange(m), ..., 0.0

@@ -42,7 +42,7 @@ def refused(
 
 @pytest.mark.parametrize("shape", [(2**16, 2**15), (2**24, 2**7), (2**31, 1), (1, 2**31)])
 def test_two_to_the_31_declared_elements_are_refused_before_they_cost_anything(shape, peak):
-    data = b"FW\x04\x00" + varint(shape[0]) + varint(shape[1]) + b"\0" + struct.pack("<f", 1.0)
+    data = b"FW\x05\x00" + varint(shape[0]) + varint(shape[1]) + b"\0" + struct.pack("<f", 1.0)
     refused(data, BitstreamError, "shape|at most")
     with pytest.raises(BitstreamError, match="shape"):
         FeatureCodec(framing="session").decoder(shape)
@@ -104,7 +104,7 @@ def test_the_largest_chunk_is_decoded_within_memory(peak):
     """Few bytes may stand for 2^22 coefficients, and not for more than some 200 MiB."""
     head = header(2**22, 1)
     fields = bytes([PLAIN | WHOLE]) + signed_varint(-2048)
-    words = b"\x01\x01\x01" + bytes([1, 2, 3, 4])
+    words = b"\0\0\0" + bytes([1, 2, 3, 4])
     refused(head + frame(fields + words, head), ChunkError, "do not end")
     fields = bytes([PLAIN | WHOLE | 16]) + signed_varint(2048) + varint(0)
     refused(head + frame(fields + words, head), ChunkError, "raw bits|do not end")
@@ -130,6 +130,6 @@ def test_a_grid_of_any_size_costs_what_its_chunk_costs(grid, peak):
     head = header(2**24, channels, flags=1, grid=grid, tail=digest)
     fields = b"\x00" + varint(0) + varint(2 * grid[1] if grid[1] < 3 else 2**18)
     expected = "do not end where|raw bits" if grid[1] < 3 else "bands of blocks"
-    words = b"\x01" if grid[1] < 3 else b"\x01\x01\x01" + bytes([1, 2, 3, 4])
+    words = b"\x01" if grid[1] < 3 else b"\0\0\0" + bytes([1, 2, 3, 4])
     refused(head + frame(fields + words, head), ChunkError, expected, Decoder(profile))
     assert peak() < 8 * MIB

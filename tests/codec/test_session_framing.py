@@ -52,12 +52,12 @@ def test_a_plain_token_has_four_bytes_beside_its_words_and_a_file_some_fifteen_m
     assert len(file) - len(data) >= 14
 
 
-def test_a_token_by_its_profile_has_two_bytes_beside_its_words(token_profile):
+def test_a_token_by_its_profile_has_three_bytes_beside_its_words(token_profile):
     codec = FeatureCodec(token_profile, framing="session")
     quiet = token_profile.transform.mean[None].copy()
     data = codec.encode(quiet, 0.0)
     assert form_of(data) in (BARE, BARE_ROWS)
-    assert len(data) <= 2 + 4 + 2  # the lead, the state, and next to nothing
+    assert len(data) <= 3 + 4 + 2  # the lead, no raw bits, the state, and next to nothing
     assert codec.decode(data, shape=(1, 32)).shape == (1, 32)
 
 
@@ -93,8 +93,9 @@ def test_altered_bits_of_what_stands_before_the_words_are_found_and_most_of_the_
     """The transport finds damage; the check is for disagreement, and has no distance of its own."""
     codec = FeatureCodec(token_profile, framing="session")
     data = codec.encode(make_tokens(4, 3), 12)
-    assert form_of(data) == FIELDS
-    before = 2 + 2 + data[3]  # the lead; flags, a length and as many bytes of raw bits
+    assert form_of(data) == BARE_ROWS
+    before = 2 + 1 + data[2]  # the lead; a length and as many bytes of raw bits
+    assert data[2]
     missed = []
     for bit in range(8 * len(data)):
         altered = bytearray(data)

@@ -22,7 +22,7 @@ def explain(data: bytes) -> str:
     check = zlib.crc32(header + fields) & 0xFFFFFF
     listed = [
         (header[:2], "magic"),
-        (header[2:3], "version 4"),
+        (header[2:3], "version 5"),
         (header[3:4], "flags: no profile, no grid, no trellis, values with centroids"),
         (header[4:5], "2 tokens"),
         (header[5:6], "3 channels"),
