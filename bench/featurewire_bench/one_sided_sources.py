@@ -203,7 +203,7 @@ def transformers(photographs: Photographs, text: str, count: int, steps: int) ->
 def main(arguments: list[str] | None = None) -> None:
     """Train them all, write their features, and print how the frozen tables do on each."""
     parser = argparse.ArgumentParser(
-        prog="python -m featurewire_bench.one_sided_networks", description=main.__doc__
+        prog="python -m featurewire_bench.one_sided_sources", description=main.__doc__
     )
     parser.add_argument("--photographs", type=Path, required=True, help="folder of images")
     parser.add_argument("--text", type=Path, required=True, help="file of plain text")

@@ -108,6 +108,11 @@ class FeatureCodec:
     ) -> Iterator[bytes]:
         """Encode like `encode`, chunk by chunk; the header is at the start of the first."""
         check_size(feature, MAX_FEATURES)
+        sizes = {"max_error": max_error, "target_bits": target_bits}
+        for name, number in ({"snr_db": snr_db} | sizes).items():
+            missing = number is None and name in sizes
+            if not (missing or isinstance(number, int | float | np.number)):
+                raise FeatureError(f"{name} is {number!r}, which is no number")
         array = as_array(feature)
         geometry = Geometry.of(array, _pair("grid", grid, FeatureError))
         self._check(geometry, snr_db)

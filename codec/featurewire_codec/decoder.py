@@ -91,7 +91,7 @@ class Decoder:
             BitstreamError: the bytes are no bitstream.
             ProfileError: the bitstream was made with another profile.
         """
-        self._buffer += data
+        self._buffer += memoryview(data)
         return self._drain()
 
     def finish(self) -> None:

@@ -1,6 +1,7 @@
 """A session: one end of an ordered stream of bitstreams, whose codewords adapt on the way."""
 
 from .codec import FeatureCodec
+from .errors import ProfileError
 from .profile import Profile
 from .span import Coding
 
@@ -17,7 +18,10 @@ class SessionCodec(FeatureCodec):
     """
 
     def __init__(self, profile: Profile) -> None:
+        """Raises ProfileError when what is given is no profile."""
         super().__init__(profile, framing="session")
+        if profile is None:
+            raise ProfileError("a session's codewords need a profile: see from_pretrained")
         self._adapting = self._coding = Coding(profile, adaptive=True)
 
     def reset(self) -> None:

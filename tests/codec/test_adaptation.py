@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from featurewire_codec import ProfileError, SessionCodec
 from featurewire_codec.adaptation import AdaptiveCodebook, fixed_point, unit_exponent
 from featurewire_codec.codebook import TokenCodebook
 
@@ -135,3 +136,8 @@ def test_giant_residuals_overflow_nothing():
         book.update(index, giant)
         book.update(index, -giant)
     assert np.abs(book.codeword(np.arange(10, dtype=np.int32))).max() < 1e6
+
+
+def test_a_session_without_a_profile_is_refused():
+    with pytest.raises(ProfileError, match="need a profile"):
+        SessionCodec(None)

@@ -291,3 +291,21 @@ def test_the_codec_errors_are_all_codec_errors():
 
     leaves = [value for value in vars(errors).values() if isinstance(value, type)]
     assert all(issubclass(leaf, CodecError | Warning) for leaf in leaves)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"snr_db": "25"}, {"snr_db": None}, {"max_error": "0.1"}, {"target_bits": [800]}],
+    ids=str,
+)
+def test_a_quality_that_is_no_number_is_refused(asked):
+    with pytest.raises(FeatureError, match="which is no number"):
+        FeatureCodec().encode(np.ones((4, 8), np.float32), **asked)
+
+
+def test_bytes_of_any_kind_are_decoded():
+    feature = np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32)
+    data = FeatureCodec().encode(feature, np.float32(20))
+    decoded = FeatureCodec().decode(data)
+    for other in (bytearray(data), memoryview(data), np.frombuffer(data, np.uint8)):
+        assert torch.equal(FeatureCodec().decode(other), decoded)
