@@ -74,6 +74,7 @@ def calibrate(
     """
     info = describe(model)
     chosen = info.check_task(task)
+    next(read_folder(data, chosen, 1), None)  # what cannot be read, before any weights are
     head = load_head(model, split, chosen, dtype, device)
     tail = None
     if with_tail or task_aware:
@@ -87,6 +88,8 @@ def calibrate(
             features = head(inputs)
         tensors = {name: tensor.cpu() for name, tensor in features.tensors.items()}
         taken.append(replace(features, tensors=tensors))
+    if not taken:
+        raise InputError(f"{str(data)!r} holds no text to learn from.")
     fitted, left_out = leave_out(taken)
     begin("calibration")
     profiles = _fit(fitted, tail if task_aware else None)
@@ -167,7 +170,8 @@ def _inputs(
 def _pieces(text: str, characters: int) -> Iterator[str]:
     for start in range(0, len(text), characters):
         piece = text[start : start + characters]
-        if len(piece.strip()) >= _SHORTEST:
+        # what is left of a long text may be too short to say anything; a short text is one
+        if len(piece.strip()) >= _SHORTEST or (len(text) <= characters and piece.strip()):
             yield piece
 
 

@@ -8,6 +8,8 @@ from featurewire_models import InputError
 from PIL import Image, UnidentifiedImageError
 
 IMAGE_TASKS = ("classification", "segmentation", "depth", "features")
+# what Pillow raises of files that are none, damaged or too large
+UNREADABLE = UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
 
@@ -40,7 +42,7 @@ def read_image(path: Path) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise InputError(f"There is no image file {str(path)!r}.") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         formats = ", ".join(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
         message = f"The file {str(path)!r} holds no image that can be read ({formats})."
         raise InputError(message) from error
@@ -55,7 +57,7 @@ def read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_TEXT_BYTES:
             raise InputError(f"The file {str(path)!r} is larger than {_MAX_TEXT_BYTES} bytes.")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"The text file {str(path)!r} cannot be read: {error}.") from error
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.client import UNAUTHORIZED
 from pathlib import Path
 
 from huggingface_hub import constants, snapshot_download
@@ -42,7 +43,10 @@ def _sentence(repo_id: str, revision: str | None, error: Exception) -> str:
     unknown = f"{repo_id} is no bundled model and no local folder"
     if isinstance(error, RepositoryNotFoundError):
         return f"{unknown}, and the hub has none of that name; if it is private, {LOGIN}."
-    answered = isinstance(error.__cause__ or error, HfHubHTTPError)
+    answer = next((e for e in (error, error.__cause__) if isinstance(e, HfHubHTTPError)), None)
+    if answer is not None and answer.response.status_code == UNAUTHORIZED:
+        return f"{unknown}, and the hub refuses the token that it was given: {LOGIN} anew."
+    answered = answer is not None
     if isinstance(error, (LocalEntryNotFoundError, HTTPError)) and not answered:
         at = f" at {revision}" if revision else ""
         return (

@@ -63,7 +63,7 @@ def _image(raw: ImageLike) -> Image.Image:
     try:
         with Image.open(raw) as opened:
             return opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{raw} is no image that can be read.") from error
 
 

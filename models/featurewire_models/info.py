@@ -120,6 +120,12 @@ def read_config(folder: Path) -> Any:
             f"{where} is no configuration that transformers knows (its model_type is {kind!r}); "
             f"the families are {FAMILIES}."
         )
+    if content.get("quantization_config"):
+        method = content["quantization_config"].get("quant_method", "unknown")
+        raise ArchitectureError(
+            f"{where} is of quantised weights ({method}), which are not read; take the model in "
+            "bfloat16, float16 or float32."
+        )
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # each class checks its numbers in its own way

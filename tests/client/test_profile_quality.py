@@ -13,7 +13,7 @@ from featurewire_client.evaluation.agreement import make_agreement
 from featurewire_client.profile_quality import leave_out, measure
 from featurewire_client.task_metric import TaskMetric
 from featurewire_codec import Profile
-from featurewire_models import describe, load_head, load_processor, load_tail
+from featurewire_models import InputError, describe, load_head, load_processor, load_tail
 from typer.testing import CliRunner
 
 torch.set_num_threads(1)
@@ -124,6 +124,31 @@ def test_few_inputs_are_all_fitted_on_and_nothing_is_said_of_others(data, tmp_pa
     assert report["samples"] == 9
     assert report["left_out"]["rows"] == []
     assert sentence in report["left_out"]["because"]
+
+
+def test_short_texts_are_learned_from_and_empty_ones_refused(tmp_path):
+    folder, out = tmp_path / "texts", tmp_path / "out"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.txt").write_text(f"Hello number {number}")
+    run = command(folder, out, "--no-tail")
+    assert run.exit_code == 0, run.output
+    assert ProfileSet.from_pretrained(out).profiles["hidden"].report["samples"] == 6
+    for file in folder.iterdir():
+        file.write_text(" \n")
+    run = command(folder, tmp_path / "none", "--no-tail")
+    assert isinstance(run.exception, InputError)
+    assert "holds no text to learn from" in str(run.exception)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_learned(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(calibration, "calibrate", None)
+    (tmp_path / "file").write_text("")
+    run = command(data, tmp_path / "file" / "out")
+    assert run.exit_code == 2
+    assert "cannot be made" in run.output
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ class FakeHub:
     Attributes:
         repositories: `owner/name` to commits, oldest first: the commit's hash and its folder.
         gated: names whose files no token is good enough for.
+        closed: whether any token is refused, whatever is asked for.
         fetched: names of the files that were downloaded.
     """
 
     def __init__(self, repositories: Mapping[str, Mapping[str, Path]]) -> None:
         self.repositories = repositories
         self.gated: set[str] = set()
+        self.closed = False
         self.fetched: list[str] = []
         self.address = ""
 
@@ -38,6 +40,8 @@ class FakeHub:
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body."""
+        if self.closed:
+            return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b""
         parts = unquote(urlsplit(path).path).strip("/").split("/")
         api = parts[:2] == ["api", "models"]
         name = "/".join(parts[2:4] if api else parts[:2])

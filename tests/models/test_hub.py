@@ -119,6 +119,14 @@ def test_what_the_hub_does_not_give_is_one_sentence_that_says_what_to_do(hub, tm
     assert found == [{"error": "SourceError", "said": said} for said in requests.values()]
 
 
+def test_a_token_that_the_hub_refuses_is_named(hub, tmp_path):
+    hub.closed = True
+    environment = {**hub.environment(tmp_path), "HF_TOKEN": "hf_expired"}
+    (found,) = load(environment, f"head {NAME} layers.1")
+    said = f"{NAME} is no bundled model and no local folder, and the hub refuses the token that it"
+    assert found["said"] == f"{said} was given: log in with `hf auth login` or set HF_TOKEN anew."
+
+
 @pytest.mark.parametrize(
     "changes", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}]
 )

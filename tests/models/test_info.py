@@ -145,6 +145,10 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
     with pytest.raises(ArchitectureError, match="no configuration that transformers knows"):
         describe(tmp_path)
+    quantised = '{"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}'
+    (tmp_path / "config.json").write_text(quantised)
+    with pytest.raises(ArchitectureError, match=r"of quantised weights \(fp8\)"):
+        describe(tmp_path)
     GPT2Config(architectures=["GPT2LMHeadModel"]).save_pretrained(tmp_path)
     with pytest.raises(ArchitectureError, match=r"is a gpt2 model.*the families are llama"):
         describe(tmp_path)

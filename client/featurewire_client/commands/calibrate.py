@@ -65,6 +65,10 @@ def calibrate(
 
     if task_aware and not tail:
         raise typer.BadParameter("--task-aware runs the tail: no --no-tail")
+    try:  # before anything is learned that could not be kept
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"the folder {out} cannot be made: {error.strerror}") from error
     qualities = snr_db or QUALITIES_DB
     started = time.perf_counter()
     with steps(limit + 1 + MOST_LEFT_OUT) as begin:

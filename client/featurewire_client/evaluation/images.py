@@ -8,16 +8,18 @@ images/NAME.jpg  depth/NAME.png or .npy      distances, 16-bit millimetres or fl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from featurewire_models import InputError
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from featurewire_client.evaluation.classes import classes_of
 from featurewire_client.evaluation.metrics import IGNORED
-from featurewire_client.raw_input import IMAGE_SUFFIXES
+from featurewire_client.raw_input import IMAGE_SUFFIXES, UNREADABLE
 
 MILLIMETRES = 1000.0  # of a 16-bit PNG, to one metre
 
@@ -109,8 +111,9 @@ def read_depth(path: Path) -> NDArray[np.float32]:
     """
     if path.suffix.lower() == ".npy":
         try:
-            depth = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            with path.open("rb") as file:  # numpy leaves one open that is no archive
+                depth = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError, SyntaxError, TokenError, BadZipFile) as error:
             raise InputError(f"{str(path)!r} holds no array that can be read.") from error
         if not isinstance(depth, np.ndarray) or depth.ndim != 2 or depth.dtype.kind not in "fiu":
             raise InputError(f"{str(path)!r} holds no numbers of shape [height, width].")
@@ -170,6 +173,6 @@ def _pixels(path: Path, modes: tuple[str, ...], what: str) -> NDArray[Any]:
             if image.mode in modes:
                 return np.asarray(image)
             mode = image.mode
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{str(path)!r} is no image that can be read.") from error
     raise InputError(f"{str(path)!r} holds no {what}: its pixels are {mode}.")

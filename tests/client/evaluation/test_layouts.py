@@ -10,6 +10,7 @@ from featurewire_client.evaluation.classes import classes_of
 from featurewire_client.evaluation.evaluation import spread
 from featurewire_client.evaluation.prompts import read_prompts
 from featurewire_client.evaluation.questions import read_questions
+from featurewire_client.raw_input import read_image
 from featurewire_models import InputError
 from PIL import Image
 
@@ -118,6 +119,26 @@ def test_a_depth_map_that_is_none_is_refused(tmp_path, case):
         np.save(path, content)
     with pytest.raises(InputError, match=said):
         images.read_depth(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04 no archive", b"\x93NUMPY\x01\x00\x10\x00((((((((((((((("]
+)
+def test_bytes_that_are_no_array_are_refused(tmp_path, content):
+    path = tmp_path / "a.npy"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="no array that can be read"):
+        images.read_depth(path)
+
+
+def test_an_image_with_a_damaged_chunk_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    content[37:41] = b"I\x00AT"  # the second chunk's name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="no image that can be read"):
+        read_image(path)
 
 
 def test_both_layouts_of_a_question_are_the_same_question(tmp_path):
