@@ -61,7 +61,10 @@ def test_hidden_states_are_what_the_blocks_receive(tmp_path: Path) -> None:
     assert source.unsplit == pytest.approx(1.0, abs=1e-5)
     assert source.score is not None
     assert source.score([[-values for values in source.parts[0].tests]]) < 0.9
-    giants = minilm.with_giants(source).parts[0]
+    massive = minilm.with_giants(source)
+    giants = massive.parts[0]
+    assert massive.score([giants.tests]) == pytest.approx(1.0, abs=1e-5)
+    assert massive.score([source.parts[0].tests]) < 0.999  # giants change embeddings
     assert giants.energy == source.parts[0].energy
     struck = np.abs(giants.tests[0]) > 100 * np.sqrt(giants.energy)
     assert struck[0].sum() == 2

@@ -109,6 +109,7 @@ def with_giants(source: Source) -> Source:
             changed.append(copy)
         return changed
 
+    assert isinstance(source.score, EmbeddingCosine)
     giants = replace(
         part, calibration=struck(part.calibration), tests=struck(part.tests), scale=energy
     )
@@ -118,6 +119,8 @@ def with_giants(source: Source) -> Source:
         note=source.note + f"; giants of {GIANT_SIZE:g} standard deviations in two channels of "
         "first tokens and of one token in 64; SNR against the energy without giants",
         parts=[giants],
+        metric=source.metric,
+        score=EmbeddingCosine.with_tail(source.score.tail, giants.tests),
     )
 
 
@@ -146,7 +149,11 @@ class EmbeddingCosine:
     @classmethod
     def of(cls, layer: int, tests: Sequence[Array]) -> "EmbeddingCosine":
         """Raises ModelError when MiniLM cannot be read."""
-        tail = load_tail(minilm_folder(), split=f"layers.{layer}")
+        return cls.with_tail(load_tail(minilm_folder(), split=f"layers.{layer}"), tests)
+
+    @classmethod
+    def with_tail(cls, tail: Any, tests: Sequence[Array]) -> "EmbeddingCosine":
+        """The same, of a tail that is at hand."""
         return cls(tail, _embed(tail, tests[:SCORED]))
 
     def __call__(self, decoded: Decoded) -> float:
