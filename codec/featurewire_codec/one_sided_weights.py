@@ -58,9 +58,15 @@ class ChannelWeights:
 
     def thresholds(self, bit_worth: float | None) -> NDArray[np.float32]:
         """Return the rounding thresholds for a worth of a bit; None rounds to the nearest index."""
-        if bit_worth is None:
-            return midpoint_thresholds(CLASSES)
-        return rounding_thresholds(index_bits(self.tables), self.tables.centroids, bit_worth)
+        return _thresholds(self, bit_worth)
+
+
+@functools.lru_cache(maxsize=32)
+def _thresholds(weights: ChannelWeights, bit_worth: float | None) -> NDArray[np.float32]:
+    """Every chunk asks for the same few."""
+    if bit_worth is None:
+        return midpoint_thresholds(CLASSES)
+    return rounding_thresholds(index_bits(weights.tables), weights.tables.centroids, bit_worth)
 
 
 # The tensors of a profile by name, each with the field that it holds.
