@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from featurewire_models import InputError
-from PIL import Image, UnidentifiedImageError
+from featurewire_models.image_processor import UNREADABLE
+from PIL import Image
 
 IMAGE_TASKS = ("classification", "segmentation", "depth", "features")
-# what Pillow raises of files that are none, damaged or too large
-UNREADABLE = UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TEXT_SUFFIXES = (".txt", ".md", ".rst")
 

@@ -16,6 +16,8 @@ from featurewire_models.errors import InputError
 from featurewire_models.info import ModelInfo
 
 ImageLike = Image.Image | str | Path
+# what Pillow raises of files that are no image, damaged or too large
+UNREADABLE = UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def _image(raw: ImageLike) -> Image.Image:
     try:
         with Image.open(raw) as opened:
             return opened.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{raw} is no image that can be read.") from error
 
 

@@ -14,12 +14,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 from featurewire_models import InputError
+from featurewire_models.image_processor import UNREADABLE
 from numpy.typing import NDArray
 from PIL import Image
 
 from featurewire_client.evaluation.classes import classes_of
 from featurewire_client.evaluation.metrics import IGNORED
-from featurewire_client.raw_input import IMAGE_SUFFIXES, UNREADABLE
+from featurewire_client.raw_input import IMAGE_SUFFIXES
 
 MILLIMETRES = 1000.0  # of a 16-bit PNG, to one metre
 
