@@ -204,7 +204,7 @@ class Session:
         try:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise client_error(error, self.connection.address, connected=True) from error
+            raise await self._ended() from error
         except asyncio.CancelledError:
             self._check_silence()
             raise
