@@ -2,9 +2,9 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,15 @@ from .one_sided_transform import OneSided
 from .panels import Symbols
 from .quantiser import BIT_WORTH, Effort, step_size
 from .session_framing import header_of_session, write_lead
-from .span import Coding, Quantised, quantise_plain, quantise_values, rebuild, rounding_for
+from .span import (
+    Coding,
+    Quantised,
+    quantise_plain,
+    quantise_values,
+    rebuild,
+    rounding_for,
+    squared_steps_for,
+)
 from .transform import NO_INDEX, Floats, Geometry, Transform, plain_transform
 from .trellis import TrellisSymbols
 
@@ -25,8 +33,30 @@ ADAPTING_TOKENS = 64  # in a chunk, when codewords adapt after each
 Framing = Literal["file", "session"]
 # By a rough count of bits: beyond this ratio, the profile's way to code a chunk is not even tried.
 _SURELY_CHEAPER = 1.25
-# A chunk's fields, what follows them, and what codewords may learn from.
-Way = tuple[bytes, bytes, Quantised | None]
+# Of bits a feature: from here on, what was coded is surely worth more than nothing at all.
+_SURELY_WORTH_IT = 0.2
+
+
+class Way(NamedTuple):
+    """A span coded one way: a chunk's fields and what follows them.
+
+    decode: returns the values [tokens, channels] that the decoder makes of them. learnt: what
+    codewords may learn from.
+    """
+
+    fields: bytes
+    body: bytes
+    decode: Callable[[], Floats]
+    learnt: Quantised | None = None
+
+    @property
+    def bits(self) -> int:
+        """What the chunk takes without its frame."""
+        return 8 * (len(self.fields) + len(self.body))
+
+    def error(self, feature: Floats) -> float:
+        """Return the sum of squared errors."""
+        return max(_energy(self.decode() - feature), 1e-300)
 
 
 @dataclass(frozen=True)
@@ -102,38 +132,32 @@ class Encoder:
             else:
                 own = self._transformed_way(feature, span, transform, rough)
         way = own
-        if own is None or 8 * _size(own) > feature.size * _least_plain_bits(rough / feature.size):
-            coded = quantise_plain(feature, self._settings.step_exponent, self._rounding)
-            plain = self._way(span, coded)
-            way = plain if own is None or self._is_better(plain, own, feature, span) else own
+        if own is None or own.bits > feature.size * _least_plain_bits(rough / feature.size):
+            plain = self._plain_way(feature, span)
+            way = plain if own is None or _is_better(plain, own, feature) else own
         assert way is not None
-        fields, body, kept = way
-        if self._coding is not None and kept is not None and not kept.side.plain:
-            self._coding.learn(kept, self._settings.step_exponent)
-        return fields, body
+        if way.bits < _SURELY_WORTH_IT * feature.size and self._is_worthless(way, feature):
+            way = self._plain_way(np.zeros_like(feature), span)
+        if self._coding is not None and way.learnt is not None:
+            self._coding.learn(way.learnt, self._settings.step_exponent)
+        return way.fields, way.body
 
     def _rough_bits(self, values: Floats) -> float:
         scale = 1.0 / step_size(self._settings.step_exponent)
         return float(load_backend().panels.rough_bits(values.ravel(), scale)) / 2.0**23
 
-    def _is_better(self, plain: Way, own: Way, feature: Floats, span: range) -> bool:
-        """Whether plain coding takes fewer bits at the same error.
+    def _is_worthless(self, way: Way, feature: Floats) -> bool:
+        """Whether zeros alone are the better choice.
 
-        A bit for every feature point is worth 6 dB. Of a one-sided way only the bits are compared.
+        Rounding weighs bits by the model; a span that does not fit it, or what is sent beside the
+        indices, can cost more than they bring. A bit is worth what it is to the quantiser, but no
+        more than the first one of a Gaussian variable brings (6 dB a bit).
         """
-        saved = 8 * (_size(own) - _size(plain))
-        if self._coding is None or own[2] is None or plain[2] is None:
-            return saved > 0
-        step_exponent, midpoint = self._settings.step_exponent, self._settings.midpoint
-        (as_plain,) = rebuild(plain[2].symbols, plain[2].panels, step_exponent, midpoint)
-        values = rebuild(own[2].symbols, own[2].panels, step_exponent, midpoint)
-        index, transform = own[2].side.index, self._coding.transform
-        as_own = transform.inverse(values, self._geometry, span, index)
-        errors = [
-            max(float(np.sum((decoded - feature) ** 2, dtype=np.float64)), 1e-300)
-            for decoded in (as_plain, as_own)
-        ]
-        return saved > 0.5 * feature.size * math.log2(errors[0] / errors[1])
+        worth = squared_steps_for(self._settings.effort, self._settings.bit_worth)
+        worth *= step_size(self._settings.step_exponent) ** 2
+        energy = _energy(feature)
+        worth = min(worth, 2.0 * math.log(2.0) * energy / feature.size)
+        return energy - way.error(feature) < worth * way.bits
 
     def _transformed_way(
         self, feature: Floats, span: range, transform: Transform, plain: float
@@ -149,7 +173,21 @@ class Encoder:
         side = Side(False, 0, index, NO_INDEX, NO_INDEX)
         offsets, step_exponent = self._coding.offsets, self._settings.step_exponent
         coded = quantise_values(values, layout, offsets, side, step_exponent, self._rounding)
-        return self._way(span, coded)
+
+        def decode() -> Floats:
+            rebuilt = rebuild(coded.symbols, coded.panels, step_exponent, self._settings.midpoint)
+            return transform.inverse(rebuilt, self._geometry, span, index)
+
+        return Way(*self._write(span, coded.symbols, coded.side), decode, coded)
+
+    def _plain_way(self, feature: Floats, span: range) -> Way:
+        step_exponent = self._settings.step_exponent
+        coded = quantise_plain(feature, step_exponent, self._rounding)
+
+        def decode() -> Floats:
+            return rebuild(coded.symbols, coded.panels, step_exponent, self._settings.midpoint)[0]
+
+        return Way(*self._write(span, coded.symbols, coded.side), decode)
 
     def _one_sided_way(self, feature: Floats, span: range, transform: OneSided) -> Way | None:
         """Code by contexts, unless something is below zero."""
@@ -159,11 +197,9 @@ class Encoder:
             return None
         walked = transform.walk(self._geometry, span, offsets, settings.step_exponent)
         assert walked is not None  # likewise
-        symbols, _ = quantise_walk(feature, walked, walked.weights.thresholds(settings.bit_worth))
-        return (*self._write(span, symbols, NO_SIDE), None)
-
-    def _way(self, span: range, coded: Quantised) -> Way:
-        return (*self._write(span, coded.symbols, coded.side), coded)
+        thresholds = walked.weights.thresholds(settings.bit_worth)
+        symbols, values = quantise_walk(feature, walked, thresholds)
+        return Way(*self._write(span, symbols, NO_SIDE), lambda: values)
 
     def _write(
         self, span: range, symbols: Symbols | TrellisSymbols | OneSidedSymbols, side: Side
@@ -184,8 +220,17 @@ def _least_plain_bits(rough: float) -> float:
     return min(1.7 * rough, rough + 1.4) if rough > 0.4 else 0.0
 
 
-def _size(way: Way) -> int:
-    return len(way[0]) + len(way[1])
+def _energy(values: Floats) -> float:
+    return float(np.sum(np.square(values, dtype=np.float64)))  # float32 holds no squares of 1e-23
+
+
+def _is_better(plain: Way, own: Way, feature: Floats) -> bool:
+    """Whether plain coding takes fewer bits at the same error.
+
+    A bit for every feature point is worth 6 dB.
+    """
+    octaves = 0.5 * math.log2(plain.error(feature) / own.error(feature))
+    return own.bits - plain.bits > feature.size * octaves
 
 
 @functools.lru_cache(maxsize=256)

@@ -187,8 +187,14 @@ def _no_centroids(shape: tuple[int, ...]) -> NDArray[np.int8]:
 def rounding_for(effort: Effort, bit_worth: float | None = BIT_WORTH) -> Rounding:
     """Return how an encoder that makes this effort chooses indices, at a worth of a bit."""
     if effort == "trellis":
-        return _trellis_costs_for(TRELLIS_BIT_WORTH / BIT_WORTH * (bit_worth or 0.0))
+        return _trellis_costs_for(squared_steps_for(effort, bit_worth))
     return thresholds_for(bit_worth)
+
+
+def squared_steps_for(effort: Effort, bit_worth: float | None) -> float:
+    """Return how much squared error, in squared steps, a bit may cost an encoder; None is none."""
+    scale = TRELLIS_BIT_WORTH / BIT_WORTH if effort == "trellis" else 1.0
+    return scale * (bit_worth or 0.0)
 
 
 @functools.lru_cache(maxsize=32)

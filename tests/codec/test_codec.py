@@ -1,5 +1,7 @@
 """Encoding and decoding: quality, shapes, dtypes, refusals."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -235,6 +237,26 @@ def test_a_profile_never_costs_one_per_cent_more_than_none(kind, domain, asked, 
         assert kind == "codebook"
         assert asked == 5.0
         assert errors[0] < 0.8 * errors[1]
+
+
+@pytest.mark.parametrize("effort", ["fast", "trellis"])
+@pytest.mark.parametrize("asked", [2.0, 5.0, 8.0])
+@pytest.mark.parametrize("kind", ["token", "codebook"])
+def test_what_bits_would_hardly_improve_is_coded_as_zeros(kind, asked, effort, request):
+    profile = request.getfixturevalue(f"{kind}_profile")
+    shape, rng = make_words(200, 1500).shape, np.random.default_rng(1)
+    noise = (rng.uniform(-1, 1, shape) * 0.5 * math.sqrt(profile.energy)).astype(np.float32)
+    data = FeatureCodec(profile).encode(noise, asked, effort=effort)
+    zeros = FeatureCodec().encode(np.zeros_like(noise), asked, effort=effort)
+    assert len(data) <= len(zeros) + 8  # a digest, and another step
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-12, 1e12])
+def test_zeros_replace_nothing_that_is_only_small(scale):
+    feature = (make_tokens(3, 200) * scale).astype(np.float32)
+    decoded = FeatureCodec().decode(FeatureCodec().encode(feature, 1.0))
+    energy = float((feature.astype(float) ** 2).mean())
+    assert snr_db(feature.astype(float), decoded, energy) > 0.7
 
 
 @pytest.mark.parametrize("spread", [1.0, 4.0, 8.0])
