@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .codec import FeatureCodec
 from .coefficients import Offsets, Side
 from .errors import CalibrationWarning, FeatureError
-from .feature import BOUNDS_OF_MANY, Feature, as_array, giant_bounds, pooled_energy
+from .feature import BOUNDS_OF_MANY, Feature, as_array, giant_bounds, pair_of, pooled_energy
 from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transforms, fit_weighted
 from .one_sided_chunk import quantise_walk
 from .one_sided_transform import OneSided
@@ -43,6 +43,10 @@ def calibrate(
     """Learn a profile; see `Profile.calibrate`."""
     if task_error is not None and metric is None:
         raise FeatureError("task_error judges the modes that a metric weights: give both")
+    if not isinstance(samples, Iterable):
+        kind = type(samples).__name__
+        raise FeatureError(f"samples are a list of features, these are a {kind}")
+    grid = pair_of("grid", grid, FeatureError)
     arrays = [as_array(sample) for sample in samples]
     _check(arrays, grid)
     tokens, channels = sum(len(array) for array in arrays), arrays[0].shape[1]

@@ -6,7 +6,6 @@
 """
 
 import functools
-import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,8 @@ from .bitstream import MAX_CHANNELS, MAX_CHUNK_FEATURES, MAX_FEATURES, MAX_TOKEN
 from .block_dct import BlockDct
 from .decoder import Decoder
 from .encoder import Encoder, Framing, Settings
-from .errors import BitstreamError, CodecError, FeatureError, ProfileError
-from .feature import Feature, as_array, check_size, energy
+from .errors import BitstreamError, FeatureError, ProfileError
+from .feature import Feature, as_array, check_size, energy, pair_of
 from .profile import Profile
 from .quantiser import EFFORTS, Effort, checked_step_exponent
 from .rate_control import bounded_settings, plain_settings, sized_settings
@@ -114,7 +113,7 @@ class FeatureCodec:
             if not (missing or isinstance(number, int | float | np.number)):
                 raise FeatureError(f"{name} is {number!r}, which is no number")
         array = as_array(feature)
-        geometry = Geometry.of(array, _pair("grid", grid, FeatureError))
+        geometry = Geometry.of(array, pair_of("grid", grid, FeatureError))
         self._check(geometry, snr_db)
         own_energy = None if self.profile else energy(array)
         if effort not in EFFORTS:
@@ -175,7 +174,7 @@ class FeatureCodec:
                 f"the framing is {self.framing!r} and the shape {shape}: a session's bitstream is "
                 "decoded with the shape that was agreed on, a file's without"
             )
-        shape, grid = (_pair(*part, BitstreamError) for part in (("shape", shape), ("grid", grid)))
+        shape, grid = pair_of("shape", shape, BitstreamError), pair_of("grid", grid, BitstreamError)
         return Decoder(self.profile, self._coding, shape, grid)
 
     def _settings(
@@ -235,16 +234,3 @@ class FeatureCodec:
             band = geometry.prefix + self.profile.transform.block * grid[1]
             if band * channels > MAX_CHUNK_FEATURES:
                 raise FeatureError(f"one band of the grid has over {MAX_CHUNK_FEATURES} values")
-
-
-def _pair(
-    name: str, given: tuple[int, int] | None, error: type[CodecError]
-) -> tuple[int, int] | None:
-    """Return two whole numbers, given as any sequence."""
-    if given is None:
-        return None
-    try:
-        first, second = map(operator.index, given)
-    except (TypeError, ValueError):
-        raise error(f"{name} is {given!r}, two whole numbers are allowed") from None
-    return first, second

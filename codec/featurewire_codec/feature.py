@@ -4,13 +4,14 @@ Also the energy E of a feature, the zero of the SNR scale: `target MSE = E * 10^
 """
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FeatureError
+from .errors import CodecError, FeatureError
 from .floats import widen
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def as_array(feature: "Feature") -> NDArray[np.float32]:
     `feature` is a numpy array or torch tensor of any float type, on any device, contiguous or not.
 
     Raises:
-        FeatureError: not two-dimensional, empty, not of a float type, or not finite in float32.
+        FeatureError: no array, not two-dimensional, empty, not of a float type, or not finite in
+            float32.
     """
+    checked_shape(feature)
     if not isinstance(feature, np.ndarray):  # a torch tensor, known without importing torch
         if not feature.dtype.is_floating_point:
             raise FeatureError(f"a feature has a float type, this one is {feature.dtype}")
@@ -69,13 +72,39 @@ def check_size(feature: "Feature", most: int) -> None:
     Raises:
         FeatureError: it has more, or is no array.
     """
-    shape = getattr(feature, "shape", None)
+    shape = checked_shape(feature)
+    if math.prod(shape) > most:
+        raise FeatureError(f"a feature of shape {shape} is beyond {most} values")
+
+
+def checked_shape(array: "Feature", what: str = "feature") -> tuple[int, ...]:
+    """Return the shape of what is to be an array.
+
+    Raises:
+        FeatureError: it is none.
+    """
+    shape = getattr(array, "shape", None)
     if shape is None:
-        kind = type(feature).__name__
-        raise FeatureError(f"a feature is a numpy array or a torch tensor, this one is a {kind}")
-    size = math.prod(shape)
-    if size > most:
-        raise FeatureError(f"a feature of shape {tuple(shape)} is beyond {most} values")
+        kind = type(array).__name__
+        raise FeatureError(f"a {what} is a numpy array or a torch tensor, this one is a {kind}")
+    return tuple(shape)
+
+
+def pair_of(
+    name: str, given: tuple[int, int] | None, error: type[CodecError]
+) -> tuple[int, int] | None:
+    """Return two whole numbers, given as any sequence; None is none.
+
+    Raises:
+        error: they are not two, or not whole.
+    """
+    if given is None:
+        return None
+    try:
+        first, second = map(operator.index, given)
+    except (TypeError, ValueError):
+        raise error(f"{name} is {given!r}, two whole numbers are allowed") from None
+    return first, second
 
 
 class Bounds(NamedTuple):

@@ -90,7 +90,7 @@ class Profile:
 
         Raises:
             FeatureError: no samples, or samples that are no features of one width; a metric that is
-                none for this width; a `task_error` without one.
+                none for this width; a `task_error` without one, or that gives no number.
         Warns:
             CalibrationWarning: fewer than 8 tokens a channel; or held-out samples that cost much
                 more than those fitted on.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .codec import FeatureCodec
+from .errors import FeatureError
 from .profile import Profile
 from .transform import Floats
 
@@ -100,9 +101,15 @@ class TaskComparison:
             decoded = codec.decode(data).numpy()
             coded += len(data)
             if self.task_error is not None:
-                error += self.task_error(number, decoded)
+                error += _number(self.task_error(number, decoded))
             else:
                 missed = decoded - array
                 error += float(np.sum((missed @ metric) * missed, dtype=np.float64))
         features = sum(array.size for array in self.arrays.values())
         return 8 * coded / features, max(error, 1e-300) / features
+
+
+def _number(error: float) -> float:
+    if not isinstance(error, int | float | np.number) or not 0.0 <= error < float("inf"):
+        raise FeatureError(f"task_error gave {error!r}, finite numbers from zero on are allowed")
+    return float(error)

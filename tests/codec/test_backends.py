@@ -173,3 +173,17 @@ def test_one_codec_serves_many_threads(token_profile):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(96)))
+
+
+def test_who_waits_for_a_compiler_is_told_so(tmp_path):
+    """With an empty cache it takes some 15 seconds, once; another process then finds the loops."""
+    code = "from featurewire_codec import FeatureCodec; FeatureCodec()"
+    empty = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), VARIABLE: "on"}
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=empty, capture_output=True, text=True, check=True
+        ).stderr
+        for _ in range(2)
+    ]
+    assert told[0].startswith("compiling the codec's loops")
+    assert told[1] == ""

@@ -290,3 +290,26 @@ def test_samples_that_fit_nothing_are_refused():
         Profile.calibrate([np.ones((3, 4), np.float32), np.ones((3, 5), np.float32)])
     with pytest.raises(FeatureError, match="grid"):
         Profile.calibrate([np.ones((3, 4), np.float32)], grid=(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"samples": 5}, "list of features"),
+        ({"samples": ["features.npy"]}, "numpy array or a torch tensor, this one is a str"),
+        ({"grid": 5}, "two whole numbers"),
+        ({"grid": "ab"}, "two whole numbers"),
+        ({"metric": "x"}, "a metric is a numpy array"),
+        ({"metric": np.eye(4), "task_error": lambda number, decoded: "much"}, "'much'"),
+        ({"metric": np.eye(4), "task_error": lambda number, decoded: float("nan")}, "nan"),
+    ],
+)
+def test_arguments_of_other_types_are_refused_by_name(given, named):
+    samples = [np.random.default_rng(seed).normal(size=(90, 4)) for seed in range(6)]
+    with pytest.raises(FeatureError, match=named):
+        Profile.calibrate(**{"samples": samples} | given)
+
+
+def test_a_grid_may_be_any_pair():
+    samples = [np.random.default_rng(seed).normal(size=(64, 4)) for seed in range(6)]
+    assert Profile.calibrate(samples, grid=[8, 8]).report["grid"] == (8, 8)

@@ -24,7 +24,7 @@ from .entropy import (
     hyper_models,
     scale_indices,
 )
-from .hyperprior import Hyperprior, gaussian_probability
+from .hyperprior import Hyperprior
 from .kmeans import CENTRES
 
 LATENT_STRIDE = 16
@@ -100,16 +100,6 @@ class PlaneCoder:
         decoded = self._network.decoded(numbers)[0, 0]
         whole = (decoded * CENTRES).round_().clamp_(0, CENTRES - 1).to(torch.uint8)
         return whole.contiguous().numpy()
-
-    def ideal_bits(self, plane: NDArray[np.uint8]) -> float:
-        """Count the bits of a plane by the network's own probabilities, without the 64 steps."""
-        latents, hyper_latents = self.latents(plane)
-        numbers = torch.from_numpy(hyper_latents).float()[None]
-        with torch.inference_mode():
-            scales = self._network.scales(numbers)
-            own = self._network.density(numbers)
-            probability = gaussian_probability(torch.from_numpy(latents).float()[None], scales)
-            return float(-probability.log2().sum() - own.log2().sum())
 
 
 def _integers(numbers: torch.Tensor, largest: int) -> NDArray[np.int32]:
