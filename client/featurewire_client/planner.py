@@ -37,6 +37,8 @@ class Inference:
 
     async def alone(self, client: SplitClient) -> list[Pass]:
         """The edge's stages, nothing of the server's."""
+        if client.edge.takes_spans(self.inputs):
+            return [await _sequence(client, self.inputs["input_ids"], client.edge.head.new_cache())]
         seconds = Seconds()
         features = await client.edge.features(self.inputs, seconds)
         chunks = [chunk async for chunk in client.edge.chunks(features, client.snr_db, seconds)]
@@ -64,14 +66,8 @@ class Text:
 
     async def alone(self, client: SplitClient) -> list[Pass]:
         """The edge's stages of the prompt, and of a token after it where one is wanted."""
-        edge, cache, seconds = client.edge, client.edge.head.new_cache(), Seconds()
-
-        async def quality(_: int) -> float:
-            return client.snr_db
-
-        spans = [span async for span in edge.spans(self.ids, cache, quality, seconds)]
-        size = sum(chunk.ByteSize() for span in spans for chunk in span.chunks)
-        passes = [_of_edge(seconds, size, parts=len(spans), is_prompt=True)]
+        edge, cache = client.edge, client.edge.head.new_cache()
+        passes = [await _sequence(client, self.ids, cache)]
         if later := self._later:
             seconds, token = Seconds(), int(self.ids[0, -1])
             steps = [await edge.step(token, cache, client.snr_db, seconds) for _ in range(later)]
@@ -109,6 +105,18 @@ class Text:
 
 
 Work = Inference | Text  # what a plan is for
+
+
+async def _sequence(client: SplitClient, ids: torch.Tensor, cache: object) -> Pass:
+    """The edge's stages of a sequence `[1, tokens]` that goes span by span."""
+    seconds = Seconds()
+
+    async def quality(_: int) -> float:
+        return client.snr_db
+
+    spans = [span async for span in client.edge.spans(ids, cache, quality, seconds)]
+    size = sum(chunk.ByteSize() for span in spans for chunk in span.chunks)
+    return _of_edge(seconds, size, parts=len(spans), in_spans=True)
 
 
 def _of_edge(seconds: Seconds, size: int, share: float = 1.0, **how: Any) -> Pass:

@@ -26,8 +26,8 @@ class Pass:
     """What goes once through all stages: a feature, a prompt, or one token of a text.
 
     Attributes:
-        parts: chunks, or a prompt's spans, on which stages work side by side.
-        is_prompt: head and tail work on parts too; else they need the whole.
+        parts: chunks, or a sequence's spans, on which stages work side by side.
+        in_spans: head and tail work on parts too; else they need the whole.
         rest_ms: what a run took beyond all of it: gRPC, and both sides' own code.
     """
 
@@ -38,7 +38,7 @@ class Pass:
     decode_ms: float
     tail_ms: float
     parts: float = 1
-    is_prompt: bool = False
+    in_spans: bool = False
     rest_ms: float = 0.0
 
     def stage_ms(self, stage: str, link: Link) -> float:
@@ -52,7 +52,7 @@ class Pass:
         """From the call to the answer; stages that work side by side count once."""
         cut = [self.encode_ms, link.wire_ms(self.sent_bytes), self.decode_ms]
         whole = [self.head_ms, self.tail_ms]
-        if self.is_prompt:
+        if self.in_spans:
             whole, cut = [], whole + cut
         back_ms = link.round_trip_ms + link.wire_ms(self.received_bytes)
         return sum(whole) + overlapped(cut, self.parts) + back_ms + self.rest_ms

@@ -56,7 +56,7 @@ def test_a_feature_in_chunks_overlaps_between_head_and_tail_and_a_prompt_in_all_
     assert whole.total_ms(LINK) == pytest.approx(50 + 20 + 40 + 10 + 30 + back)
     chunked = one(40_000, 50.0, parts=10, **stages)
     assert chunked.total_ms(LINK) == pytest.approx(50 + (2 + 40 + 1) + 30 + back)
-    prompt = one(40_000, 50.0, parts=10, is_prompt=True, **stages)
+    prompt = one(40_000, 50.0, parts=10, in_spans=True, **stages)
     assert prompt.total_ms(LINK) == pytest.approx(50 + (2 + 4 + 1 + 3) + back)
 
 

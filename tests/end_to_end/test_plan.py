@@ -56,6 +56,20 @@ async def test_an_inference_takes_what_was_predicted_at_a_split_point_that_no_re
     assert plan.total_ms(plan.best) == pytest.approx(stats.total_ms, rel=0.2)
 
 
+async def test_a_sequence_that_goes_in_spans_takes_what_was_predicted(serve):
+    """Its answer, logits of all tokens, is what takes time here."""
+    model, work = "tiny-llama3", Inference({"input_ids": text(1, repeats=24).ids})
+    async with serve(model) as server:
+        with Relay(server.address, rate_mbit=4, rtt_ms=20) as link:
+            plan = await planned(link.address, model, ["layers.2", "layers.4"], work)
+            async with SplitClient(link.address, model, plan.best.split) as client:
+                stats = (await client.infer(work.inputs)).stats
+    assert plan.best.request.in_spans
+    assert plan.best.request.parts > 2
+    assert plan.best.request.sent_bytes == pytest.approx(stats.sent_bytes, rel=0.02)
+    assert plan.total_ms(plan.best) == pytest.approx(stats.total_ms, rel=0.2)
+
+
 async def test_a_text_takes_what_was_predicted_first_token_and_later_ones(serve):
     model, work = "tiny-llama3", text(tokens=3)
     async with serve(model) as server:
