@@ -16,6 +16,7 @@ from featurewire_models import (
     ModelError,
     PlacementError,
     Tail,
+    check_weights,
     describe,
     load_head,
     load_processor,
@@ -75,11 +76,13 @@ def calibrate(
     info = describe(model)
     chosen = info.check_task(task)
     next(read_folder(data, chosen, 1), None)  # what cannot be read, before any weights are
-    head = load_head(model, split, chosen, dtype, device)
     tail = None
+    check_weights(model, "head", split, chosen)
     if with_tail or task_aware:
         with _saying_how_to_do_without():
-            tail = load_tail(model, head.split, chosen, dtype, device)
+            check_weights(model, "tail", split, chosen)
+            tail = load_tail(model, split, chosen, dtype, device)
+    head = load_head(model, split, chosen, dtype, device)
     processor = load_processor(model, chosen)
     taken = []
     for inputs in _inputs(processor, info.context, data, chosen, limit):

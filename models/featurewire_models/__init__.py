@@ -19,7 +19,7 @@ from featurewire_models.features import Features
 from featurewire_models.halves import Cache, Head, Model, Tail
 from featurewire_models.image_processor import ImageProcessor
 from featurewire_models.info import ModelInfo, describe
-from featurewire_models.loading import load_head, load_model, load_tail
+from featurewire_models.loading import check_weights, load_head, load_model, load_tail
 from featurewire_models.outputs import Outputs, outputs_to_tensors, tensors_to_outputs
 from featurewire_models.processor import Processor, load_processor
 from featurewire_models.prompt_processor import PromptProcessor
@@ -45,6 +45,7 @@ __all__ = [
     "TaskError",
     "TextProcessor",
     "WeightsError",
+    "check_weights",
     "describe",
     "load_head",
     "load_model",

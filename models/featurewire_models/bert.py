@@ -90,6 +90,10 @@ class BertTail(Tail):
             outputs = self.encoder(inputs_embeds=hidden, attention_mask=_to(mask, hidden))
             return _pool(outputs, mask, self.pooling)
 
+    def of_task(self, task: str) -> BertTail:
+        """The same blocks with the other task's pooling."""
+        return replace(self, task=task, pooling=_pooling(self.info, task))
+
 
 @dataclass(frozen=True)
 class BertWhole(Model):
@@ -124,13 +128,13 @@ class BertWhole(Model):
 
 def load_bert_head(info: ModelInfo, task: str, split: str, placement: Placement) -> BertHead:
     """Reads the embeddings and the first blocks only."""
-    whole, checkpoint = _open(info, task)
+    whole, checkpoint = _open(info)
     return BertHead(info, task, split, _head_module(whole.config, split, checkpoint, placement))
 
 
 def load_bert_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> BertTail:
-    """Reads the last blocks, and the class's pooler for task "tokens", only."""
-    whole, checkpoint = _open(info, task)
+    """Reads the last blocks and the class's pooler only, so that every task can be had of it."""
+    whole, checkpoint = _open(info)
     pooler = whole.pooler is not None
     module = _tail_module(whole.config, split, checkpoint, pooler, placement)
     return BertTail(info, task, split, module, _pooling(info, task))
@@ -138,16 +142,15 @@ def load_bert_tail(info: ModelInfo, task: str, split: str, placement: Placement)
 
 def load_bert(info: ModelInfo, task: str, placement: Placement) -> BertWhole:
     """Reads the whole encoder, the class's pooler too, so that every task can be had of it."""
-    whole, checkpoint = _open(info, "tokens")
+    whole, checkpoint = _open(info)
     fill(whole, checkpoint, placement)
     return BertWhole(info, task, whole, _pooling(info, task))
 
 
-def _open(info: ModelInfo, task: str) -> tuple[Any, Checkpoint]:
+def _open(info: ModelInfo) -> tuple[Any, Checkpoint]:
     whole = skeleton(BertModel, read_config(info.path))
     checkpoint = Checkpoint(info.source, info.path, whole)
-    # Sentence embeddings have a pooling of their own, and some folders hold no pooler.
-    if task == "embedding" or "pooler.dense.weight" not in checkpoint:
+    if "pooler.dense.weight" not in checkpoint:  # sentence embeddings have a pooling of their own
         whole.pooler = None
     return whole, checkpoint
 

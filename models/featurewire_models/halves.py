@@ -116,6 +116,10 @@ class Tail(Half):
         """What a cache of so many tokens takes; TaskError in families that are not causal."""
         raise TaskError(f"{self.info.name} is a {self.info.family} model and has no cache.")
 
+    def of_task(self, task: str) -> Tail:
+        """The tail for another task whose weights are in the same folder, sharing them."""
+        return replace(self, task=task)
+
     def differentiable(self, features: Features) -> Any:
         """The same with gradients towards features that ask for them, where there are any.
 

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from featurewire_models.bert import load_bert, load_bert_head, load_bert_tail
 from featurewire_models.dinov2 import load_dinov2, load_dinov2_head, load_dinov2_tail
 from featurewire_models.halves import Head, Model, Tail
-from featurewire_models.info import describe
+from featurewire_models.info import ModelInfo, describe
 from featurewire_models.llama import load_llama, load_llama_head, load_llama_tail
 from featurewire_models.split import check_split
-from featurewire_models.weights import place
+from featurewire_models.weights import LOOKED_UP, Placement, place
 
 
 def load_head(
@@ -29,10 +30,62 @@ def load_head(
     ``model`` is a bundled name, a local folder or a hub id; ``split`` and ``task`` are the model's
     defaults unless given. Raises a ModelError.
     """
+    return _head(model, split, task, place(dtype, device), revision)
+
+
+def load_tail(
+    model: str | Path,
+    split: str | None = None,
+    task: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    revision: str | None = None,
+) -> Tail:
+    """The cloud's half of a model; reads only its own weights. Arguments are load_head's."""
+    return _tail(model, split, task, place(dtype, device), revision)
+
+
+def load_model(
+    model: str | Path,
+    task: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    revision: str | None = None,
+) -> Model:
+    """The whole model, the unsplit reference; ``.head(split)`` and ``.tail(split)`` share it."""
+    return _whole(model, task, place(dtype, device), revision)
+
+
+def check_weights(
+    model: str | Path,
+    half: Literal["head", "tail", "whole"],
+    split: str | None = None,
+    task: str | None = None,
+    revision: str | None = None,
+) -> None:
+    """Finds every tensor that a half has, in its shape, and reads none.
+
+    What is to load several halves finds out first whether all of them are there. A hub's files are
+    downloaded. Raises the ModelErrors that loading raises.
+    """
+    match half:
+        case "head":
+            _head(model, split, task, LOOKED_UP, revision)
+        case "tail":
+            _tail(model, split, task, LOOKED_UP, revision)
+        case "whole":
+            _whole(model, task, LOOKED_UP, revision)
+
+
+def _head(
+    model: str | Path,
+    split: str | None,
+    task: str | None,
+    placement: Placement,
+    revision: str | None,
+) -> Head:
     info = describe(model, revision)
-    task = info.check_task(task)
-    split = check_split(split or info.default_split, info.splits, info.name)
-    placement = place(dtype, device)
+    task, split = info.check_task(task), _split(info, split)
     match info.family:
         case "llama":
             return load_llama_head(info, task, split, placement)
@@ -47,19 +100,15 @@ def load_head(
             return load_sd3_head(info, task, split, placement)
 
 
-def load_tail(
+def _tail(
     model: str | Path,
-    split: str | None = None,
-    task: str | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    revision: str | None = None,
+    split: str | None,
+    task: str | None,
+    placement: Placement,
+    revision: str | None,
 ) -> Tail:
-    """The cloud's half of a model; reads only its own weights. Arguments are load_head's."""
     info = describe(model, revision)
-    task = info.check_task(task)
-    split = check_split(split or info.default_split, info.splits, info.name)
-    placement = place(dtype, device)
+    task, split = info.check_task(task), _split(info, split)
     match info.family:
         case "llama":
             return load_llama_tail(info, task, split, placement)
@@ -74,17 +123,11 @@ def load_tail(
             return load_sd3_tail(info, task, split, placement)
 
 
-def load_model(
-    model: str | Path,
-    task: str | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    revision: str | None = None,
+def _whole(
+    model: str | Path, task: str | None, placement: Placement, revision: str | None
 ) -> Model:
-    """The whole model, the unsplit reference; ``.head(split)`` and ``.tail(split)`` share it."""
     info = describe(model, revision)
     task = info.check_task(task)
-    placement = place(dtype, device)
     match info.family:
         case "llama":
             return load_llama(info, task, placement)
@@ -97,6 +140,10 @@ def load_model(
                 from featurewire_models.sd3 import load_sd3
 
             return load_sd3(info, task, placement)
+
+
+def _split(info: ModelInfo, split: str | None) -> str:
+    return check_split(split or info.default_split, info.splits, info.name)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from featurewire_models.sd3_parts import (
     read_text_encoders,
 )
 from featurewire_models.split import check_split
-from featurewire_models.weights import Placement
+from featurewire_models.weights import LOOKED_UP, Placement
 
 T5_TOKENS = 256  # StableDiffusion3Pipeline's max_sequence_length
 MAX_STEPS = 1000  # a denoising run of more would only hold the machine
@@ -130,18 +130,24 @@ class Sd3Whole(Model):
 
 def load_sd3_head(info: ModelInfo, task: str, split: str, placement: Placement) -> Sd3Head:
     """Reads the text encoders and, for split ``latents``, the denoiser."""
+    if placement is not LOOKED_UP:  # all parts, before any of them is read
+        load_sd3_head(info, task, split, LOOKED_UP)
     denoiser = read_denoiser(info, placement) if split == "latents" else None
     return Sd3Head(info, task, split, read_text_encoders(info, placement), denoiser)
 
 
 def load_sd3_tail(info: ModelInfo, task: str, split: str, placement: Placement) -> Sd3Tail:
     """Reads the VAE's decoder and, for split ``prompt``, the denoiser."""
+    if placement is not LOOKED_UP:
+        load_sd3_tail(info, task, split, LOOKED_UP)
     denoiser = read_denoiser(info, placement) if split == "prompt" else None
     return Sd3Tail(info, task, split, denoiser, read_decoder(info, placement))
 
 
 def load_sd3(info: ModelInfo, task: str, placement: Placement) -> Sd3Whole:
     """Reads all parts; of the VAE the decoder only."""
+    if placement is not LOOKED_UP:
+        load_sd3(info, task, LOOKED_UP)
     encoders = read_text_encoders(info, placement)
     denoiser, vae = read_denoiser(info, placement), read_decoder(info, placement)
     return Sd3Whole(info, task, encoders, denoiser, vae)

@@ -41,6 +41,10 @@ class Placement(NamedTuple):
     spreads: bool = False
 
 
+LOOKED_UP = Placement(torch.float32, torch.device("meta"))
+"""Every tensor is looked up, its shape too, and none is read: the module stays without weights."""
+
+
 def place(dtype: str, device: str) -> Placement:
     """The named dtype and device, "auto" being a GPU where there is one, and several if need be.
 
@@ -53,6 +57,8 @@ def place(dtype: str, device: str) -> Placement:
     spreads = device == "cuda" and torch.cuda.device_count() > 1
     try:
         found = torch.device(device)
+        if found.type == "meta":
+            raise RuntimeError("nothing is computed there")
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
         raise PlacementError(
@@ -93,8 +99,8 @@ def fill(module: nn.Module, tensor_of: TensorOf, placement: Placement | None = N
     """Gives each parameter and saved buffer of ``module`` the tensor that its name stands for.
 
     Without a placement they are taken as they are, so two modules filled from one model share its
-    memory. Raises WeightsError for a tensor of another shape, and PlacementError where the devices
-    have no room.
+    memory; for ``LOOKED_UP`` they are only looked for. Raises WeightsError for a tensor of another
+    shape, and PlacementError where the devices have no room.
     """
     device_of = _devices(module, placement) if placement is not None else None
     tied: dict[str, str] = getattr(module, "all_tied_weights_keys", {})
@@ -103,6 +109,8 @@ def fill(module: nn.Module, tensor_of: TensorOf, placement: Placement | None = N
     found = {name: tensor_of(name) for name in expected if tied.get(name) not in expected}
     for name, tensor in found.items():
         _check_shape(tensor, name, expected[name].shape)
+    if placement is LOOKED_UP:
+        return
     state: dict[str, Tensor] = {}
     for name, stored in found.items():
         tensor = stored

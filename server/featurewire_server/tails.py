@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.profiles import Origin, ProfileSet
@@ -12,6 +12,7 @@ from featurewire_models import (
     ModelError,
     ModelInfo,
     Tail,
+    check_weights,
     describe,
     load_model,
     load_processor,
@@ -67,13 +68,18 @@ def serve(model: str, config: ServerConfig, given: list[ProfileSet]) -> Served:
     tails: dict[tuple[str, str], Tail] = {}
     profiles: dict[tuple[str, str], ProfileSet] = {}
     wholes: dict[Path, Model] = {}  # by folder: its tasks share the weights
+    halves: dict[Path, Tail] = {}  # likewise
     # the very revision that was described, should the hub's move on meanwhile
     placed = {"dtype": config.dtype, "device": config.device, "revision": info.revision}
     for task in info.tasks:
+        folder = info.folders[task]
         if config.split is not None:
-            tails[task, config.split] = load_tail(model, config.split, task, **placed)
+            if folder in halves:
+                half = halves[folder].of_task(task)
+            else:
+                halves[folder] = half = load_tail(model, config.split, task, **placed)
+            tails[task, config.split] = half
         else:
-            folder = info.folders[task]
             if folder in wholes:
                 whole = wholes[folder].of_task(task)
             else:
@@ -102,6 +108,9 @@ def _check(config: ServerConfig) -> None:
         info = describe(model)
         if config.split is not None:
             check_split(config.split, info.splits, info.name)
+        for task in info.tasks:
+            half: Literal["tail", "whole"] = "tail" if config.split is not None else "whole"
+            check_weights(model, half, config.split, task, info.revision)
 
 
 class Tails:

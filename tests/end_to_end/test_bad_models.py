@@ -1,13 +1,21 @@
 """A folder that is not what it should be: one sentence, before any of its weights are read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from featurewire_bench.process import ServerProcess
 from featurewire_client.cli import main as client_main
-from featurewire_models import checkpoint
+from featurewire_models import (
+    WeightsError,
+    checkpoint,
+    describe,
+    load_head,
+    load_model,
+    load_tail,
+)
 from featurewire_server.cli import main as server_main
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
@@ -142,6 +150,39 @@ def test_a_server_finds_the_second_model_wrong_before_it_reads_the_first(run, tm
     models = ("--model", tmp_path / "first", "--model", tmp_path / "first", "--split", "layers.9")
     check(run(server_main, *models, "--metrics-port", 0), "no split point 'layers.9'")
     check(run(server_main, *models[:2], "--device", "cuda:99"), "'cuda:99' cannot be used here")
+    check(run(server_main, *models[:2], "--device", "meta"), "'meta' cannot be used here")
+
+
+@pytest.mark.parametrize("case", LOOKED_UP)
+@pytest.mark.parametrize("split", [(), ("--split", SPLIT)])
+def test_a_server_finds_the_second_models_weights_wrong_before_it_reads_the_first(
+    run, tmp_path, unread, case, split
+):
+    said = LOOKED_UP[case](tmp_path / "second", BLOCKS - 1)
+    models = ("--model", llama(tmp_path / "first"), "--model", tmp_path / "second")
+    check(run(server_main, *models, *split, "--metrics-port", 0), said)
+
+
+@pytest.mark.parametrize(
+    ("part", "half", "split"),
+    [
+        ("text_encoder_2", "head", "prompt"),
+        ("transformer", "head", "latents"),
+        ("vae", "tail", "prompt"),
+        ("vae", "tail", "latents"),
+        ("vae", "whole", None),
+    ],
+)
+def test_a_missing_part_of_a_diffusion_model_is_found_before_another_is_read(
+    tmp_path, unread, part, half, split
+):
+    folder = tmp_path / "a-model"
+    shutil.copytree(describe("tiny-sd3").path, folder)
+    (weights,) = (folder / part).glob("*.safetensors")
+    weights.unlink()
+    load = {"head": load_head, "tail": load_tail, "whole": load_model}[half]
+    with pytest.raises(WeightsError, match=f"{weights.name} is missing in {part};"):
+        load(folder, **({"split": split} if split else {}))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +210,9 @@ def test_calibrating_says_what_is_wrong_with_the_half(run, halves, tmp_path, unr
 
 
 @pytest.mark.parametrize("case", LOOKED_UP)
-def test_calibrating_says_what_is_wrong_with_the_tail_and_how_to_do_without(run, tmp_path, case):
+def test_calibrating_says_what_is_wrong_with_the_tail_and_how_to_do_without(
+    run, tmp_path, unread, case
+):
     said = LOOKED_UP[case](tmp_path / "a-model", BLOCKS - 1)
     (tmp_path / "a.txt").write_text("words")
     options = ("--split", SPLIT, "--data", tmp_path, "--out", tmp_path / "profile")
@@ -189,3 +232,25 @@ def test_every_client_command_says_what_is_no_model(run, halves, tmp_path, unrea
         "calibrate": ("--split", SPLIT, "--data", tmp_path, "--out", tmp_path / "profile"),
     }
     check(run(client_main, command, tmp_path / "a-model", *arguments[command]), said)
+
+
+@pytest.mark.parametrize("case", LOOKED_UP)
+def test_evaluating_says_what_is_wrong_with_the_whole_model(run, halves, tmp_path, unread, case):
+    said = LOOKED_UP[case](tmp_path / "a-model", BLOCKS - 1)
+    check(evaluated(run, tmp_path, halves[2]), said)
+
+
+def test_evaluating_finds_that_there_is_no_server_before_it_reads_a_model(run, tmp_path, unread):
+    llama(tmp_path / "a-model")
+    check(evaluated(run, tmp_path, "127.0.0.1:1"), "no server answers at 127.0.0.1:1")
+
+
+def evaluated(run, folder: Path, server: str) -> tuple[int, str, str]:
+    processor = describe("tiny-llama3").path
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(processor / name, folder / "a-model" / name)
+    answers = {"text": ["a", "b"], "label": ["A", "B"]}
+    question = {"id": "1", "question": "What?", "choices": answers, "answerKey": "A"}
+    (folder / "questions.jsonl").write_text(json.dumps(question))
+    options = ("--task", "reasoning", "--data", folder / "questions.jsonl", "--timeout-s", 5)
+    return run(client_main, "evaluate", folder / "a-model", *options, "--server", server)

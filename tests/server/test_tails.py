@@ -44,3 +44,20 @@ def test_a_server_of_every_split_point_holds_each_weight_once(tmp_path, model, d
     size = 4 if dtype == "float32" else 2
     own = [tensor for name, tensor in model.named_parameters() if "embed" not in name]
     assert sorted(held(tails).values()) == sorted(size * tensor.numel() for tensor in own)
+
+
+def test_a_server_of_one_split_point_holds_the_weights_of_two_tasks_once(tmp_path):
+    model = BertModel(BertConfig(**SIZES))
+    model.save_pretrained(tmp_path)
+    tails = Tails(ServerConfig(models=(str(tmp_path),), split="layers.2", dtype="bfloat16"))
+    (served,) = tails.models.values()
+    assert {task: tail.task for (task, _), tail in served.tails.items()} == {
+        "embedding": "embedding",
+        "tokens": "tokens",
+    }
+    own = [
+        tensor
+        for name, tensor in model.named_parameters()
+        if name.startswith(("encoder.layer.2.", "encoder.layer.3.", "pooler"))
+    ]
+    assert sorted(held(tails).values()) == sorted(2 * tensor.numel() for tensor in own)

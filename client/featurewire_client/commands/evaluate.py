@@ -1,5 +1,6 @@
 """`featurewire evaluate`: a task's own metric over a folder, split beside unsplit."""
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -93,7 +94,7 @@ def evaluate(
 
     Example: featurewire evaluate tiny-dinov2 --task depth --data rooms/ --server localhost:50051
     """
-    from featurewire_models import describe, load_model, load_processor
+    from featurewire_models import check_weights, describe, load_model, load_processor
 
     from featurewire_client.evaluation.evaluation import evaluate as run_all
     from featurewire_client.evaluation.evaluation import make_sample, spread
@@ -110,16 +111,19 @@ def evaluate(
     if chosen_task.relative and not unsplit:
         raise typer.BadParameter(f"{name} is measured against the unsplit model: no --no-unsplit")
     records = spread(chosen_task.read(data), limit)
+    check_weights(model, "whole" if unsplit else "head", split if split != AUTO else None, chosen)
     if split == AUTO:
         from featurewire_client.planner import Inference
 
         sample = make_sample(chosen_task, records[0])
         split = sending.best_split(chosen, Inference(sample.requests[0]), None)
     client = sending.client(split, chosen, None, 0)
-    whole = load_model(model, chosen, dtype, device) if unsplit else None
 
     async def evaluated() -> "Evaluation":
-        async with client:
+        async with client:  # a server is found, and is the right one, before the model is read
+            whole = None
+            if unsplit:
+                whole = await asyncio.to_thread(load_model, model, chosen, dtype, device)
             with progress(len(records)) as begin:
                 return await run_all(client, chosen_task, records, qualities, whole, begin)
 
