@@ -27,13 +27,14 @@ class Stored:
     """A tensor in a file, not read yet.
 
     ``name`` is the whole model's for it. ``shape`` is None where the file holds it fused with
-    others, which ``parts`` takes apart.
+    others, which ``parts`` takes apart. ``dtype`` is safetensors' name, such as "BF16".
     """
 
     name: str
     path: Path
     key: str
     shape: torch.Size | None
+    dtype: str
     parts: Any = None
 
     def read(self, dtype: torch.dtype) -> Tensor:
@@ -79,13 +80,14 @@ class Checkpoint:
         path = self._open_path(self._files[key])
         try:
             with safe_open(path, framework="pt") as file:
-                shape = torch.Size(file.get_slice(key).get_shape())
+                held = file.get_slice(key)
+                shape, dtype = torch.Size(held.get_shape()), str(held.get_dtype())
         except (SafetensorError, OSError) as error:
             message = f"The file {path.name} cannot be read ({error}); {AGAIN}."
             raise WeightsError(message) from error
         if converter is None:
-            return Stored(name, path, key, shape)
-        return Stored(name, path, key, None, functools.partial(self._convert, converter))
+            return Stored(name, path, key, shape, dtype)
+        return Stored(name, path, key, None, dtype, functools.partial(self._convert, converter))
 
     def __contains__(self, name: str) -> bool:
         return name in self._places or self._tied.get(name) in self._places

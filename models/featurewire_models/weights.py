@@ -25,6 +25,7 @@ from featurewire_models.errors import (
 )
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+STORED_FLOATS = ("F64", "F32", "F16", "BF16")
 AUTO = "auto"
 Module = TypeVar("Module", bound=nn.Module)
 TensorOf = Callable[[str], Tensor | Stored]
@@ -109,6 +110,8 @@ def fill(module: nn.Module, tensor_of: TensorOf, placement: Placement | None = N
     found = {name: tensor_of(name) for name in expected if tied.get(name) not in expected}
     for name, tensor in found.items():
         _check_shape(tensor, name, expected[name].shape)
+        if isinstance(tensor, Stored) and expected[name].is_floating_point():
+            _check_dtype(tensor)
     if placement is LOOKED_UP:
         return
     state: dict[str, Tensor] = {}
@@ -138,6 +141,14 @@ def _check_shape(tensor: Tensor | Stored, name: str, expected: torch.Size) -> No
         f"The tensor {name} has shape {list(tensor.shape)} in the weights, but the configuration "
         f"asks for {list(expected)}; give a folder whose config.json and weights are of one model."
     )
+
+
+def _check_dtype(stored: Stored) -> None:
+    if stored.dtype not in STORED_FLOATS:
+        raise WeightsError(
+            f"The tensor {stored.name} holds {stored.dtype} in {stored.path.name}, which only a "
+            f"quantised model's own code understands; {', '.join(STORED_FLOATS)} are read."
+        )
 
 
 def _devices(module: nn.Module, placement: Placement) -> Callable[[str], torch.device]:

@@ -88,6 +88,17 @@ def other_shape(folder: Path, block: int) -> str:
     return f"The tensor {name} has shape [3, 48] in the weights, but the configuration asks for"
 
 
+def quantised(dtype: torch.dtype, called: str):
+    def change(folder: Path, block: int) -> str:
+        name = f"model.layers.{block}.mlp.down_proj.weight"
+        shard = shard_of(llama(folder), name)
+        held = load_file(shard)
+        save_file({**held, name: held[name].to(dtype)}, shard)
+        return f"The tensor {name} holds {called} in {shard.name}, which only a quantised model's"
+
+    return change
+
+
 def cut_shard(folder: Path, block: int) -> str:
     shard = shard_of(llama(folder), f"model.layers.{block}.mlp.down_proj.weight")
     shard.write_bytes(shard.read_bytes()[:50])
@@ -114,6 +125,8 @@ LOOKED_UP = {  # found in the files of weights
     "missing tensor": missing_tensor,
     "tensor of another shape": other_shape,
     "shard that was cut short": cut_shard,
+    "integers for weights": quantised(torch.int8, "I8"),
+    "floats of eight bits": quantised(torch.float8_e4m3fn, "F8_E4M3"),
 }
 
 
