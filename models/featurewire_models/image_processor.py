@@ -15,6 +15,7 @@ from featurewire_models.batch import one_or_all, several
 from featurewire_models.errors import InputError
 from featurewire_models.info import ModelInfo
 
+MAPS = ("segmentation", "depth")
 ImageLike = Image.Image | str | Path
 # what Pillow raises of files that are no image, damaged or too large
 UNREADABLE = UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError
@@ -34,27 +35,47 @@ class ImageProcessor:
     ) -> dict[str, Tensor]:
         """``pixel_values`` float32 ``[batch, 3, height, width]`` of images or their files.
 
-        Raises InputError for what is no image.
+        A map is of every pixel: where the processor would cut an image's middle out, the whole of
+        it is brought to that size instead. Raises InputError for what is no image.
         """
         images = [_image(each) for each in several(raw)]
-        return {"pixel_values": self.processor(images, return_tensors="pt")["pixel_values"]}
+        options: dict[str, Any] = {}
+        if self.task in MAPS and getattr(self.processor, "do_center_crop", None):
+            crop = self.processor.crop_size
+            size = {side: crop[side] for side in ("height", "width")}
+            options = {"do_center_crop": False, "do_resize": True, "size": size}
+        found = self.processor(images, return_tensors="pt", **options)
+        return {"pixel_values": found["pixel_values"]}
 
     def result(self, outputs: Any, size: tuple[int, int] | None = None) -> Any:
         """A label with its score; a class map int64 or a depth map float32 ``[rows, cols]``; or
 
-        patch features ``[tokens, hidden]``. ``size`` (height, width) stretches the two maps.
+        patch features ``[tokens, hidden]``. ``size`` (height, width), the image's, stretches the
+        two maps.
         """
         if self.task == "classification":
             best = outputs.logits.float().softmax(-1).max(-1)
             pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
             return one_or_all([{"label": self.labels[i], "score": score} for i, score in pairs])
         if self.task == "segmentation":
-            maps = _stretched(outputs.logits, size).argmax(1)
+            maps = self._stretched(outputs.logits, size).argmax(1)
         elif self.task == "depth":
-            maps = _stretched(outputs.predicted_depth[:, None], size)[:, 0]
+            maps = self._stretched(outputs.predicted_depth[:, None], size)[:, 0]
         else:
             maps = outputs.last_hidden_state.float()
         return one_or_all([each.cpu().numpy() for each in maps])
+
+    def _stretched(self, maps: Tensor, size: tuple[int, int] | None) -> Tensor:
+        """``[batch, channels, rows, cols]`` at that size, in float32, without what was padded."""
+        if size is None:
+            return maps.float()
+        multiple, held = 1, self.processor
+        if getattr(held, "do_pad", None) and not held.do_resize:  # DPT's: to whole patches
+            multiple = getattr(held, "size_divisor", None) or 1
+        padded = [-(-side // multiple) * multiple for side in size]
+        whole = interpolate(maps.float(), size=padded, mode="bilinear", align_corners=False)
+        top, left = ((long - side) // 2 for long, side in zip(padded, size, strict=True))
+        return whole[..., top : top + size[0], left : left + size[1]]
 
 
 def _image(raw: ImageLike) -> Image.Image:
@@ -67,10 +88,3 @@ def _image(raw: ImageLike) -> Image.Image:
             return opened.convert("RGB")
     except UNREADABLE as error:
         raise InputError(f"{raw} is no image that can be read.") from error
-
-
-def _stretched(maps: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """``[batch, channels, rows, cols]`` at that size, in float32."""
-    if size is None:
-        return maps.float()
-    return interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)

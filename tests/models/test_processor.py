@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -17,10 +19,12 @@ from transformers import (
     Dinov2ForImageClassification,
     DPTConfig,
     DPTForDepthEstimation,
+    DPTImageProcessorPil,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.modeling_outputs import DepthEstimatorOutput
 
 WORDS = ["<pad>", "<unk>", "</s>", "once", "upon", "a", "time", "there", "was", "cat"]
 SIZES = {
@@ -154,3 +158,32 @@ def test_what_is_no_image_is_refused(vision_model, tmp_path):
         processor.inputs(3)
     with pytest.raises(InputError, match="empty"):
         processor.inputs([])
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation", "depth"])
+def test_a_map_is_of_the_whole_image_and_a_label_of_what_the_processor_cuts_out(vision_model, task):
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:, :8] = pixels[:, -8:] = 255  # beyond the square in the middle
+    pixels[:, 30:50] = 128
+    values = load_processor(vision_model, task).inputs(Image.fromarray(pixels))["pixel_values"]
+    assert values.shape == (1, 3, 28, 28)
+    dark, middle = float(values.min()), float(values[0, 0, 14, 14])
+    edges = [float(values[0, 0, 14, column]) for column in (0, -1)]
+    if task == "classification":
+        assert edges == [dark, dark]
+    else:
+        assert min(edges) > middle > dark
+
+
+def test_what_a_processor_padded_is_cut_off_a_map(tmp_path, vision_model):
+    """As DPT's for NYU does: to whole patches, half of it on each side."""
+    folder = shutil.copytree(vision_model, tmp_path / "model")
+    processor = DPTImageProcessorPil(do_resize=False, do_pad=True, size_divisor=14)
+    processor.save_pretrained(folder / "depth")
+    held = load_processor(folder, "depth")
+    values = held.inputs(Image.new("RGB", (40, 30)))["pixel_values"]
+    assert values.shape == (1, 3, 42, 42)
+    rows = torch.arange(42.0)[:, None].expand(42, 42)
+    depth = held.result(DepthEstimatorOutput(predicted_depth=rows[None]), size=(30, 40))
+    assert depth.shape == (30, 40)
+    assert depth[:, 0].tolist() == list(range(6, 36))

@@ -88,13 +88,17 @@ def read_pairs(data: Path, other: str, suffixes: tuple[str, ...]) -> list[Paired
     return pairs
 
 
-def read_mask(path: Path, labels: Mapping[int, str]) -> NDArray[np.int64]:
+def read_mask(path: Path, labels: Mapping[int, str], reduced: bool = False) -> NDArray[np.int64]:
     """Classes [height, width] of a grey or palette PNG.
+
+    `reduced`: the file's 0 is none and its 1 the model's 0, as in ADE20K.
 
     Raises:
         InputError: it is none, or has a class that the model does not know.
     """
     mask = _pixels(path, ("L", "P", "I;16", "I"), "classes").astype(np.int64)
+    if reduced:
+        mask = np.where((mask == 0) | (mask == IGNORED), IGNORED, mask - 1)
     unknown = sorted(set(np.unique(mask).tolist()) - set(labels) - {IGNORED})
     if unknown:
         raise InputError(
@@ -133,28 +137,6 @@ def check_size(record: Paired, image: Image.Image, truth: NDArray[Any]) -> None:
         raise InputError(
             f"{str(record.truth)!r} is {width} x {height}, and its image"
             f" {image.width} x {image.height}."
-        )
-
-
-def check_whole(processing: Mapping[str, Any], image: Image.Image) -> None:
-    """InputError if the model would see the image's middle alone, and say nothing of the rest.
-
-    `processing` is a preprocessor_config.json's content.
-    """
-    if not processing.get("do_center_crop"):
-        return
-    height, width = image.height, image.width
-    size = processing.get("size") or {}
-    if processing.get("do_resize") and size.get("shortest_edge"):
-        short = min(height, width)
-        height, width = (size["shortest_edge"] * each // short for each in (height, width))
-    elif processing.get("do_resize") and size.get("height"):
-        height, width = size["height"], size["width"]
-    crop = processing["crop_size"]
-    if height > crop["height"] or width > crop["width"]:
-        raise InputError(
-            f"The model takes the middle of an image of {image.width} x {image.height} alone (its"
-            " processor crops), so its map is not of every pixel: cut image and truth to that."
         )
 
 

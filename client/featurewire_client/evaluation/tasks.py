@@ -140,7 +140,6 @@ class Segmentation(Task):
     def sample(self, record: images.Paired) -> Sample:
         image, truth = read_image(record.image), self._truth(record.truth)
         images.check_size(record, image, truth)
-        images.check_whole(self.processor.processor.to_dict(), image)
         inputs = self.processor.inputs(image)
 
         def answer(outputs: Sequence[Any]) -> NDArray[Any]:
@@ -151,7 +150,8 @@ class Segmentation(Task):
         return Sample([inputs], answer, truth)
 
     def _truth(self, path: Path) -> NDArray[Any]:
-        return images.read_mask(path, self.processor.labels)
+        reduced = bool(getattr(self.processor.processor, "do_reduce_labels", None))
+        return images.read_mask(path, self.processor.labels, reduced)
 
 
 class Depth(Segmentation):

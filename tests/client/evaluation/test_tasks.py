@@ -1,7 +1,5 @@
 """What is run for a record."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -54,34 +52,19 @@ def test_a_map_is_brought_to_the_size_of_its_truth(task, tmp_path):
     kind = np.uint8 if task == "segmentation" else np.uint16
     Image.fromarray(np.ones((32, 96), kind)).save(pair.truth)
     evaluated = task_of("tiny-dinov2", task)
-    with pytest.raises(InputError, match="takes the middle of an image of 96 x 32 alone"):
-        evaluated.sample(pair)
-    evaluated.processor.processor.do_center_crop = False
     sample = evaluated.sample(pair)
     output = Outputs(logits=torch.zeros(1, 11, 16, 16), predicted_depth=torch.zeros(1, 64, 64))
     assert sample.answer([output]).shape == sample.truth.shape == (32, 96)
 
 
-CROPS = {
-    "square, then its middle": ({"shortest_edge": 256}, (256, 256), False),
-    "square": ({"shortest_edge": 224}, (500, 500), True),
-    "wide": ({"shortest_edge": 224}, (500, 400), False),
-    "stretched": ({"height": 224, "width": 224}, (500, 400), True),
-}
-
-
-@pytest.mark.parametrize("case", CROPS)
-def test_an_image_of_which_a_crop_leaves_something_out_is_refused(case):
-    size, shape, taken = CROPS[case]
-    crop = {"height": 224, "width": 224}
-    config = {"do_resize": True, "size": size, "do_center_crop": True, "crop_size": crop}
-    image = Image.new("RGB", shape)
-    images.check_whole({**config, "do_center_crop": False}, image)
-    if taken:
-        images.check_whole(json.loads(json.dumps(config)), image)
-    else:
-        with pytest.raises(InputError, match="takes the middle"):
-            images.check_whole(config, image)
+def test_masks_are_reduced_where_the_models_processor_says_so(tmp_path):
+    pair = images.Paired("a", tmp_path / "a.png", tmp_path / "b.png")
+    Image.new("RGB", (3, 1)).save(pair.image)
+    Image.fromarray(np.array([[0, 1, 255]], np.uint8)).save(pair.truth)
+    evaluated = task_of("tiny-dinov2", "segmentation")
+    assert evaluated.sample(pair).truth.tolist() == [[0, 1, 255]]
+    evaluated.processor.processor.do_reduce_labels = True
+    assert evaluated.sample(pair).truth.tolist() == [[255, 0, 255]]
 
 
 def test_a_task_without_a_metric_names_those_that_have_one():
