@@ -9,6 +9,7 @@ half first needs it.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import struct
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from featurewire_models.hub import download
 BUNDLED = Path(__file__).parent / "bundled"
 SMALL_FILES = ("*.json", "*.txt", "*.model", "profiles/*")
 CONFIGS = ("config.json", "model_index.json", "scheduler_config.json")
+INDEX = ".safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors format itself sets
 SAMPLES, SAMPLE_BYTES = 32, 4096  # of each weight file's data, evenly spaced, both ends included
 
@@ -49,8 +51,9 @@ def resolve(model: str | Path, revision: str | None = None) -> Source:
     """The folder that the name stands for.
 
     ``revision`` is a branch, tag or commit of a hub model; of other folders the digest that they
-    must have. It goes before the one in the name. Raises SourceError when there is no such model or
-    it has another revision.
+    must have, or that of the whole, where a folder lacks shards that its index names and so has
+    none of its own. It goes before the one in the name. Raises SourceError when there is no such
+    model or it has another revision.
     """
     name, pinned = parse(model)
     revision = revision or pinned
@@ -86,9 +89,23 @@ def bundled_names() -> tuple[str, ...]:
 
 def _local(folder: Path, revision: str | None) -> Source:
     found = fingerprint(folder)
+    if revision is not None and _lacks_shards(folder):
+        found = revision
     if revision is not None and revision != found:
         raise SourceError(f"{folder.name} has revision {found}, not {revision}.")
     return Source(name=folder.name, path=folder, revision=found)
+
+
+def _lacks_shards(folder: Path) -> bool:
+    """Whether an index names files that are not there: one half's are enough for it."""
+    for index in [*folder.glob(f"*{INDEX}"), *folder.glob(f"*/*{INDEX}")]:
+        try:
+            files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # what is wrong with it is said when weights are looked up
+        if not all((index.parent / str(file)).is_file() for file in files):
+            return True
+    return False
 
 
 def fingerprint(folder: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from featurewire_bench.process import ServerProcess
+from featurewire_client import ClientError, SplitClient
 from featurewire_client.cli import main as client_main
 from featurewire_models import (
     WeightsError,
@@ -256,6 +257,25 @@ def test_evaluating_says_what_is_wrong_with_the_whole_model(run, halves, tmp_pat
 def test_evaluating_finds_that_there_is_no_server_before_it_reads_a_model(run, tmp_path, unread):
     llama(tmp_path / "a-model")
     check(evaluated(run, tmp_path, "127.0.0.1:1"), "no server answers at 127.0.0.1:1")
+
+
+async def test_a_folder_of_one_halfs_shards_meets_a_server_by_the_wholes_digest(tmp_path):
+    whole = llama(tmp_path / "whole" / "a-model")
+    half = shutil.copytree(whole, tmp_path / "half" / "a-model")
+    index = json.loads((whole / "model.safetensors.index.json").read_text())["weight_map"]
+    first = {file for name, file in index.items() if "embed" in name or ".layers.0." in name}
+    first |= {file for name, file in index.items() if ".layers.1." in name}
+    for file in set(index.values()) - first:
+        (half / file).unlink()
+    digest = describe(whole).revision
+    with ServerProcess([str(whole)], ["--split", SPLIT]) as server:
+        async with SplitClient(server.address, f"{half}@{digest}", codec="float32") as client:
+            result = await client.infer({"input_ids": torch.arange(9)[None]})
+        with pytest.raises(ClientError, match="revision of a-model"):
+            await SplitClient(server.address, str(half)).__aenter__()
+    with torch.inference_mode():
+        expected = load_model(whole)({"input_ids": torch.arange(9)[None]}).logits
+    assert torch.equal(result.output.logits, expected)
 
 
 def evaluated(run, folder: Path, server: str) -> tuple[int, str, str]:
