@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from PIL import Image
 from featurewire_client.evaluation.agreement import make_agreement
 from featurewire_client.output_error import OutputError
 from featurewire_client.profile_quality import QUALITIES_DB, ProfileQuality, leave_out, measure
-from featurewire_client.raw_input import read_folder
+from featurewire_client.progress import Begin
+from featurewire_client.raw_input import IMAGE_TASKS, input_files, read_folder
 from featurewire_client.task_metric import TaskMetric
 
 # Characters of one piece of a long text, for each token of the context: a piece that turns out
@@ -44,7 +45,7 @@ def calibrate(
     task: str | None,
     data: Path,
     limit: int,
-    begin: Callable[[str], None],
+    begin: Begin,
     qualities: Sequence[float] = QUALITIES_DB,
     with_tail: bool = True,
     task_aware: bool = False,
@@ -60,7 +61,7 @@ def calibrate(
     Args:
         data: a folder of images or texts, or one file.
         limit: inputs to run at most.
-        begin: called before each input with what is being done.
+        begin: called with what is being done, and how often, before each input.
         qualities: SNRs to measure at, in dB.
         with_tail: measure the task too, on the outputs of the tail, which is held beside the head;
             always with `task_aware`.
@@ -84,9 +85,16 @@ def calibrate(
             tail = load_tail(model, split, chosen, dtype, device)
     head = load_head(model, split, chosen, dtype, device)
     processor = load_processor(model, chosen)
+    given: Iterable[dict[str, torch.Tensor]]
+    given = _inputs(processor, info.context, data, chosen, limit)
+    if chosen in IMAGE_TASKS:  # read one after the other, as they may be large
+        count = min(limit, len(input_files(data, chosen)))
+    else:
+        given = list(given)
+        count = len(given)
     taken = []
-    for inputs in _inputs(processor, info.context, data, chosen, limit):
-        begin("head")
+    for inputs in given:
+        begin("head", count)
         with torch.inference_mode():
             features = head(inputs)
         tensors = {name: tensor.cpu() for name, tensor in features.tensors.items()}
@@ -94,7 +102,7 @@ def calibrate(
     if not taken:
         raise InputError(f"{str(data)!r} holds no text to learn from.")
     fitted, left_out = leave_out(taken)
-    begin("calibration")
+    begin("calibration", 1)
     profiles = _fit(fitted, tail if task_aware else None)
     learned = ProfileSet(Origin(info.name, info.revision, head.split, chosen), profiles)
     rows = []

@@ -5,7 +5,7 @@ what the profiles save.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from featurewire_client.evaluation.agreement import Agreement
 from featurewire_client.evaluation.metrics import Metric, finite
+from featurewire_client.progress import Begin
 
 QUALITIES_DB = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
 MOST_LEFT_OUT = 32
@@ -111,7 +112,7 @@ def measure(
     qualities: Sequence[float],
     tail: Tail | None,
     agreement: Agreement,
-    begin: Callable[[str], None],
+    begin: Begin,
 ) -> list[Row]:
     """Codes the inputs at every quality, with and without the profiles, and runs the tail on both.
 
@@ -120,7 +121,7 @@ def measure(
 
     Args:
         qualities: SNRs in dB.
-        begin: called before each input with what is being done.
+        begin: called with what is being done, and how often, before each input.
 
     Raises:
         CodecError: features that cannot be coded.
@@ -129,7 +130,7 @@ def measure(
     rows = [Row(snr_db, agreement.metric() if tail else None) for snr_db in qualities]
     codecs = {name: FeatureCodec(profile) for name, profile in learned.profiles.items()}
     for features in left_out:
-        begin("inputs left out")
+        begin("inputs left out", len(left_out))
         exact = agreement.answer(_run(tail, features)) if tail else None
         for row in rows:
             decoded = {name: _coded(row, codecs[name], name, features) for name in codecs}

@@ -74,6 +74,20 @@ def sample_input(task: str) -> str | Image.Image:
     return "Return the number of items in the list, or raise an error when the list is empty."
 
 
+def input_files(data: Path, task: str) -> list[Path]:
+    """A folder's files of a task's kind in the names' order, or the one file.
+
+    Raises:
+        InputError: there is none.
+    """
+    suffixes = IMAGE_SUFFIXES if task in IMAGE_TASKS else TEXT_SUFFIXES
+    candidates = [data] if data.is_file() else sorted(data.rglob("*"))
+    files = [path for path in candidates if path.suffix.lower() in suffixes]
+    if not files:
+        raise InputError(f"There is no file of the kinds {', '.join(suffixes)} in {str(data)!r}.")
+    return files
+
+
 def read_folder(data: Path, task: str, limit: int) -> Iterator[str | Image.Image]:
     """Up to `limit` inputs from a folder's files, or from one file, in the names' order.
 
@@ -82,13 +96,8 @@ def read_folder(data: Path, task: str, limit: int) -> Iterator[str | Image.Image
     Raises:
         InputError: there is nothing of that kind, or a file cannot be read.
     """
-    suffixes = IMAGE_SUFFIXES if task in IMAGE_TASKS else TEXT_SUFFIXES
-    candidates = [data] if data.is_file() else sorted(data.rglob("*"))
-    files = [path for path in candidates if path.suffix.lower() in suffixes]
-    if not files:
-        raise InputError(f"There is no file of the kinds {', '.join(suffixes)} in {str(data)!r}.")
     count = 0
-    for path in files:
+    for path in input_files(data, task):
         if task in IMAGE_TASKS:
             found: list[str | Image.Image] = [read_image(path)]
         elif task == "text-to-image":

@@ -188,8 +188,10 @@ def test_each_tensor_has_figures_of_its_own_and_the_task_those_of_all_together()
         features = [head(processor.inputs(path)) for path in images]
     learned = ProfileSet.from_pretrained(info.profile_folder(split, task))
     agreement, begun = make_agreement(task, processor), []
-    rows = measure(learned, features, (5.0, 25.0), tail, agreement, begun.append)
-    assert len(begun) == 2
+    rows = measure(
+        learned, features, (5.0, 25.0), tail, agreement, lambda *step: begun.append(step)
+    )
+    assert begun == [("inputs left out", 2)] * 2
     low, high = (row.as_dict() for row in rows)
     assert low["metrics"]["rmse"] > high["metrics"]["rmse"] > 0
     assert low["metrics"]["delta1"] <= high["metrics"]["delta1"] <= 1

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from featurewire_client.commands.options import Device, Dtype, Json, ModelName, TaskName
-from featurewire_client.progress import steps
+from featurewire_client.progress import phases
 
 if TYPE_CHECKING:
     from featurewire_client.profile_quality import ProfileQuality
@@ -61,7 +61,7 @@ def calibrate(
     Example: featurewire calibrate ./minilm --split layers.3 --data texts/ --out p/ --task-aware
     """
     from featurewire_client import calibration
-    from featurewire_client.profile_quality import MOST_LEFT_OUT, QUALITIES_DB
+    from featurewire_client.profile_quality import QUALITIES_DB
 
     if task_aware and not tail:
         raise typer.BadParameter("--task-aware runs the tail: no --no-tail")
@@ -71,7 +71,7 @@ def calibrate(
         raise typer.BadParameter(f"the folder {out} cannot be made: {error.strerror}") from error
     qualities = snr_db or QUALITIES_DB
     started = time.perf_counter()
-    with steps(limit + 1 + MOST_LEFT_OUT) as begin:
+    with phases() as begin:
         learned, quality = calibration.calibrate(
             model, split, task, data, limit, begin, qualities, tail, task_aware, dtype, device
         )
