@@ -75,6 +75,29 @@ def test_the_trellis_sends_less(featurewire):
     assert sent["trellis"] < sent["fast"]
 
 
+@pytest.mark.parametrize("command", ["infer", "generate"])
+def test_an_account_says_what_it_costs_to_have_no_profile(featurewire, command):
+    said = "without a profile at layers.4: bitstreams that describe themselves take"
+    for options, expected in (((), False), (("--profile", "none"), True)):
+        status, out, err = featurewire(command, "tiny-llama3", "def", *options)
+        assert status == 0, err
+        assert (said in err) == expected
+        _, out, err = featurewire(command, "tiny-llama3", "def", *options, "--json")
+        assert json.loads(out)["profiled"] != expected
+        assert said not in err
+    assert said not in featurewire(command, "tiny-llama3", "def", "--codec", "float16")[2]
+
+
+def test_a_warning_of_calibration_is_a_sentence_alone(run, tmp_path):
+    (tmp_path / "a.txt").write_text("a few words")
+    options = ("--split", "layers.1", "--data", tmp_path, "--out", tmp_path / "profile")
+    status, _, err = run(client_main, "calibrate", "tiny-llama3", *options)
+    assert status == 0
+    (line,) = err.splitlines()
+    assert line.startswith("featurewire: ")
+    assert "calibration tokens for 128 channels" in line
+
+
 def test_generate_as_json_gives_text_and_account(featurewire):
     status, out, _ = featurewire(
         "generate", "tiny-llama3", "If the list", "--max-tokens", 4, "--json"

@@ -1,7 +1,9 @@
 """`featurewire calibrate`: profiles learned from the features of one's own data."""
 
 import json
+import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +62,8 @@ def calibrate(
     Example: featurewire calibrate tiny-llama3 --split layers.4 --data texts/ --out profile/
     Example: featurewire calibrate ./minilm --split layers.3 --data texts/ --out p/ --task-aware
     """
+    from featurewire_codec import CalibrationWarning
+
     from featurewire_client import calibration
     from featurewire_client.profile_quality import QUALITIES_DB
 
@@ -71,10 +75,13 @@ def calibrate(
         raise typer.BadParameter(f"the folder {out} cannot be made: {error.strerror}") from error
     qualities = snr_db or QUALITIES_DB
     started = time.perf_counter()
-    with phases() as begin:
+    with warnings.catch_warnings(record=True) as caught, phases() as begin:
+        warnings.simplefilter("always", CalibrationWarning)
         learned, quality = calibration.calibrate(
             model, split, task, data, limit, begin, qualities, tail, task_aware, dtype, device
         )
+    for warning in caught:
+        print(f"featurewire: {warning.message}", file=sys.stderr)
     learned.save_pretrained(out)
     report = calibration.report(learned)
     if as_json:

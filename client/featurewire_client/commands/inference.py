@@ -108,10 +108,11 @@ def infer(
     if out is not None:
         result.write(value, out)
     if as_json:
-        print(json.dumps({"result": result.as_json(value), "stats": answer.stats.as_dict()}))
+        told = {"result": result.as_json(value), "stats": answer.stats.as_dict()}
+        print(json.dumps(told | {"profiled": client.profiled}))
     else:
         print(result.as_text(value) if out is None else f"{result.as_text(value)} -> {out}")
-        print(answer.stats, file=sys.stderr)
+        sending.tell(client)
 
 
 def generate(
@@ -170,12 +171,12 @@ def generate(
         return "".join(text)
 
     text = run(all_pieces())
-    stats = client.last_stats
     if as_json:
-        account = stats.as_dict() if stats else None
-        print(json.dumps({"text": text, "finish": client.finish_reason, "stats": account}))
+        account = client.last_stats.as_dict() if client.last_stats else None
+        told = {"text": text, "finish": client.finish_reason, "stats": account}
+        print(json.dumps(told | {"profiled": client.profiled}))
     else:
         print()
         if client.finish_reason == "context":
             print("the model's context ended the text", file=sys.stderr)
-        print(stats, file=sys.stderr)
+        sending.tell(client)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from featurewire_client.planner import Work
     from featurewire_client.quality import Budget
 
+WITHOUT_PROFILE = "1.2 to 5"  # at 15 dB, of the sources in bench/RESULTS.md
 _RUNS = 2  # of a plan that a request waits for
 
 
@@ -92,6 +93,16 @@ class Sending:
             metrics=_served_metrics(metrics_port) if metrics_port else None,
             **self._settings,
         )
+
+    def tell(self, client: "SplitClient") -> None:
+        """A client's last account to stderr, and what it costs to be without a profile."""
+        print(client.last_stats, file=sys.stderr)
+        if self.codec == "featurewire" and not client.profiled:
+            print(
+                f"without a profile at {client.split}: bitstreams that describe themselves take"
+                f" {WITHOUT_PROFILE} times the bits; featurewire calibrate learns one",
+                file=sys.stderr,
+            )
 
     @property
     def _settings(self) -> dict[str, Any]:
