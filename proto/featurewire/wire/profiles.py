@@ -73,12 +73,14 @@ class ProfileSet:
         (folder / SET_FILE).write_text(json.dumps(asdict(self.origin), indent=2) + "\n")
 
     def check(self, wanted: Origin) -> None:
-        """Holds the set against what it is to code.
+        """Holds the set against what it is to code: a model of one revision may have two names.
 
         Raises:
             ProfileError: it was learned from something else; the message says both.
         """
         found = asdict(self.origin)
+        if found["revision"] == wanted.revision:
+            found["model"] = wanted.model
         for key, value in asdict(wanted).items():
             if found[key] != value:
                 raise ProfileError(
