@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from featurewire.wire.runtime import run, run_command
+from featurewire.wire.runtime import run, run_command, show_version
 from featurewire_client.progress import steps
 
 from featurewire_bench.link import LinkConfig
@@ -20,6 +20,19 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Measures split inference over an emulated link.\n\nExample: featurewire-bench demo",
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=show_version, is_eager=True, help="Shows the version and exits."
+        ),
+    ] = False,
+) -> None:
+    """What all commands have."""
+
 
 Out = Annotated[Path, typer.Option(help="Folder to write to; made when missing.")]
 Rtt = Annotated[float, typer.Option(help="The link's round trip, ms.")]

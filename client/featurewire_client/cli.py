@@ -1,7 +1,9 @@
 """`featurewire`: one inference, a generation, and what to know and to do before them."""
 
+from typing import Annotated
+
 import typer
-from featurewire.wire.runtime import run_command
+from featurewire.wire.runtime import run_command, show_version
 
 from featurewire_client.commands.calibrate import calibrate
 from featurewire_client.commands.evaluate import evaluate
@@ -14,6 +16,20 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Runs models split between this machine and a server.",
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=show_version, is_eager=True, help="Shows the version and exits."
+        ),
+    ] = False,
+) -> None:
+    """What all commands have."""
+
+
 for command in (infer, generate, evaluate, models, plan, calibrate):
     app.command()(command)
 

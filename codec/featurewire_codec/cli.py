@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import print_table, progress, waiting
+from .console import print_table, progress, show_version, waiting
 from .errors import CodecError, FeatureError
 
 if TYPE_CHECKING:
@@ -24,6 +24,19 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What all commands have."""
+
 
 Grid = Annotated[
     str | None, typer.Option(help="Rows x columns of the tokens, as 16x16; the rest come before.")

@@ -1,6 +1,8 @@
 """What the commands show a person: bars, spinners and tables, on a terminal."""
 
+import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -31,3 +33,10 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the installed version, as an option's callback, and end the command."""
+    if wanted:
+        print(version("featurewire"))
+        sys.exit(0)

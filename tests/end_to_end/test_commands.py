@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -581,3 +582,20 @@ def test_the_installed_scripts_show_help_with_an_example(script):
     command = [path, "generate", "--help"] if script == "featurewire" else [path, "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert f"Example: {script}" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "script", ["featurewire", "featurewire-server", "featurewire-codec", "featurewire-bench"]
+)
+def test_the_installed_scripts_show_their_version(script):
+    command = [Path(sys.executable).parent / script, "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (shown.stdout, shown.stderr) == (version("featurewire") + "\n", "")
+
+
+def test_a_command_without_arguments_shows_help_alone():
+    command = [Path(sys.executable).parent / "featurewire"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.returncode == 2
+    assert "Usage: featurewire" in shown.stdout + shown.stderr
+    assert "featurewire: " not in shown.stderr

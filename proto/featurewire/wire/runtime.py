@@ -5,6 +5,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -64,6 +65,13 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
         return runner.run(main)
 
 
+def show_version(wanted: bool) -> None:
+    """An option's callback: prints the installed version and ends the command."""
+    if wanted:
+        print(version("featurewire"))
+        sys.exit(0)
+
+
 def run_command(name: str, app: Callable[..., object], errors: Sequence[str]) -> None:
     """Runs a typer application: one plain sentence and status 2 on bad input, 130 on Ctrl-C.
 
@@ -88,7 +96,8 @@ def run_command(name: str, app: Callable[..., object], errors: Sequence[str]) ->
             sentence = str(error)
         else:
             raise
-        print(f"{name}: {sentence}", file=sys.stderr)
+        if sentence:  # without arguments, the help alone
+            print(f"{name}: {sentence}", file=sys.stderr)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 
