@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from .codec import FeatureCodec
 from .coefficients import Offsets, Side
 from .errors import CalibrationWarning, FeatureError
-from .feature import BOUNDS_OF_MANY, Feature, as_array, giant_bounds, pair_of, pooled_energy
+from .feature import (
+    BOUNDS_OF_MANY,
+    Feature,
+    as_array,
+    checked_shape,
+    giant_bounds,
+    pair_of,
+    pooled_energy,
+)
 from .fitting import MIN_TOKENS_A_CHANNEL, Arrays, column_offsets, fit_transforms, fit_weighted
 from .one_sided_chunk import quantise_walk
 from .one_sided_transform import OneSided
@@ -50,7 +58,10 @@ def calibrate(
     arrays = [as_array(sample) for sample in samples]
     _check(arrays, grid)
     tokens, channels = sum(len(array) for array in arrays), arrays[0].shape[1]
-    minded = None if metric is None else checked_metric(metric, channels)
+    minded = None
+    if metric is not None:
+        checked_shape(metric, "metric")
+        minded = checked_metric(metric, channels)
     small = tokens < MIN_TOKENS_A_CHANNEL * channels
     if small:
         warnings.warn(

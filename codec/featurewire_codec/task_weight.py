@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeatureError
-from .feature import checked_shape
 
 if TYPE_CHECKING:
     import torch
@@ -48,10 +47,9 @@ def checked_metric(metric: "torch.Tensor | NDArray[Any]", channels: int) -> NDAr
     """Return a metric as float64[C, C], its mean eigenvalue 1.
 
     Raises:
-        FeatureError: it is no array, has another shape, is not finite, not symmetric or not
-            positive semi-definite, or is zero.
+        FeatureError: it has another shape, is not finite, not symmetric or not positive
+            semi-definite, or is zero.
     """
-    checked_shape(metric, "metric")
     array = metric if isinstance(metric, np.ndarray) else metric.detach().cpu().double().numpy()
     if array.shape != (channels, channels) or array.dtype.kind != "f":
         raise FeatureError(
