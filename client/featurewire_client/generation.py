@@ -125,8 +125,7 @@ class Generation:
         sent = time.perf_counter()
         token = await self._route.token(self._sender.request)
         if self._control is not None:
-            answered_s = time.perf_counter() - sent
-            self._control.learn(coded, self._sender.request.sent_bytes, answered_s)
+            self._sender.learn(self._control, coded, time.perf_counter() - sent)
         return token
 
     async def _step(self, token: int, cache: object) -> pb.Token:

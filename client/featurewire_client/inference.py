@@ -60,7 +60,8 @@ class Inference:
         sent = time.perf_counter()
         await self._route.finish(sender.request)
         self._snr_db = sender.snr_db
-        self._learn(coded, sender.request, time.perf_counter() - sent)
+        if self._control is not None:
+            sender.learn(self._control, coded, time.perf_counter() - sent)
         return sender.request
 
     async def _whole(
@@ -77,12 +78,9 @@ class Inference:
         async for chunk in self._edge.chunks(features, self._snr_db, seconds, pieces):
             await self._route.send(request, chunk)
         await self._route.finish(request)
-        server_ms = sum(request.server_ms(stage) for stage in ("queue", "decode", "tail"))
-        coded = [Coded(self._snr_db, seconds.points, seconds.payload_bytes)]
-        self._learn(coded, request, seconds.encode + server_ms / 1000)
-        return request
-
-    def _learn(self, coded: Sequence[Coded], request: Transcript, other_s: float) -> None:
-        """The next choice learns from this one; `other_s`: its stages but for head and wire."""
         if self._control is not None:
-            self._control.learn(coded, request.sent_bytes, other_s)
+            server_ms = sum(request.server_ms(stage) for stage in ("queue", "decode", "tail"))
+            coded = [Coded(self._snr_db, seconds.points, seconds.payload_bytes)]
+            other_s = seconds.encode + server_ms / 1000
+            self._control.learn(coded, request.kept_bytes, request.answer_bytes, other_s)
+        return request

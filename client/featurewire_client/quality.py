@@ -16,8 +16,8 @@ from featurewire_codec import Profile
 from featurewire_client.errors import SettingError
 from featurewire_client.link_estimate import LinkEstimate
 
-# Pieces that tell rate and round trip apart: a small one first, and then enough of them.
-PROBING_BYTES = (1024, 4096, 8192)
+# Pieces that tell rate and round trip apart: a small one first, and enough behind it.
+PROBING_BYTES = (256, 4096, 8192)
 _DB_A_BIT = 6.02
 _MARGIN = 0.75  # of the time that is left for the wire
 _SIZE_MARGIN = 0.9
@@ -127,7 +127,8 @@ class QualityControl:
         self._budget = budget
         self._link = link
         self._curve = RateCurve(known)
-        self._others_s: deque[float] = deque([0.0], maxlen=3)  # stages but for head and wire
+        self._others_s: deque[float] = deque(maxlen=3)  # stages but for head and wire
+        self._answer_bytes: deque[int] = deque(maxlen=3)
         self._framing = 0
         self.snr_db = min(max(snr_db, budget.least_snr_db), budget.most_snr_db)
         self.shortfall_ms = 0.0
@@ -167,7 +168,9 @@ class QualityControl:
             self.shortfall_bytes = max(0, math.ceil(least - allowed))
         rate, trip = self._link.bytes_per_s, self._link.round_trip_s
         if budget.latency_ms is not None and rate and trip is not None:
-            left_s = budget.latency_ms / 1000 - spent_s - median(self._others_s) - trip
+            answer_s = median(self._answer_bytes or [0]) / rate  # down as fast as up
+            others_s = median(self._others_s or [0.0])
+            left_s = budget.latency_ms / 1000 - spent_s - others_s - answer_s - trip
             before = under_way_bytes + waiting_bytes
             allowed = min(allowed, _MARGIN * rate * left_s - before)
             self.shortfall_ms = max(0.0, 1000 * ((before + least) / rate - left_s))
@@ -186,10 +189,12 @@ class QualityControl:
         latency_ms = self._budget.latency_ms
         return max(0.0, took_ms - latency_ms) if latency_ms is not None else 0.0
 
-    def learn(self, coded: Iterable[Coded], sent_bytes: int, other_s: float) -> None:
+    def learn(
+        self, coded: Iterable[Coded], request_bytes: int, answer_bytes: int, other_s: float
+    ) -> None:
         """Takes in what a request came to, at each quality that parts of it had.
 
-        `sent_bytes`: all that was sent for it; `other_s`: its stages but for head and wire.
+        `request_bytes`: all of it, once; `other_s`: its stages but for head and wire.
         """
         points, payload_bytes = Counter[float](), Counter[float]()
         for part in coded:
@@ -199,8 +204,14 @@ class QualityControl:
             return
         for snr_db, size in payload_bytes.items():
             self._curve.see(snr_db, 8 * size / points[snr_db])
-        self._framing = sent_bytes - payload_bytes.total()
+        self._framing = request_bytes - payload_bytes.total()
+        self._answer_bytes.append(answer_bytes)
         self._others_s.append(other_s)
+
+    def beside_wire_s(self, waited_s: float, answer_bytes: int) -> float:
+        """Of the wait for an answer, what neither its bytes nor the round trip took."""
+        rate, trip = self._link.bytes_per_s, self._link.round_trip_s
+        return max(0.0, waited_s - answer_bytes / rate - trip) if rate and trip else waited_s
 
 
 def known_rates(profiles: Iterable[Profile]) -> dict[float, float]:

@@ -15,7 +15,7 @@ from featurewire_client.errors import (
     SessionError,
     client_error,
 )
-from featurewire_client.link_estimate import LinkEstimate
+from featurewire_client.link_estimate import Acknowledged, LinkEstimate
 from featurewire_client.pulse import Pulse
 from featurewire_client.window import UnderWay
 
@@ -159,7 +159,10 @@ class Session:
         if response.HasField("token"):
             self.under_way.answered()
         elif measured := self.under_way.acknowledged(self._link.round_trip_s or 0.0):
-            self._link.acknowledged(*measured, response.ack.received_ns)
+            (size, sent_s, now), ack = measured, response.ack
+            self._link.acknowledged(
+                Acknowledged(size, sent_s, ack.received_ns / 1e9, now, ack.late)
+            )
         self._link.changed()
 
     def _forget(self) -> None:

@@ -1,6 +1,7 @@
 """A sequence's way to the server: tokens in, coded spans out, each with a quality of its own."""
 
 import time
+from collections.abc import Sequence
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
@@ -62,13 +63,19 @@ class SpanSender:
             await self._route.send(self.request, chunk)
             self._sent_payload_bytes += len(chunk.payload)
 
+    def learn(self, control: QualityControl, coded: Sequence[Coded], waited_s: float) -> None:
+        """Tells what the sequence came to; `waited_s`: from its last chunk to the answer."""
+        size = self.request.answer_bytes
+        other_s = control.beside_wire_s(waited_s, size)
+        control.learn(coded, self.request.kept_bytes, size, other_s)
+
     async def _quality(self, points: int) -> float:
         """The SNR for what is left of the sequence."""
         if self._control is not None:
             route = self._route
             await self._control.settle(lambda: route.under_way_bytes + self._waiting_bytes())
             spent_s = time.perf_counter() - self._started
-            sent_bytes = self._request.sent_bytes if self._request else 0
+            sent_bytes = self._request.kept_bytes if self._request else 0
             self.snr_db = self._control.choose(
                 points, spent_s, sent_bytes, self._waiting_bytes(), route.under_way_bytes
             )

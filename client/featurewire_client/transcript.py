@@ -46,6 +46,11 @@ class Transcript:
         """Size of what is kept to repeat the request."""
         return self.begin.ByteSize() + sum(chunk.ByteSize() for chunk in self.chunks)
 
+    @property
+    def answer_bytes(self) -> int:
+        """Size of the outputs, repetitions not counted."""
+        return sum(output.ByteSize() for output in self._outputs)
+
     def note(self, response: pb.InferResponse) -> pb.Token | None:
         """Takes an answer in; the token, where it is one."""
         kind = response.WhichOneof("message")

@@ -75,17 +75,17 @@ class UnderWay:
         """A chunk of so many bytes goes out now."""
         self._sent.append((size, time.perf_counter(), self.bytes + size))
 
-    def acknowledged(self, round_trip_s: float) -> tuple[int, float] | None:
-        """The oldest was acknowledged: its bytes, and the seconds since it was sent.
+    def acknowledged(self, round_trip_s: float) -> tuple[int, float, float] | None:
+        """The oldest was acknowledged: its bytes, when it was sent, and now, in seconds.
 
         `round_trip_s`: the link's own. None: there is none, the server acknowledges too much.
         """
         if not self._sent:
             return None
         size, sent, under_way = self._sent.popleft()
-        trip_s = time.perf_counter() - sent
-        self._window.answered(size, under_way, trip_s, round_trip_s)
-        return size, trip_s
+        now = time.perf_counter()
+        self._window.answered(size, under_way, now - sent, round_trip_s)
+        return size, sent, now
 
     def answered(self) -> None:
         """The oldest was answered by a token, which tells more of the server than of the link."""

@@ -39,6 +39,7 @@ log = logging.getLogger("featurewire.server")
 Result = TypeVar("Result")
 
 _CHUNKS_WAITING = 8  # 1 MiB of them
+_LATE_NS = 1_000_000  # of a message: the one behind it may have waited
 _FEATURES_WAITING = 2
 _INLINE_FEATURES = 8192  # fewer are decoded sooner than another thread takes over
 
@@ -106,6 +107,7 @@ class Session:
         self._coded: asyncio.Queue[_Coded | None] = asyncio.Queue(_CHUNKS_WAITING)
         self._decoded: asyncio.Queue[_Decoded | None] = asyncio.Queue(_FEATURES_WAITING)
         self._spans: list[_Decoded] = []  # of a sequence, until they are a pass of the tail
+        self._late = False
         self._unanswered = 0  # features, and bitstreams of sequences
         self._answered = asyncio.Event()
 
@@ -140,7 +142,7 @@ class Session:
         if kind != "chunk" or self._request is None:
             expected = "chunk" if amid_feature else "begin"
             raise out_of_order(f"a {kind or 'nameless'} message", f"a {expected}")
-        received_ns = time.monotonic_ns()
+        received_ns, late = time.monotonic_ns(), self._late
         request, payload = self._request, message.chunk.payload  # a copy at every read
         answered = False
         if isinstance(request, CausalRequest):
@@ -159,6 +161,7 @@ class Session:
             if last:
                 self._request = None
             await self._coded.put(coded)
+        self._late = time.monotonic_ns() - received_ns > _LATE_NS
         if answered:
             return None
         ack = pb.Ack(
@@ -166,6 +169,7 @@ class Session:
             chunks=request.chunks,
             bytes=request.received_bytes,
             received_ns=received_ns,
+            late=late,
         )
         return pb.InferResponse(ack=ack)
 

@@ -288,16 +288,18 @@ class Limits(_message.Message):
     def __init__(self, max_chunk_bytes: _Optional[int] = ..., max_chunks_in_flight: _Optional[int] = ..., max_features: _Optional[int] = ..., max_uncoded_bytes: _Optional[int] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("request", "chunks", "bytes", "received_ns")
+    __slots__ = ("request", "chunks", "bytes", "received_ns", "late")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_NS_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
     request: int
     chunks: int
     bytes: int
     received_ns: int
-    def __init__(self, request: _Optional[int] = ..., chunks: _Optional[int] = ..., bytes: _Optional[int] = ..., received_ns: _Optional[int] = ...) -> None: ...
+    late: bool
+    def __init__(self, request: _Optional[int] = ..., chunks: _Optional[int] = ..., bytes: _Optional[int] = ..., received_ns: _Optional[int] = ..., late: bool = ...) -> None: ...
 
 class OutputChunk(_message.Message):
     __slots__ = ("request", "name", "data_type", "shape", "payload")
