@@ -8,7 +8,7 @@ import logging
 import random
 
 from featurewire_client.connection import Connection, connect, parse_addresses
-from featurewire_client.errors import ClientError, RefusedError
+from featurewire_client.errors import NO_ROOM, ClientError, RefusedError
 
 log = logging.getLogger("featurewire.client")
 
@@ -61,14 +61,15 @@ class Addresses:
         Args:
             error: why it has none.
             others: a session is to go on, and there are addresses that were not tried for it yet:
-                then a server of another model or revision is one more that cannot take it.
+                then a server of another model or revision, or one whose memory is too small, is
+                one more that cannot take it.
 
         Raises:
             RefusedError: the error itself, where another server would say the same.
         """
         if isinstance(error, RefusedError) and error.reason != "SERVER_FULL":
             other_kind = error.reason.endswith(("_MISMATCH", "_UNKNOWN"))
-            if not (others and other_kind):
+            if not (others and (other_kind or error.reason in NO_ROOM)):
                 raise error
         self._trouble = str(error)
         log.info("no session yet: %s", error)

@@ -44,6 +44,10 @@ class ConnectionLostError(SessionError):
     """The connection or the server is gone; what was asked can be asked elsewhere."""
 
 
+# Reasons that say nothing of the request: another server may have room for it.
+NO_ROOM = ("SERVER_FULL", "CACHE_TOO_SMALL")
+
+
 class RefusedError(ClientError):
     """The server refused.
 

@@ -14,6 +14,7 @@ from featurewire_client.addresses import Addresses, wait_s
 from featurewire_client.connection import Connection
 from featurewire_client.edge import cut
 from featurewire_client.errors import (
+    NO_ROOM,
     ClientError,
     ConnectionFailedError,
     ConnectionLostError,
@@ -217,7 +218,7 @@ class Route:
         """
         every, tried = set(self.addresses.every), set[str]()
         full = cause if isinstance(cause, RefusedError) else None
-        if full is not None and (full.reason != "SERVER_FULL" or len(every) == 1):
+        if full is not None and (full.reason not in NO_ROOM or len(every) == 1):
             raise full
         async with self._mending:
             if self._session is not broken:
@@ -229,7 +230,7 @@ class Route:
                 await self._hang_up()
             if full is not None:
                 tried.add(self.addresses.next)
-                self.addresses.pass_over(full)
+                self.addresses.pass_over(full, others=True)
             elif broken is not None:
                 self.addresses.turn += 1
             attempt, asked_s = 0, None

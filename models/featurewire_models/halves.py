@@ -112,6 +112,13 @@ class Tail(Half):
         """
         raise TaskError(f"{self.info.name} is a {self.info.family} model and takes no spans.")
 
+    def span_bytes(self, tokens: int, uncoded: Mapping[str, Tensor]) -> int:
+        """What the outputs of so many tokens in spans take, until all of them have come.
+
+        ``uncoded`` is as of ``span``. TaskError in families that are not causal.
+        """
+        raise TaskError(f"{self.info.name} is a {self.info.family} model and takes no spans.")
+
     def cache_bytes(self, tokens: int) -> int:
         """What a cache of so many tokens takes; TaskError in families that are not causal."""
         raise TaskError(f"{self.info.name} is a {self.info.family} model and has no cache.")

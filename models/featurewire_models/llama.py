@@ -75,7 +75,7 @@ class LlamaHead(Head):
             and ids.dim() == 2
             and len(ids) == 1
             and (self.info.context is None or ids.shape[1] <= self.info.context)
-            and (keep is None or keep.dim() == 0)
+            and (keep is None or _keeps(keep, ids.shape[1]))
         )
 
     def new_cache(self) -> Cache:
@@ -125,6 +125,13 @@ class LlamaTail(Tail):
         last = {"logits_to_keep": torch.tensor(max(kept, 1))}
         logits = self(replace(feature, uncoded=last), cache=cache).logits
         return {"logits": logits} if kept > 0 else {}
+
+    def span_bytes(self, tokens: int, uncoded: Mapping[str, Tensor]) -> int:
+        """The logits of the tokens that are kept; of all, for a number that is none."""
+        weight = self.language_model.lm_head.weight
+        keep = uncoded.get("logits_to_keep")
+        kept = int(keep) if keep is not None and keep.numel() == 1 else 0
+        return int((kept if 0 < kept <= tokens else tokens) * len(weight) * weight.itemsize)
 
     def cache_bytes(self, tokens: int) -> int:
         """Keys and values of the tail's own blocks, a sliding window taken for the whole."""
@@ -246,6 +253,11 @@ def _blocks(config: Any, first: int, last: int) -> Any:
     if getattr(part, "layer_types", None) is not None:
         part.layer_types = part.layer_types[first:last]
     return part
+
+
+def _keeps(keep: Tensor, tokens: int) -> bool:
+    """Whether it is a number of last tokens, 0 for all; what else may be meant the head says."""
+    return not keep.dim() and not keep.is_floating_point() and 0 <= int(keep) <= tokens
 
 
 def _check_inputs(info: ModelInfo, config: Any, inputs: Mapping[str, Tensor]) -> None:

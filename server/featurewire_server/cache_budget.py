@@ -1,4 +1,4 @@
-"""How much memory the caches of all requests may take together."""
+"""How much memory the caches of all requests, and outputs that wait, may take together."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ _RETRY_S = 1.0
 
 
 class CacheBudget:
-    """Reservations within `allowed` bytes: a request reserves what its cache may grow to."""
+    """Reservations within `allowed` bytes: a request reserves all that it may come to."""
 
     def __init__(self, allowed: int, tell: Callable[[float], None]) -> None:
         """`tell` hears of every change of what is reserved."""
@@ -20,12 +20,12 @@ class CacheBudget:
         """Raises Refusal: the bytes are not free now, or are more than there ever are."""
         if self.reserved + size > self._allowed:
             message = (
-                f"the request's cache needs {size} bytes; {self._allowed - self.reserved} of"
-                f" {self._allowed} are free"
+                f"the request's cache needs {size} bytes, with outputs that wait;"
+                f" {self._allowed - self.reserved} of {self._allowed} are free"
             )
             found, allowed = str(size), str(self._allowed)
             if size > self._allowed:
-                raise Refusal("TOO_LARGE", message, found=found, allowed=allowed)
+                raise Refusal("CACHE_TOO_SMALL", message, found=found, allowed=allowed)
             raise Refusal("SERVER_FULL", message, found=found, allowed=allowed, retry_s=_RETRY_S)
         self.reserved += size
         self._tell(self.reserved)

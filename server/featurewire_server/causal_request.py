@@ -18,7 +18,7 @@ class CausalRequest:
         cache: what the tail remembers of the passes so far.
         received_bytes: serialised size of its messages so far, Begin included.
         chunks: how many have come.
-        cache_bytes: what its cache may grow to.
+        cache_bytes: what its cache may grow to, and outputs that wait.
         tally: what the tail's passes have come to so far: bytes, features, seconds of each stage.
     """
 

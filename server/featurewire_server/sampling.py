@@ -29,8 +29,9 @@ def next_token(logits: torch.Tensor, sampling: pb.Sampling, position: int) -> in
     if 0 < sampling.top_p < 1:
         ordered, order = probabilities.sort(descending=True)
         # a token is dropped when those before it already reach top_p; the first always stays
-        dropped = order[ordered.cumsum(-1) - ordered >= sampling.top_p]
-        probabilities[dropped] = 0
+        dropped = ordered.cumsum(-1) - ordered >= sampling.top_p
+        dropped[0] = False  # where float32 takes top_p for 0 too
+        probabilities[order[dropped]] = 0
     generator = torch.Generator().manual_seed(_noise_seed(sampling.seed, position))
     noise = float(torch.rand((), generator=generator, dtype=torch.float64))
     cumulative = probabilities.double().cumsum(-1)

@@ -39,6 +39,7 @@ log = logging.getLogger("featurewire.server")
 Result = TypeVar("Result")
 
 _CHUNKS_WAITING = 8  # 1 MiB of them
+_RETRY_S = 1.0
 _LATE_NS = 1_000_000  # of a message: the one behind it may have waited
 _FEATURES_WAITING = 2
 _INLINE_FEATURES = 8192  # fewer are decoded sooner than another thread takes over
@@ -378,6 +379,10 @@ class Session:
         """What a job gives; what torch says of masks and positions is the client's to hear."""
         try:
             return await job
+        except torch.OutOfMemoryError as error:
+            log.warning("the tail has no memory peer=%s", self._peer, exc_info=True)
+            message = f"the device of {self._terms.model} has no memory for this feature now"
+            raise Refusal("SERVER_FULL", message, retry_s=_RETRY_S) from error
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             log.warning("the tail failed peer=%s", self._peer, exc_info=True)
             said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

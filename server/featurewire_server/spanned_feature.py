@@ -28,6 +28,7 @@ class SpannedFeature(CausalRequest):
         """
         super().__init__("a feature in spans", begin, terms, received_bytes, _BESIDE)
         self._uncoded = unpack(begin.uncoded)
+        self.cache_bytes += terms.tail.span_bytes(self._announced, self._uncoded)
         self._unsent: list[Outputs] = []
         self._kept = 0  # tokens that have outputs, known with the first of them
         self._described: set[str] = set()

@@ -252,15 +252,37 @@ async def test_where_no_address_has_memory_for_a_text_each_is_asked_and_the_refu
         assert (refused(full), refused(other)) == (1, 1)
 
 
-async def test_a_text_that_one_server_refuses_for_its_size_is_not_asked_of_another(serve):
-    async with serve(MODEL, cache_mb=1) as small, serve(MODEL) as large:
-        async with SplitClient(f"{small.address},{large.address}", MODEL, "layers.0") as client:
+async def test_a_server_whose_memory_is_too_small_for_a_text_is_passed_over(serve):
+    """At the text's first message too; only where all are too small it is refused."""
+    long = {"max_tokens": 900}
+    async with serve(MODEL, cache_mb=1) as small, serve(MODEL, cache_mb=1) as other:
+        async with serve(MODEL) as large, SplitClient(large.address, MODEL, "layers.0") as alone:
+            pieces = alone.generate(PROMPT, **long)
+            expected = [await anext(pieces) for _ in range(3)]
+            for addresses in ((small, large), (small, other, large)):
+                every = ",".join(server.address for server in addresses)
+                async with SplitClient(every, MODEL, "layers.0") as client:
+                    text = client.generate(PROMPT, **long)
+                    assert [await anext(text) for _ in range(3)] == expected
+            await pieces.aclose()
+        async with SplitClient(f"{small.address},{other.address}", MODEL, "layers.0") as client:
             with pytest.raises(RefusedError, match="cache needs") as caught:
-                await text_of(client.generate(PROMPT, max_tokens=900))
-        assert caught.value.reason == "TOO_LARGE"
-        assert large.open_sessions == 0
-        async with SplitClient(large.address, MODEL, "layers.0") as client:
-            assert await anext(client.generate(PROMPT, max_tokens=900))
+                await text_of(client.generate(PROMPT, **long))
+        assert caught.value.reason == "CACHE_TOO_SMALL"
+
+
+async def test_a_session_goes_on_beyond_a_server_whose_memory_is_too_small_for_it(
+    spare, unbroken, serve
+):
+    async with serve(MODEL, cache_mb=0) as small:
+        with ServerProcess([MODEL], ALONE) as doomed:
+            addresses = f"{doomed.address},{small.address},{spare.address}"
+            async with SplitClient(addresses, MODEL) as client:
+                pieces = client.generate(PROMPT, **DRAWN)
+                text = await anext(pieces)
+                doomed.kill()
+                text += await text_of(pieces)
+    assert text == unbroken
 
 
 async def test_the_deadline_holds_where_a_full_server_is_passed_over_for_a_silent_one(serve):

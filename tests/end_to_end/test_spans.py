@@ -216,7 +216,8 @@ async def test_a_link_that_breaks_amid_a_text_repeats_what_was_sent_and_changes_
                 while link.up_bytes < half or not server.reserved_cache_bytes:
                     assert not task.done()
                     await asyncio.sleep(0.01)
-                assert server.reserved_cache_bytes == text["input_ids"].shape[1] * CACHE_BYTES
+                tokens, logits = unbroken.output.logits.shape[1:]
+                assert server.reserved_cache_bytes == tokens * (CACHE_BYTES + 4 * logits)
                 link.disconnect()
                 link.set_rate(10)
                 mended = await task
@@ -274,3 +275,17 @@ async def test_a_cache_beyond_the_memory_is_refused_with_a_time_to_retry(serve, 
                 for _ in range(3):  # one after the other: each has given its own back
                     assert (await client.infer(last)).output.logits.shape == (1, 1, 2048)
         assert await no_caches_left(server)
+
+
+async def test_outputs_that_wait_for_the_last_span_are_reserved_with_the_cache(serve, text, last):
+    """The last split point has no cache; logits of all tokens take more than the server has."""
+    vocabulary = 4 * load_model(MODEL).language_model.config.vocab_size
+    size = text["input_ids"].shape[1] * vocabulary
+    async with serve(MODEL, cache_mb=1) as server:
+        async with SplitClient(server.address, MODEL, split="layers.8") as client:
+            assert size > 1 << 20
+            with pytest.raises(RefusedError, match=f"needs {size} bytes") as caught:
+                await client.infer(text)
+            assert (await client.infer(last)).output.logits.shape[1] == 1
+        assert await no_caches_left(server)
+    assert caught.value.reason == "CACHE_TOO_SMALL"

@@ -50,6 +50,8 @@ def test_a_large_output_travels_in_bounded_chunks():
     [
         pb.RawTensor(name="short", data_type=pb.DATA_TYPE_FLOAT32, shape=[2], payload=b"1234"),
         pb.RawTensor(name="huge", data_type=pb.DATA_TYPE_UINT8, shape=[2**40], payload=b""),
+        pb.RawTensor(name="empty", data_type=pb.DATA_TYPE_FLOAT16, shape=[0, 2**64 - 1]),
+        pb.RawTensor(name="wide", data_type=pb.DATA_TYPE_FLOAT16, shape=[0, 2**40, 2**40]),
         pb.RawTensor(name="untyped", shape=[1], payload=b"1"),
         pb.RawTensor(name="deep", data_type=pb.DATA_TYPE_UINT8, shape=[1] * 9, payload=b"1"),
     ],

@@ -35,6 +35,7 @@ def test_top_k_keeps_the_likeliest_k():
 
 def test_top_p_keeps_those_that_reach_it_together():
     assert set(draws(top_p=0.45)) == {0}
+    assert set(draws(top_p=1e-50)) == {0}  # 0 in float32
     assert set(draws(top_p=0.6)) == {0, 2}
 
 

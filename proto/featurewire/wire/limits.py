@@ -23,6 +23,7 @@ MAX_FEATURES = 1 << 26
 MAX_UNCODED_BYTES = 2 * 1024 * 1024
 MAX_TENSORS = 64
 MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 1 << 48  # of a shape, zeros taken for ones: torch holds no strides of more
 # Of a generation: the text is searched for them after every token.
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 1024

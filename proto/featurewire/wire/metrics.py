@@ -17,7 +17,7 @@ class WireMetrics:
         prefix = f"featurewire_{side}"
         self.requests = Counter(
             f"{prefix}_requests",
-            "Requests answered; a whole generation is one.",
+            "Requests whose answer has begun; a whole generation is one.",
             ["model", "task"],
             registry=registry,
         )

@@ -29,6 +29,7 @@ REASONS: dict[str, grpc.StatusCode] = {
     "INPUT_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
     "TOO_LARGE": grpc.StatusCode.INVALID_ARGUMENT,
     "SERVER_FULL": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "CACHE_TOO_SMALL": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "SESSION_IDLE": grpc.StatusCode.ABORTED,
 }
 

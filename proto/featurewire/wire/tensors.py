@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire.wire.limits import MAX_DIMENSIONS, MAX_OUTPUT_CHUNK_BYTES
+from featurewire.wire.limits import MAX_DIMENSIONS, MAX_ELEMENTS, MAX_OUTPUT_CHUNK_BYTES
 from featurewire.wire.status import Refusal
 
 _DTYPES: dict[pb.DataType, torch.dtype] = {
@@ -32,11 +32,12 @@ def from_bytes(payload: bytes, dtype: torch.dtype, shape: Iterable[int]) -> torc
     """The inverse of `to_bytes`.
 
     Raises:
-        Refusal: the payload's length is not that of the shape.
+        Refusal: the payload's length is not that of the shape, or no tensor has that shape.
     """
     sizes = tuple(shape)
     expected = math.prod(sizes) * dtype.itemsize
-    if len(sizes) > MAX_DIMENSIONS or len(payload) != expected:
+    strides = math.prod(max(size, 1) for size in sizes)
+    if len(sizes) > MAX_DIMENSIONS or strides > MAX_ELEMENTS or len(payload) != expected:
         raise Refusal(
             "TENSOR_MALFORMED",
             f"a {dtype} tensor of shape {list(sizes)} came with {len(payload)} bytes",
