@@ -321,11 +321,14 @@ async def test_a_one_shot_request_is_repeated_elsewhere(spare):
     assert torch.equal(before.output.logits, after.output.logits)
 
 
-@pytest.mark.parametrize("in_spans", [False, True])
-async def test_a_server_killed_amid_a_feature_is_replaced_and_the_answer_is_the_same(
-    wide, in_spans
+@pytest.mark.parametrize(
+    ("in_spans", "end"),
+    [(False, signal.SIGKILL), (True, signal.SIGKILL), (True, signal.SIGTERM)],
+)
+async def test_a_server_that_ends_amid_a_feature_is_replaced_and_the_answer_is_the_same(
+    wide, in_spans, end
 ):
-    """Only a part of the feature has come when it dies: all of it goes to the other one."""
+    """Only a part of the feature has come when it dies or drains: all goes to the other one."""
     ids = torch.randint(0, 97, (1, 1500), generator=torch.Generator().manual_seed(1))
     inputs = {"input_ids": ids, "logits_to_keep": torch.tensor(2)}
     if not in_spans:
@@ -344,7 +347,7 @@ async def test_a_server_killed_amid_a_feature_is_replaced_and_the_answer_is_the_
             while link.up_bytes < before + 80_000:
                 assert not task.done()
                 await asyncio.sleep(0.01)
-            doomed.kill()
+            doomed.kill(end)
             carried = link.up_bytes - before
             moved = await task
     assert carried < unbroken.stats.sent_bytes  # it had not come whole

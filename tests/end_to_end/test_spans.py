@@ -151,6 +151,9 @@ async def test_what_has_no_spans_goes_as_one_feature(serve, text, passes):
         for bad in (torch.zeros(1, 600, dtype=torch.int64), torch.zeros(1, 300)):
             with pytest.raises(InputError):
                 await client.infer({"input_ids": bad})
+        for count in (-1, ids.shape[1] + 1):
+            with pytest.raises(InputError, match="logits_to_keep reaches beyond"):
+                await client.infer({**text, "logits_to_keep": torch.tensor(count)})
     assert not passes
 
 
