@@ -18,6 +18,7 @@ from featurewire_bench.random_models import prompt_of, random_dinov2, random_lla
 from featurewire_bench.relay import Relay
 
 PROMPT_TOKENS = 1000
+LAST = {"logits_to_keep": torch.tensor(1)}
 REPEATS = 5
 
 
@@ -54,7 +55,7 @@ class Overlap:
 class Work:
     """A request whose stages are to overlap: a prompt's time to its first token, or an inference.
 
-    `prompt` is the text of the inputs' ids; without one, the tail needs the whole feature.
+    `prompt` is the text of the inputs' ids, to be continued; without one they are inferred.
     """
 
     what: str
@@ -65,8 +66,9 @@ class Work:
 
     @property
     def spans(self) -> int:
-        """Spans that a prompt goes in; 0 for a feature that is needed whole."""
-        return -(-self.inputs["input_ids"].shape[1] // SPAN_TOKENS) if self.prompt else 0
+        """Spans that a text goes in; 0 for a feature that is needed whole."""
+        ids = self.inputs.get("input_ids")
+        return 0 if ids is None else -(-ids.shape[1] // SPAN_TOKENS)
 
     async def run(self, client: SplitClient) -> InferStats:
         """The account of one request, the second of its session: the link's rate is known then."""
@@ -81,13 +83,14 @@ class Work:
 
 
 def works(folder: Path) -> list[Work]:
-    """A prompt of 1000 tokens and a feature of 1370 x 1536; their models go to the folder."""
+    """A text of 1000 tokens and a feature of 1370 x 1536; their models go to the folder."""
     llama = random_llama(folder)
     dinov2 = random_dinov2(folder, 1536, 2, 518)  # of the giant's width, with two blocks
     ids = {"input_ids": torch.arange(PROMPT_TOKENS)[None] * 7 % 4096}
     pixels = torch.randn(1, 3, 518, 518, generator=torch.Generator().manual_seed(1))
     return [
         Work(f"prompt of {PROMPT_TOKENS} tokens", llama, "layers.4", ids, prompt_of(PROMPT_TOKENS)),
+        Work(f"text of {PROMPT_TOKENS} tokens", llama, "layers.4", ids | LAST),
         Work("feature of 1370 x 1536", dinov2, "layers.1", {"pixel_values": pixels}),
     ]
 
@@ -105,7 +108,8 @@ async def run_overlap(
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         every = works(Path(folder))
-        with ServerProcess([str(work.model) for work in every], ["--threads", "1"]) as server:
+        models = list(dict.fromkeys(str(work.model) for work in every))
+        with ServerProcess(models, ["--threads", "1"]) as server:
 
             async def request(work: Work, address: str) -> InferStats:
                 model = str(work.model)

@@ -14,6 +14,7 @@ from featurewire_client.split_cost import SplitCost
 from featurewire_client.stats import InferStats
 from featurewire_models import describe, load_processor
 
+from featurewire_bench.overlap import LAST
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
 
@@ -51,12 +52,18 @@ class Predicted:
 
 
 def sample_work(model: str, task: str, tokens: int) -> Work:
-    """An ordinary request; of a language model, a prompt of several spans and so many tokens."""
+    """An ordinary request; of a language model, a text of several spans and so many tokens more.
+
+    0 tokens: the logits of its last one.
+    """
     processor: Any = load_processor(model, task)
     if task != "generation":
         return Inference(processor.inputs(sample_input(task)))
     prompt = (describe(model).path / "samples" / "passage.txt").read_text(encoding="utf-8")
-    return Text(prompt, processor.inputs(prompt)["input_ids"], tokens)
+    inputs = processor.inputs(prompt)
+    if not tokens:
+        return Inference(inputs | LAST)
+    return Text(prompt, inputs["input_ids"], tokens)
 
 
 async def run_plan_accuracy(

@@ -8,17 +8,22 @@ from featurewire_bench.sessions import plans_table
 
 
 @pytest.mark.parametrize(
-    ("model", "task"), [("tiny-dinov2", "classification"), ("tiny-llama3", "generation")]
+    ("model", "task", "tokens"),
+    [
+        ("tiny-dinov2", "classification", 0),
+        ("tiny-llama3", "generation", 3),
+        ("tiny-llama3", "generation", 0),
+    ],
 )
-async def test_every_split_point_has_its_predicted_and_measured_figures(model, task):
-    work = sample_work(model, task, tokens=3)
+async def test_every_split_point_has_its_predicted_and_measured_figures(model, task, tokens):
+    work = sample_work(model, task, tokens)
     splits, rates = ["layers.1", "layers.4"], [100.0]
     rows = await run_plan_accuracy(model, task, work, splits, rates, 1.0, 15.0, 1, lambda _: None)
     assert [row.split for row in rows] == splits
     assert sum(row.is_best for row in rows) == 1
     for row in rows:
         assert (row.model, row.rate_mbit) == (model, 100.0)
-        figures = [row.total, row.first, row.token] if task == "generation" else [row.total]
+        figures = [row.total, row.first, row.token] if tokens else [row.total]
         for figure in figures:
             assert figure.measured_ms > 0
             assert math.isfinite(figure.error)

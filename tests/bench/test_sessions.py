@@ -25,8 +25,10 @@ MBIT, RTT_MS, CLIENTS, SECONDS = 50.0, 10.0, 3, 1.0
 def small_works(folder: Path) -> list[Work]:
     ids = {"input_ids": torch.arange(TOKENS)[None] * 7 % 4096}
     pixels = torch.randn(1, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+    llama = random_llama(folder, 64, 2)
     return [
-        Work("prompt", random_llama(folder, 64, 2), "layers.1", ids, prompt_of(TOKENS)),
+        Work("prompt", llama, "layers.1", ids, prompt_of(TOKENS)),
+        Work("text", llama, "layers.1", ids | overlap.LAST),
         Work("feature", random_dinov2(folder, 64, 2, 56), "layers.1", {"pixel_values": pixels}),
     ]
 
@@ -39,7 +41,7 @@ def found() -> sessions.Sessions:
         patch.setattr(overlap, "works", small_works)
         patch.setattr(overlap, "REPEATS", 1)
         patch.setattr(sessions, "PLAN_RUNS", 1)
-        patch.setattr(sessions, "PLANNED", (("tiny-dinov2", "classification"),))
+        patch.setattr(sessions, "PLANNED", (("tiny-dinov2", "classification", 0),))
         patch.setattr(sessions, "OVERLAP_MBIT", (MBIT,))
         patch.setattr(sessions, "PLAN_MBIT", (MBIT,))
         patch.setattr(sessions, "THREADS", (1,))
@@ -79,12 +81,13 @@ def test_the_ideal_of_a_prompt_is_its_slowest_part_and_one_span_of_the_others():
     assert ideal_ms(stages, 8.0, 5.0, spans=4, cores=1) == 122.0
 
 
-def test_overlap_measures_a_prompt_and_a_feature_and_says_what_it_holds_them_against(found):
+def test_overlap_measures_texts_and_a_feature_and_says_what_it_holds_them_against(found):
     assert [(row.what, row.rate_mbit) for row in found.overlap] == [
         ("prompt", MBIT),
+        ("text", MBIT),
         ("feature", MBIT),
     ]
-    for row, spans in zip(found.overlap, (2, 0), strict=True):
+    for row, spans in zip(found.overlap, (2, 2, 0), strict=True):
         assert all_positive(row)
         stages = (row.head_ms, row.encode_ms, row.decode_ms, row.tail_ms)
         cores = min(2, os.cpu_count() or 1)
