@@ -9,7 +9,7 @@ from statistics import median
 
 import torch
 from featurewire_client import SplitClient
-from featurewire_client.edge import SPAN_TOKENS
+from featurewire_client.edge import span_tokens
 from featurewire_client.stats import InferStats
 
 from featurewire_bench.pipeline import alone_of, company, ideal_ms
@@ -68,7 +68,7 @@ class Work:
     def spans(self) -> int:
         """Spans that a text goes in; 0 for a feature that is needed whole."""
         ids = self.inputs.get("input_ids")
-        return 0 if ids is None else -(-ids.shape[1] // SPAN_TOKENS)
+        return 0 if ids is None else -(-ids.shape[1] // span_tokens(ids.shape[1]))
 
     async def run(self, client: SplitClient) -> InferStats:
         """The account of one request, the second of its session: the link's rate is known then."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from featurewire.wire.coder import Coder
-from featurewire_client.edge import SPAN_TOKENS
+from featurewire_client.edge import span_tokens
 from featurewire_models import load_head, load_tail
 
 from featurewire_bench.errors import BenchError
@@ -56,7 +56,8 @@ def alone_of(
     coder, is_prompt = Coder("featurewire", {}), "input_ids" in inputs
     parts = [inputs]
     if is_prompt:
-        parts = [{"input_ids": ids} for ids in torch.split(inputs["input_ids"], SPAN_TOKENS, 1)]
+        span = span_tokens(inputs["input_ids"].shape[1])
+        parts = [{"input_ids": ids} for ids in torch.split(inputs["input_ids"], span, 1)]
 
     def run() -> tuple[float, ...]:
         spent = [0.0] * 4

@@ -187,12 +187,12 @@ class SplitClient:
     ) -> InferResult:
         """Runs one inference.
 
-        A text of two spans or more (of 64 tokens, or 256 where the head is on a GPU) goes to a
-        causal model span by span: head, codec, wire and tail work side by side, and a budget's
-        quality is chosen for each span. The outputs are those of the unsplit model given the same
-        spans with a cache, which differ from those of one pass in the last bits. It goes as one
-        feature, in one pass, in a batch, with "dt-ufc", and where the inputs are more than
-        `input_ids` and a number `logits_to_keep`: masks, positions, labels.
+        A text of two spans or more (of 64 tokens, 128 from 512 tokens on, or 256 where the head
+        is on a GPU) goes to a causal model span by span: head, codec, wire and tail work side by
+        side, and a budget's quality is chosen for each span. The outputs are those of the unsplit
+        model given the same spans with a cache, which differ from those of one pass in the last
+        bits. It goes as one feature, in one pass, in a batch, with "dt-ufc", and where the inputs
+        are more than `input_ids` and a number `logits_to_keep`: masks, positions, labels.
 
         Args:
             inputs: the keyword tensors that the unsplit model takes.

@@ -32,7 +32,8 @@ from featurewire_models.transfer import Download, Stopwatch
 Result = TypeVar("Result")
 
 # of a sequence, coded together; a GPU hands over many at once, and longer bitstreams are shorter
-SPAN_TOKENS, GPU_SPAN_TOKENS = 64, 256
+SPAN_TOKENS, LONG_SPAN_TOKENS, GPU_SPAN_TOKENS = 64, 128, 256
+_LONG_TOKENS = 512  # from here on fewer passes save more than finer overlap does
 _WAITING = 2
 
 
@@ -100,7 +101,6 @@ class Edge:
     def __init__(self, head: Head, coder: Coder) -> None:
         self.head = head
         self._coder = coder
-        self._span = GPU_SPAN_TOKENS if head.device.type == "cuda" else SPAN_TOKENS
         # one thread asks a GPU for all it does; others would spin beside it
         threads = 1 if head.device.type == "cuda" else torch.get_num_threads()
         self._torch, self._codec = (
@@ -146,7 +146,7 @@ class Edge:
         return (
             self._coder.codec != "dt-ufc"
             and self.head.takes_spans(inputs)
-            and inputs["input_ids"].shape[1] >= 2 * self._span
+            and inputs["input_ids"].shape[1] >= 2 * self._span(inputs["input_ids"])
         )
 
     async def spans(
@@ -163,11 +163,12 @@ class Edge:
         Raises:
             ModelError, CodecError: as above.
         """
+        size = self._span(ids)
         features: asyncio.Queue[_HeadPass | None] = asyncio.Queue(1)
         coded: asyncio.Queue[Span | None] = asyncio.Queue(_WAITING)
 
         async def run() -> None:
-            for part in torch.split(ids, self.head.pass_tokens, dim=1):
+            for part in torch.split(ids, max(self.head.pass_tokens, size), dim=1):
                 work = functools.partial(_HeadPass, self.head, {"input_ids": part}, cache)
                 await features.put(await _on(self._torch, work))
             await features.put(None)
@@ -176,8 +177,8 @@ class Edge:
             left = ids.shape[1]
             while (under_way := await features.get()) is not None:
                 _, tokens, channels = under_way.shape
-                for first in range(0, tokens, self._span):
-                    last = min(first + self._span, tokens)
+                for first in range(0, tokens, size):
+                    last = min(first + size, tokens)
                     snr_db = await quality(left * channels)
                     left -= last - first
                     work = functools.partial(
@@ -188,6 +189,11 @@ class Edge:
 
         async for span in _drain(coded, run(), encode()):
             yield span
+
+    def _span(self, ids: torch.Tensor) -> int:
+        if self.head.device.type == "cuda":
+            return GPU_SPAN_TOKENS
+        return span_tokens(ids.shape[1])
 
     async def step(self, token: int, cache: Any, snr_db: float, seconds: Seconds) -> Span:
         """The bitstream of one more token of a generation.
@@ -235,6 +241,11 @@ async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncIter
         for task in tasks:
             task.cancel()
         await asyncio.gather(stages, item, *tasks, return_exceptions=True)
+
+
+def span_tokens(tokens: int) -> int:
+    """How many of a sequence's tokens a span has, where the head is on a CPU."""
+    return LONG_SPAN_TOKENS if tokens >= _LONG_TOKENS else SPAN_TOKENS
 
 
 def is_long(points: int) -> bool:

@@ -14,7 +14,8 @@ _PACKET_BYTES = 1500  # what comes in one packet comes at once
 class Acknowledged(NamedTuple):
     """A chunk's bytes, and when it was sent, read over there (by that clock) and acknowledged.
 
-    late: it may have waited there before it was read.
+    late: it may have waited there before it was read. followed: others are on their way still,
+    and will tell more.
     """
 
     size: int
@@ -22,6 +23,7 @@ class Acknowledged(NamedTuple):
     read_s: float
     answered_s: float
     late: bool = False
+    followed: bool = False
 
     @property
     def trip_s(self) -> float:
@@ -91,14 +93,13 @@ class LinkEstimate:
         trip_s = self.round_trip_s or self._first_trip[1]
         if before is None or self._run_start is None or chunk.sent_s > before.answered_s - trip_s:
             self._run_start, self._run = chunk, (0, 0.0)
-            self._learn_trip(chunk.size, chunk.trip_s)
+            self._learn_trip(chunk)
             return
         waited, took_s = chunk.size, chunk.read_s - before.read_s
         size, seconds = self._run
         self._run = size + waited, seconds + took_s
         if self._run[0] < _PACKET_BYTES:
-            start = self._run_start
-            self._learn_trip(start.size + self._run[0], chunk.answered_s - start.sent_s)
+            self._learn_trip(chunk)
             return
         self._waits.append((waited, took_s) if size >= _PACKET_BYTES else self._run)
         self._learn_run()
@@ -117,13 +118,15 @@ class LinkEstimate:
             first, trip_s = self._first_trip
             self._trips.append(max(trip_s - first / rate, _LEAST_S))
 
-    def _learn_trip(self, size: int, trip_s: float) -> None:
-        """A trip less the round trip, which is known to an eighth of it at best."""
-        if self._waits or self.round_trip_s is None:
+    def _learn_trip(self, last: Acknowledged) -> None:
+        """From the run's start, less the round trip, which is known to an eighth of it at best."""
+        if self._waits or self.round_trip_s is None or self._run_start is None:
             return
+        trip_s = last.answered_s - self._run_start.sent_s
         spent_s = max(trip_s - self.round_trip_s, trip_s / 8, _LEAST_S)
-        self._by_trips = max(self._by_trips, size / spent_s)
-        self._tell(self._by_trips)
+        self._by_trips = max(self._by_trips, (self._run_start.size + self._run[0]) / spent_s)
+        if not last.followed:
+            self._tell(self._by_trips)
 
     def _tell(self, rate: float) -> None:
         """A request has one rate, the latest."""

@@ -160,9 +160,8 @@ class Session:
             self.under_way.answered()
         elif measured := self.under_way.acknowledged(self._link.round_trip_s or 0.0):
             (size, sent_s, now), ack = measured, response.ack
-            self._link.acknowledged(
-                Acknowledged(size, sent_s, ack.received_ns / 1e9, now, ack.late)
-            )
+            read_s, followed = ack.received_ns / 1e9, self.under_way.chunks > 0
+            self._link.acknowledged(Acknowledged(size, sent_s, read_s, now, ack.late, followed))
         self._link.changed()
 
     def _forget(self) -> None:
