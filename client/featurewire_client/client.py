@@ -18,17 +18,19 @@ from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire_codec.quantiser import Effort
 from featurewire_models import (
     TaskError,
+    check_weights,
     describe,
     load_head,
     load_processor,
     tensors_to_outputs,
 )
+from featurewire_models.source import lacks_shards
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client import profiles
 from featurewire_client.connection import Connection, probe
 from featurewire_client.edge import Edge
-from featurewire_client.errors import ConnectionFailedError, DeadlineError
+from featurewire_client.errors import ConnectionFailedError, DeadlineError, RefusedError
 from featurewire_client.generation import Generation, settings_of
 from featurewire_client.inference import Inference
 from featurewire_client.link_estimate import LinkEstimate
@@ -390,6 +392,23 @@ class SplitClient:
             raise DeadlineError(
                 self._route.addresses.overdue(self._timeout_s, "handshake")
             ) from error
+        except RefusedError as error:
+            if error.reason == "REVISION_MISMATCH":
+                await asyncio.to_thread(self._explain, error)
+            raise
+
+    def _explain(self, mismatch: RefusedError) -> None:
+        """Raises what may be wrong with the folder here, where its revision is not the server's."""
+        if self._info.source.repo_id is None and lacks_shards(self._info.path):
+            raise RefusedError(
+                f"{mismatch}; {self._info.path} lacks files that its index names: copy it again, or"
+                f" put @{mismatch.allowed} behind its name if it holds this side's half",
+                code=mismatch.code,
+                reason=mismatch.reason,
+                found=mismatch.found,
+                allowed=mismatch.allowed,
+            ) from mismatch
+        check_weights(self._name, "head", self.split, self.task, self._info.revision)
 
     async def _probe(self, connection: Connection) -> None:
         """Finds out about the link before the first request, whose chunks tell it as well."""

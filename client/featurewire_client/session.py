@@ -20,7 +20,7 @@ from featurewire_client.pulse import Pulse
 from featurewire_client.window import UnderWay
 
 _ANSWERS_WAITING = 64
-_STATUS_S, _POLL_S = 1.0, 0.01  # until gRPC has read how the server ended a stream
+_STATUS_S, _POLL_S = 5.0, 0.01  # until gRPC has read how the server ended a stream
 
 
 class Session:

@@ -99,7 +99,10 @@ class Checkpoint:
             if index.stat().st_size > MAX_INDEX_BYTES:
                 raise WeightsError(f"{index.name} is larger than {MAX_INDEX_BYTES} bytes.")
             try:
-                return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+                found = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+                if not all(isinstance(name, str) for name in found.values()):
+                    raise TypeError("a file's name is no text")
+                return found
             except (ValueError, KeyError, TypeError) as error:
                 raise WeightsError(f"{index.name} is no index of weight files; {AGAIN}.") from error
         try:

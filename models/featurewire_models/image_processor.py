@@ -29,6 +29,7 @@ class ImageProcessor:
     task: str
     processor: Any
     labels: dict[int, str]
+    patch: int = 1
 
     def inputs(
         self, raw: Image.Image | str | Path | Sequence[Image.Image | str | Path]
@@ -36,7 +37,8 @@ class ImageProcessor:
         """``pixel_values`` float32 ``[batch, 3, height, width]`` of images or their files.
 
         A map is of every pixel: where the processor would cut an image's middle out, the whole of
-        it is brought to that size instead. Raises InputError for what is no image.
+        it is brought to that size instead, and to whole patches (of ``patch`` pixels). Raises
+        InputError for what is no image.
         """
         images = [_image(each) for each in several(raw)]
         options: dict[str, Any] = {}
@@ -44,8 +46,11 @@ class ImageProcessor:
             crop = self.processor.crop_size
             size = {side: crop[side] for side in ("height", "width")}
             options = {"do_center_crop": False, "do_resize": True, "size": size}
-        found = self.processor(images, return_tensors="pt", **options)
-        return {"pixel_values": found["pixel_values"]}
+        pixels = self.processor(images, return_tensors="pt", **options)["pixel_values"]
+        whole = [-(-side // self.patch) * self.patch for side in pixels.shape[-2:]]
+        if self.task in MAPS and list(pixels.shape[-2:]) != whole:
+            pixels = _stretched(pixels, whole)
+        return {"pixel_values": pixels}
 
     def result(self, outputs: Any, size: tuple[int, int] | None = None) -> Any:
         """A label with its score; a class map int64 or a depth map float32 ``[rows, cols]``; or
@@ -73,9 +78,13 @@ class ImageProcessor:
         if getattr(held, "do_pad", None) and not held.do_resize:  # DPT's: to whole patches
             multiple = getattr(held, "size_divisor", None) or 1
         padded = [-(-side // multiple) * multiple for side in size]
-        whole = interpolate(maps.float(), size=padded, mode="bilinear", align_corners=False)
+        whole = _stretched(maps.float(), padded)
         top, left = ((long - side) // 2 for long, side in zip(padded, size, strict=True))
         return whole[..., top : top + size[0], left : left + size[1]]
+
+
+def _stretched(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return interpolate(maps, size=list(size), mode="bilinear", align_corners=False)
 
 
 def _image(raw: ImageLike) -> Image.Image:

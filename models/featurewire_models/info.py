@@ -94,7 +94,7 @@ def describe(model: str | Path, revision: str | None = None) -> ModelInfo:
     if (source.path / "model_index.json").is_file():
         return _describe_pipeline(source)
     config = read_config(source.path)
-    if config.model_type in LLAMA_TYPES:
+    if config.model_type in LLAMA_TYPES and _continues_text(config):
         return _describe_stack(
             source, "llama", ("generation",), config, config.max_position_embeddings
         )
@@ -121,7 +121,8 @@ def read_config(folder: Path) -> Any:
             f"the families are {FAMILIES}."
         )
     if content.get("quantization_config"):
-        method = content["quantization_config"].get("quant_method", "unknown")
+        settings = content["quantization_config"]
+        method = settings.get("quant_method") if isinstance(settings, dict) else settings
         raise ArchitectureError(
             f"{where} is of quantised weights ({method}), which are not read; take the model in "
             "bfloat16, float16 or float32."
@@ -157,6 +158,12 @@ def has_t5(info: ModelInfo) -> bool:
     """Whether a Stable Diffusion 3 folder has the third text encoder; many leave it out."""
     entry = read_json(info.path / "model_index.json").get("text_encoder_3")
     return isinstance(entry, list) and bool(entry) and entry[0] is not None
+
+
+def _continues_text(config: Any) -> bool:
+    """Whether a decoder's weights are those of a language model, or of the part of one."""
+    architecture = _architecture(config)
+    return "For" not in architecture or architecture.endswith("ForCausalLM")
 
 
 def _architecture(config: Any) -> str:

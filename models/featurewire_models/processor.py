@@ -37,8 +37,10 @@ def load_processor(
         return PromptProcessor(info, task, tuple(found))
     if info.family in ("dinov2", "vit"):
         source = folder if (folder / "preprocessor_config.json").is_file() else info.path
-        labels = {int(i): str(label) for i, label in read_config(folder).id2label.items()}
-        return ImageProcessor(info, task, _read(AutoImageProcessor, source), labels)
+        config = read_config(folder)
+        labels = {int(i): str(label) for i, label in config.id2label.items()}
+        patch = (getattr(config, "backbone_config", None) or config).patch_size
+        return ImageProcessor(info, task, _read(AutoImageProcessor, source), labels, patch)
     end = read_config(folder).eos_token_id
     ends = frozenset(end if isinstance(end, list) else [] if end is None else [end])
     return TextProcessor(info, task, _read(AutoTokenizer, folder), ends)

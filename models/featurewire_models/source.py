@@ -89,14 +89,14 @@ def bundled_names() -> tuple[str, ...]:
 
 def _local(folder: Path, revision: str | None) -> Source:
     found = fingerprint(folder)
-    if revision is not None and _lacks_shards(folder):
+    if revision is not None and lacks_shards(folder):
         found = revision
     if revision is not None and revision != found:
         raise SourceError(f"{folder.name} has revision {found}, not {revision}.")
     return Source(name=folder.name, path=folder, revision=found)
 
 
-def _lacks_shards(folder: Path) -> bool:
+def lacks_shards(folder: Path) -> bool:
     """Whether an index names files that are not there: one half's are enough for it."""
     for index in [*folder.glob(f"*{INDEX}"), *folder.glob(f"*/*{INDEX}")]:
         try:

@@ -7,10 +7,12 @@ from typing import Any, Literal
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire.wire.status import Refusal
+from featurewire_codec import ProfileError
 from featurewire_models import (
     Model,
     ModelError,
     ModelInfo,
+    SourceError,
     Tail,
     check_weights,
     describe,
@@ -101,16 +103,39 @@ def _vocabularies(model: str, info: ModelInfo) -> dict[str, Vocabulary]:
     return {"generation": processor}
 
 
-def _check(config: ServerConfig) -> None:
-    """Raises ModelError for what is wrong with any of the models, before one's weights are read."""
+def _check(config: ServerConfig, given: list[ProfileSet]) -> None:
+    """What is wrong with any of the models or profiles, before one's weights are read.
+
+    Raises:
+        ModelError: a model, or two of one name.
+        CodecError: a profile that is damaged, or fits nothing that is served.
+    """
     place(config.dtype, config.device)
+    named: dict[str, str] = {}
+    used: set[Path | None] = set()
     for model in config.models:
         info = describe(model)
+        if named.setdefault(info.name, model) != model:
+            raise SourceError(
+                f"{named[info.name]} and {model} are both named {info.name}, by which clients ask "
+                "for them: rename a folder."
+            )
         if config.split is not None:
             check_split(config.split, info.splits, info.name)
         for task in info.tasks:
+            for split in info.splits if config.split is None else (config.split,):
+                used.add(_profiles(info, split, task, given).folder)
+        for task in info.tasks:
             half: Literal["tail", "whole"] = "tail" if config.split is not None else "whole"
             check_weights(model, half, config.split, task, info.revision)
+    for profiles in given:
+        if profiles.folder not in used:
+            origin = profiles.origin
+            raise ProfileError(
+                f"the profiles in {profiles.folder} are of {origin.model}, {origin.split}, task "
+                f"{origin.task}, which is not served: served are {', '.join(named)}"
+                + (f" at {config.split}" if config.split is not None else "")
+            )
 
 
 class Tails:
@@ -118,8 +143,8 @@ class Tails:
 
     def __init__(self, config: ServerConfig) -> None:
         self._dtype = config.dtype
-        _check(config)
         given = [ProfileSet.from_pretrained(Path(folder)) for folder in config.profiles]
+        _check(config, given)
         served = [serve(model, config, given) for model in config.models]
         self.models = {model.info.name: model for model in served}
 

@@ -24,7 +24,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
-from transformers.modeling_outputs import DepthEstimatorOutput
+from transformers.modeling_outputs import DepthEstimatorOutput, SemanticSegmenterOutput
 
 WORDS = ["<pad>", "<unk>", "</s>", "once", "upon", "a", "time", "there", "was", "cat"]
 SIZES = {
@@ -173,6 +173,21 @@ def test_a_map_is_of_the_whole_image_and_a_label_of_what_the_processor_cuts_out(
         assert edges == [dark, dark]
     else:
         assert min(edges) > middle > dark
+
+
+def test_a_map_is_of_whole_patches_wherever_the_processor_leaves_a_rest(tmp_path, vision_model):
+    """Patches drop a rest of pixels, which moved what lies behind."""
+    folder = shutil.copytree(vision_model, tmp_path / "model")
+    BitImageProcessorPil(do_resize=False, do_center_crop=False).save_pretrained(folder)
+    held = load_processor(folder, "segmentation")
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, 48:] = 255
+    values = held.inputs(Image.fromarray(pixels))["pixel_values"]
+    assert values.shape == (1, 3, 42, 63)
+    bright = values[:, :1]
+    found = held.result(SemanticSegmenterOutput(logits=torch.cat([-bright, bright], 1)), (40, 60))
+    assert found.shape == (40, 60)
+    assert abs(int(found[20].argmax()) - 48) <= 1
 
 
 def test_what_a_processor_padded_is_cut_off_a_map(tmp_path, vision_model):

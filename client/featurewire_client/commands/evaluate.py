@@ -94,7 +94,13 @@ def evaluate(
 
     Example: featurewire evaluate tiny-dinov2 --task depth --data rooms/ --server localhost:50051
     """
-    from featurewire_models import check_weights, describe, load_model, load_processor
+    from featurewire_models import (
+        WeightsError,
+        check_weights,
+        describe,
+        load_model,
+        load_processor,
+    )
 
     from featurewire_client.evaluation.evaluation import evaluate as run_all
     from featurewire_client.evaluation.evaluation import make_sample, spread
@@ -111,7 +117,14 @@ def evaluate(
     if chosen_task.relative and not unsplit:
         raise typer.BadParameter(f"{name} is measured against the unsplit model: no --no-unsplit")
     records = spread(chosen_task.read(data), limit)
-    check_weights(model, "whole" if unsplit else "head", split if split != AUTO else None, chosen)
+    if not unsplit:
+        check_weights(model, "head", split if split != AUTO else None, chosen)
+    else:
+        try:
+            check_weights(model, "whole", task=chosen)
+        except WeightsError as error:
+            said = f"{error} With --no-unsplit the head alone is read."
+            raise WeightsError(said) from error
     if split == AUTO:
         from featurewire_client.planner import Inference
 
@@ -129,7 +142,8 @@ def evaluate(
 
     found = run(evaluated())
     if as_json:
-        print(json.dumps(_report(found, client.split, name, model, codec)))
+        told = _report(found, client.split, name, model, codec)
+        print(json.dumps(told | {"profiled": client.profiled}))
         return
     Console().print(_table(found, codec))
     print(
@@ -137,6 +151,7 @@ def evaluate(
         " mean bytes, also against float16, and median times of a request",
         file=sys.stderr,
     )
+    sending.tell_profile(client)
 
 
 def _report(found: "Evaluation", split: str, task: str, model: str, codec: str) -> dict[str, Any]:

@@ -97,6 +97,10 @@ class Sending:
     def tell(self, client: "SplitClient") -> None:
         """A client's last account to stderr, and what it costs to be without a profile."""
         print(client.last_stats, file=sys.stderr)
+        self.tell_profile(client)
+
+    def tell_profile(self, client: "SplitClient") -> None:
+        """What it costs to be without a profile, where the session is."""
         if self.codec == "featurewire" and not client.profiled:
             print(
                 f"without a profile at {client.split}: bitstreams that describe themselves take"
