@@ -63,6 +63,8 @@ class Checkpoint:
         file: str = "model.safetensors",
     ) -> None:
         self._source, self._folder, self._config = source, folder, whole.config
+        part = folder.relative_to(source.path).parts  # of a model of several
+        self._name = "/".join((source.name, *part))
         self._tied: dict[str, str] = getattr(whole, "all_tied_weights_keys", {})
         self._files = self._list_files(file)
         self._places = self._list_places(whole)
@@ -73,7 +75,7 @@ class Checkpoint:
             name = self._tied[name]
         if name not in self._places:
             raise WeightsError(
-                f"The weights in {self._folder.name} lack the tensor {name}; give a folder whose "
+                f"The weights in {self._name} lack the tensor {name}; give a folder whose "
                 "config.json and weights are of one model."
             )
         key, converter = self._places[name]
@@ -122,9 +124,7 @@ class Checkpoint:
             to_do = AGAIN
             if pickled and not [*self._folder.glob("*.safetensors")]:
                 to_do = f"{pickled[0].name} is never unpickled here: save it as safetensors"
-            raise WeightsError(
-                f"The weight file {file} is missing in {self._folder.name}; {to_do}."
-            )
+            raise WeightsError(f"The weight file {file} is missing in {self._name}; {to_do}.")
         return path
 
     def _list_places(self, whole: nn.Module) -> dict[str, tuple[str, WeightConverter | None]]:

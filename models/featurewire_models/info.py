@@ -141,7 +141,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ArchitectureError(
             f"{where} does not exist, so this folder is no model folder; give one laid out as on "
-            "the Hugging Face hub."
+            "the Hugging Face hub, with config.json, or model_index.json for a pipeline."
         )
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ArchitectureError(f"{where} is larger than {MAX_CONFIG_BYTES} bytes.")

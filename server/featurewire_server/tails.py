@@ -1,6 +1,6 @@
 """The tails that a server holds: model names in, loaded tails and their profiles out."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +47,9 @@ def _profiles(info: ModelInfo, split: str, task: str, given: list[ProfileSet]) -
     """The given set for this split point, else the one beside the model, else an empty one."""
     origin = Origin(info.name, info.revision, split, task)
     for profiles in given:
-        if replace(profiles.origin, revision=info.revision) == origin:
+        found = profiles.origin
+        same = found.model == info.name or found.revision == info.revision
+        if same and (found.split, found.task) == (split, task):
             profiles.check(origin)
             return profiles
     folder = info.profile_folder(split, task)

@@ -10,6 +10,7 @@ from rich.console import Console
 @pytest.fixture
 def shown(monkeypatch):
     """Everything that a bar has shown, such as "1/3 head"."""
+    monkeypatch.setenv("TERM", "xterm-256color")  # a dumb one shows no bar
     console = Console(force_terminal=True, width=100, record=True, stderr=True)
     monkeypatch.setattr(progress, "Console", lambda stderr: console)
 

@@ -1,6 +1,7 @@
 """A folder that is not what it should be: one sentence, before any of its weights are read."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,15 @@ from featurewire_models import (
 )
 from featurewire_server.cli import main as server_main
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertModel,
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 BLOCKS, SPLIT = 4, "layers.2"
 
@@ -216,7 +225,7 @@ def test_a_missing_part_of_a_diffusion_model_is_found_before_another_is_read(
     (weights,) = (folder / part).glob("*.safetensors")
     weights.unlink()
     load = {"head": load_head, "tail": load_tail, "whole": load_model}[half]
-    with pytest.raises(WeightsError, match=f"{weights.name} is missing in {part};"):
+    with pytest.raises(WeightsError, match=f"{weights.name} is missing in a-model/{part};"):
         load(folder, **({"split": split} if split else {}))
 
 
@@ -337,3 +346,37 @@ def evaluated(run, folder: Path, server: str) -> tuple[int, str, str]:
     (folder / "questions.jsonl").write_text(json.dumps(question))
     options = ("--task", "reasoning", "--data", folder / "questions.jsonl", "--timeout-s", 5)
     return run(client_main, "evaluate", folder / "a-model", *options, "--server", server)
+
+
+def bert(folder: Path) -> str:
+    BertModel(BertConfig(**SMALL, vocab_size=97)).save_pretrained(folder)
+    return "encoder.layer.3.output.dense.weight"
+
+
+def dinov2(folder: Path) -> str:
+    config = Dinov2Config(**SMALL, image_size=28, patch_size=7, num_labels=3)
+    Dinov2ForImageClassification(config).save_pretrained(folder)
+    return "dinov2.encoder.layer.3.mlp.fc2.weight"
+
+
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4}
+SMALL |= {"num_attention_heads": 4}
+DAMAGES = {
+    "missing": (lambda held, name: {n: t for n, t in held.items() if n != name}, "lack the tensor"),
+    "shape": (lambda held, name: held | {name: torch.ones(3, 5)}, "has shape"),
+    "integers": (lambda held, name: held | {name: held[name].to(torch.int8)}, "holds I8"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("make", [bert, dinov2])
+def test_a_damaged_tensor_of_any_family_is_named_before_others_are_read(
+    tmp_path, unread, make, damage
+):
+    name = make(tmp_path / "a-model")
+    change, said = DAMAGES[damage]
+    path = tmp_path / "a-model" / "model.safetensors"
+    save_file(change(load_file(path), name), path, metadata={"format": "pt"})
+    for load in (load_tail, load_model):
+        with pytest.raises(WeightsError, match=f"{re.escape(name)}.*{said}|{said}.*{name}"):
+            load(tmp_path / "a-model")

@@ -362,10 +362,16 @@ def test_a_profile_learned_from_own_data_is_served_fetched_and_cheaper(run, tmp_
     assert "learned at split 'layers.1', and 'layers.2' is wanted" in sentence(wrong[2])
 
 
-def test_a_model_copied_under_another_name_keeps_its_profiles(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_model_copied_under_another_name_keeps_its_profiles(run, tmp_path, monkeypatch, beside):
     monkeypatch.setattr("featurewire_client.profiles.CACHE", tmp_path / "cache")
     copied = shutil.copytree(describe("tiny-llama3").path, tmp_path / "my-llama")
-    with ServerProcess([str(copied)], ["--split", "layers.4"]) as process:
+    served = ["--split", "layers.4"]
+    if not beside:
+        shutil.rmtree(copied / "profiles")
+        profiles = describe("tiny-llama3").profile_folder("layers.4", "generation")
+        served += ["--profile", str(profiles)]
+    with ServerProcess([str(copied)], served) as process:
         options = ("x", "--server", process.address, "--max-tokens", 1, "--json")
         status, out, err = run(client_main, "generate", copied, *options)
     assert status == 0, err
