@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from featurewire.wire.runtime import run, run_command, show_version
+from featurewire.wire.options import Version
+from featurewire.wire.runtime import run, run_command
 from featurewire_client.progress import steps
 
 from featurewire_bench.link import LinkConfig
@@ -23,14 +24,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=show_version, is_eager=True, help="Shows the version and exits."
-        ),
-    ] = False,
-) -> None:
+def options(version: Version = False) -> None:
     """What all commands have."""
 
 

@@ -1,9 +1,8 @@
 """`featurewire`: one inference, a generation, and what to know and to do before them."""
 
-from typing import Annotated
-
 import typer
-from featurewire.wire.runtime import run_command, show_version
+from featurewire.wire.options import Version
+from featurewire.wire.runtime import run_command
 
 from featurewire_client.commands.calibrate import calibrate
 from featurewire_client.commands.evaluate import evaluate
@@ -19,14 +18,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=show_version, is_eager=True, help="Shows the version and exits."
-        ),
-    ] = False,
-) -> None:
+def options(version: Version = False) -> None:
     """What all commands have."""
 
 

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -37,13 +37,15 @@ _SURELY_CHEAPER = 1.25
 _SURELY_WORTH_IT = 0.2
 
 
-class Way(NamedTuple):
-    """A span coded one way: a chunk's fields and what follows them.
+@dataclass(frozen=True)
+class Way:
+    """A span [tokens, channels] coded one way: a chunk's fields and what follows them.
 
-    decode: returns the values [tokens, channels] that the decoder makes of them. learnt: what
-    codewords may learn from.
+    decode: returns the values that the decoder makes of them. learnt: what codewords may learn
+    from.
     """
 
+    feature: Floats
     fields: bytes
     body: bytes
     decode: Callable[[], Floats]
@@ -54,9 +56,10 @@ class Way(NamedTuple):
         """What the chunk takes without its frame."""
         return 8 * (len(self.fields) + len(self.body))
 
-    def error(self, feature: Floats) -> float:
-        """Return the sum of squared errors."""
-        return max(_energy(self.decode() - feature), 1e-300)
+    @functools.cached_property
+    def error(self) -> float:
+        """The sum of squared errors."""
+        return max(_energy(self.decode() - self.feature), 1e-300)
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,9 @@ class Encoder:
         way = own
         if own is None or own.bits > feature.size * _least_plain_bits(rough / feature.size):
             plain = self._plain_way(feature, span)
-            way = plain if own is None or _is_better(plain, own, feature) else own
+            way = plain if own is None or _is_better(plain, own) else own
         assert way is not None
-        if way.bits < _SURELY_WORTH_IT * feature.size and self._is_worthless(way, feature):
+        if way.bits < _SURELY_WORTH_IT * feature.size and self._is_worthless(way):
             way = self._plain_way(np.zeros_like(feature), span)
         if self._coding is not None and way.learnt is not None:
             self._coding.learn(way.learnt, self._settings.step_exponent)
@@ -146,7 +149,7 @@ class Encoder:
         scale = 1.0 / step_size(self._settings.step_exponent)
         return float(load_backend().panels.rough_bits(values.ravel(), scale)) / 2.0**23
 
-    def _is_worthless(self, way: Way, feature: Floats) -> bool:
+    def _is_worthless(self, way: Way) -> bool:
         """Whether zeros alone are the better choice.
 
         Rounding weighs bits by the model; a span that does not fit it, or what is sent beside the
@@ -155,9 +158,9 @@ class Encoder:
         """
         worth = squared_steps_for(self._settings.effort, self._settings.bit_worth)
         worth *= step_size(self._settings.step_exponent) ** 2
-        energy = _energy(feature)
-        worth = min(worth, 2.0 * math.log(2.0) * energy / feature.size)
-        return energy - way.error(feature) < worth * way.bits
+        energy = _energy(way.feature)
+        worth = min(worth, 2.0 * math.log(2.0) * energy / way.feature.size)
+        return energy - way.error < worth * way.bits
 
     def _transformed_way(
         self, feature: Floats, span: range, transform: Transform, plain: float
@@ -178,7 +181,7 @@ class Encoder:
             rebuilt = rebuild(coded.symbols, coded.panels, step_exponent, self._settings.midpoint)
             return transform.inverse(rebuilt, self._geometry, span, index)
 
-        return Way(*self._write(span, coded.symbols, coded.side), decode, coded)
+        return Way(feature, *self._write(span, coded.symbols, coded.side), decode, coded)
 
     def _plain_way(self, feature: Floats, span: range) -> Way:
         step_exponent = self._settings.step_exponent
@@ -187,7 +190,7 @@ class Encoder:
         def decode() -> Floats:
             return rebuild(coded.symbols, coded.panels, step_exponent, self._settings.midpoint)[0]
 
-        return Way(*self._write(span, coded.symbols, coded.side), decode)
+        return Way(feature, *self._write(span, coded.symbols, coded.side), decode)
 
     def _one_sided_way(self, feature: Floats, span: range, transform: OneSided) -> Way | None:
         """Code by contexts, unless something is below zero."""
@@ -199,7 +202,7 @@ class Encoder:
         assert walked is not None  # likewise
         thresholds = walked.weights.thresholds(settings.bit_worth)
         symbols, values = quantise_walk(feature, walked, thresholds)
-        return Way(*self._write(span, symbols, NO_SIDE), lambda: values)
+        return Way(feature, *self._write(span, symbols, NO_SIDE), lambda: values)
 
     def _write(
         self, span: range, symbols: Symbols | TrellisSymbols | OneSidedSymbols, side: Side
@@ -224,13 +227,13 @@ def _energy(values: Floats) -> float:
     return float(np.sum(np.square(values, dtype=np.float64)))  # float32 holds no squares of 1e-23
 
 
-def _is_better(plain: Way, own: Way, feature: Floats) -> bool:
+def _is_better(plain: Way, own: Way) -> bool:
     """Whether plain coding takes fewer bits at the same error.
 
     A bit for every feature point is worth 6 dB.
     """
-    octaves = 0.5 * math.log2(plain.error(feature) / own.error(feature))
-    return own.bits - plain.bits > feature.size * octaves
+    octaves = 0.5 * math.log2(plain.error / own.error)
+    return own.bits - plain.bits > own.feature.size * octaves
 
 
 @functools.lru_cache(maxsize=256)

@@ -63,14 +63,14 @@ class ImageProcessor:
             pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
             return one_or_all([{"label": self.labels[i], "score": score} for i, score in pairs])
         if self.task == "segmentation":
-            maps = self._stretched(outputs.logits, size).argmax(1)
+            maps = self._of_image(outputs.logits, size).argmax(1)
         elif self.task == "depth":
-            maps = self._stretched(outputs.predicted_depth[:, None], size)[:, 0]
+            maps = self._of_image(outputs.predicted_depth[:, None], size)[:, 0]
         else:
             maps = outputs.last_hidden_state.float()
         return one_or_all([each.cpu().numpy() for each in maps])
 
-    def _stretched(self, maps: Tensor, size: tuple[int, int] | None) -> Tensor:
+    def _of_image(self, maps: Tensor, size: tuple[int, int] | None) -> Tensor:
         """``[batch, channels, rows, cols]`` at that size, in float32, without what was padded."""
         if size is None:
             return maps.float()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from featurewire_models.bert import load_bert, load_bert_head, load_bert_tail
 from featurewire_models.dinov2 import load_dinov2, load_dinov2_head, load_dinov2_tail
 from featurewire_models.halves import Head, Model, Tail
-from featurewire_models.info import ModelInfo, describe
+from featurewire_models.info import Family, ModelInfo, describe
 from featurewire_models.llama import load_llama, load_llama_head, load_llama_tail
 from featurewire_models.split import check_split
 from featurewire_models.weights import LOOKED_UP, Placement, place
@@ -77,6 +77,29 @@ def check_weights(
             _whole(model, task, LOOKED_UP, revision)
 
 
+class _Loaders(NamedTuple):
+    """A family's functions."""
+
+    head: Callable[[ModelInfo, str, str, Placement], Head]
+    tail: Callable[[ModelInfo, str, str, Placement], Tail]
+    whole: Callable[[ModelInfo, str, Placement], Model]
+
+
+def _loaders(family: Family) -> _Loaders:
+    match family:
+        case "llama":
+            return _Loaders(load_llama_head, load_llama_tail, load_llama)
+        case "dinov2" | "vit":
+            return _Loaders(load_dinov2_head, load_dinov2_tail, load_dinov2)
+        case "bert":
+            return _Loaders(load_bert_head, load_bert_tail, load_bert)
+        case "sd3":
+            with diffusers_unheard():
+                from featurewire_models.sd3 import load_sd3, load_sd3_head, load_sd3_tail
+
+            return _Loaders(load_sd3_head, load_sd3_tail, load_sd3)
+
+
 def _head(
     model: str | Path,
     split: str | None,
@@ -86,18 +109,7 @@ def _head(
 ) -> Head:
     info = describe(model, revision)
     task, split = info.check_task(task), _split(info, split)
-    match info.family:
-        case "llama":
-            return load_llama_head(info, task, split, placement)
-        case "dinov2" | "vit":
-            return load_dinov2_head(info, task, split, placement)
-        case "bert":
-            return load_bert_head(info, task, split, placement)
-        case "sd3":
-            with diffusers_unheard():
-                from featurewire_models.sd3 import load_sd3_head
-
-            return load_sd3_head(info, task, split, placement)
+    return _loaders(info.family).head(info, task, split, placement)
 
 
 def _tail(
@@ -109,37 +121,14 @@ def _tail(
 ) -> Tail:
     info = describe(model, revision)
     task, split = info.check_task(task), _split(info, split)
-    match info.family:
-        case "llama":
-            return load_llama_tail(info, task, split, placement)
-        case "dinov2" | "vit":
-            return load_dinov2_tail(info, task, split, placement)
-        case "bert":
-            return load_bert_tail(info, task, split, placement)
-        case "sd3":
-            with diffusers_unheard():
-                from featurewire_models.sd3 import load_sd3_tail
-
-            return load_sd3_tail(info, task, split, placement)
+    return _loaders(info.family).tail(info, task, split, placement)
 
 
 def _whole(
     model: str | Path, task: str | None, placement: Placement, revision: str | None
 ) -> Model:
     info = describe(model, revision)
-    task = info.check_task(task)
-    match info.family:
-        case "llama":
-            return load_llama(info, task, placement)
-        case "dinov2" | "vit":
-            return load_dinov2(info, task, placement)
-        case "bert":
-            return load_bert(info, task, placement)
-        case "sd3":
-            with diffusers_unheard():
-                from featurewire_models.sd3 import load_sd3
-
-            return load_sd3(info, task, placement)
+    return _loaders(info.family).whole(info, info.check_task(task), placement)
 
 
 def _split(info: ModelInfo, split: str | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from featurewire.wire.status import Refusal
 
-_RETRY_S = 1.0
+from featurewire_server.refusals import server_full
 
 
 class CacheBudget:
@@ -26,7 +26,7 @@ class CacheBudget:
             found, allowed = str(size), str(self._allowed)
             if size > self._allowed:
                 raise Refusal("CACHE_TOO_SMALL", message, found=found, allowed=allowed)
-            raise Refusal("SERVER_FULL", message, found=found, allowed=allowed, retry_s=_RETRY_S)
+            raise server_full(message, found, allowed)
         self.reserved += size
         self._tell(self.reserved)
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
-from featurewire.wire.runtime import run, run_command, show_version
+from featurewire.wire.options import Version
+from featurewire.wire.runtime import run, run_command
 
 from featurewire_server.config import ServerConfig
 
@@ -151,12 +152,7 @@ def serve(
             callback=_among(0, _MOST_S), help="Seconds that requests may go on for after SIGTERM."
         ),
     ] = ServerConfig.grace_s,
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=show_version, is_eager=True, help="Shows the version and exits."
-        ),
-    ] = False,
+    version: Version = False,
 ) -> None:
     config = ServerConfig(
         models=tuple(model),

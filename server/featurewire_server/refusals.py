@@ -4,11 +4,18 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire import limits
 from featurewire.wire.status import Refusal
 
+_RETRY_S = 1.0
+
 
 def out_of_order(found: str, expected: str) -> Refusal:
     """A message came at the wrong time."""
     message = f"{found} came where {expected} was expected"
     return Refusal("MESSAGE_OUT_OF_ORDER", message, found=found, allowed=expected)
+
+
+def server_full(message: str, found: str = "", allowed: str = "") -> Refusal:
+    """There is no room now; there may be soon."""
+    return Refusal("SERVER_FULL", message, found=found, allowed=allowed, retry_s=_RETRY_S)
 
 
 def check_chunk(chunk: pb.Chunk, request: int, payload_bytes: int) -> None:

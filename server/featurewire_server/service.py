@@ -18,7 +18,7 @@ from featurewire_models import ModelError
 
 from featurewire_server.config import ServerConfig
 from featurewire_server.handshake import Terms, agree
-from featurewire_server.refusals import out_of_order
+from featurewire_server.refusals import out_of_order, server_full
 from featurewire_server.session import Session, Shared
 from featurewire_server.stream import Context, GoneError, NotReadingError, Stream
 from featurewire_server.tails import Tails
@@ -26,7 +26,6 @@ from featurewire_server.tails import Tails
 log = logging.getLogger("featurewire.server")
 
 _PAGE_BYTES = 1024 * 1024
-_RETRY_S = 1.0
 _TELLING_S = 1.0  # that every session has to take a GoAway
 
 
@@ -214,7 +213,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         idle = max(holders, key=lambda stream: stream.unused_s)
         if idle.unused_s < limits.KEPT_S:
             message = f"no place for another session: {len(holders)} open, {most} allowed"
-            raise Refusal("SERVER_FULL", message, retry_s=_RETRY_S)
+            raise server_full(message)
         message = f"the session was idle for {idle.unused_s:.0f} s and another needs its place"
         idle.end(Refusal("SESSION_IDLE", message))
 

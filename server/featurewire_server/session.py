@@ -30,7 +30,7 @@ from featurewire_server.generation import Generation, Step, run_steps
 from featurewire_server.handshake import Terms
 from featurewire_server.metrics import ServerMetrics
 from featurewire_server.one_shot import run_together
-from featurewire_server.refusals import out_of_order
+from featurewire_server.refusals import out_of_order, server_full
 from featurewire_server.scheduler import Ran, Scheduler
 from featurewire_server.spanned_feature import SpannedFeature
 
@@ -39,7 +39,6 @@ log = logging.getLogger("featurewire.server")
 Result = TypeVar("Result")
 
 _CHUNKS_WAITING = 8  # 1 MiB of them
-_RETRY_S = 1.0
 _LATE_NS = 1_000_000  # of a message: the one behind it may have waited
 _FEATURES_WAITING = 2
 _INLINE_FEATURES = 8192  # fewer are decoded sooner than another thread takes over
@@ -382,7 +381,7 @@ class Session:
         except torch.OutOfMemoryError as error:
             log.warning("the tail has no memory peer=%s", self._peer, exc_info=True)
             message = f"the device of {self._terms.model} has no memory for this feature now"
-            raise Refusal("SERVER_FULL", message, retry_s=_RETRY_S) from error
+            raise server_full(message) from error
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             log.warning("the tail failed peer=%s", self._peer, exc_info=True)
             said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -60,37 +60,28 @@ def _profiles(info: ModelInfo, split: str, task: str, given: list[ProfileSet]) -
     return profiles
 
 
-def serve(model: str, config: ServerConfig, given: list[ProfileSet]) -> Served:
+def serve(model: str, config: ServerConfig, profiles: dict[tuple[str, str], ProfileSet]) -> Served:
     """Loads one model for every task and split point that it is to serve.
 
     Raises:
         ModelError: no such model, or no such split point.
-        CodecError: one of its profiles is damaged.
     """
     info = describe(model)
     splits = info.splits if config.split is None else (config.split,)
     tails: dict[tuple[str, str], Tail] = {}
-    profiles: dict[tuple[str, str], ProfileSet] = {}
-    wholes: dict[Path, Model] = {}  # by folder: its tasks share the weights
-    halves: dict[Path, Tail] = {}  # likewise
+    loaded: dict[Path, Tail | Model] = {}  # by folder: its tasks share the weights
     # the very revision that was described, should the hub's move on meanwhile
     placed = {"dtype": config.dtype, "device": config.device, "revision": info.revision}
     for task in info.tasks:
         folder = info.folders[task]
-        if config.split is not None:
-            if folder in halves:
-                half = halves[folder].of_task(task)
-            else:
-                halves[folder] = half = load_tail(model, config.split, task, **placed)
-            tails[task, config.split] = half
+        if folder in loaded:
+            held = loaded[folder].of_task(task)
+        elif config.split is not None:
+            held = loaded[folder] = load_tail(model, config.split, task, **placed)
         else:
-            if folder in wholes:
-                whole = wholes[folder].of_task(task)
-            else:
-                wholes[folder] = whole = load_model(model, task, **placed)
-            tails.update({(task, split): whole.tail(split) for split in splits})
+            held = loaded[folder] = load_model(model, task, **placed)
         for split in splits:
-            profiles[task, split] = _profiles(info, split, task, given)
+            tails[task, split] = held.tail(split) if isinstance(held, Model) else held
     default = config.split or info.default_split
     return Served(info, splits, default, tails, profiles, _vocabularies(model, info))
 
@@ -105,16 +96,21 @@ def _vocabularies(model: str, info: ModelInfo) -> dict[str, Vocabulary]:
     return {"generation": processor}
 
 
-def _check(config: ServerConfig, given: list[ProfileSet]) -> None:
-    """What is wrong with any of the models or profiles, before one's weights are read.
+def _check(
+    config: ServerConfig, given: list[ProfileSet]
+) -> dict[str, dict[tuple[str, str], ProfileSet]]:
+    """Finds what is wrong with any of the models or profiles, before one's weights are read.
+
+    Returns each model's profiles by task and split point.
 
     Raises:
         ModelError: a model, or two of one name.
         CodecError: a profile that is damaged, or fits nothing that is served.
     """
     place(config.dtype, config.device)
+    half: Literal["tail", "whole"] = "tail" if config.split is not None else "whole"
     named: dict[str, str] = {}
-    used: set[Path | None] = set()
+    found: dict[str, dict[tuple[str, str], ProfileSet]] = {}
     for model in config.models:
         info = describe(model)
         if named.setdefault(info.name, model) != model:
@@ -124,12 +120,14 @@ def _check(config: ServerConfig, given: list[ProfileSet]) -> None:
             )
         if config.split is not None:
             check_split(config.split, info.splits, info.name)
-        for task in info.tasks:
-            for split in info.splits if config.split is None else (config.split,):
-                used.add(_profiles(info, split, task, given).folder)
-        for task in info.tasks:
-            half: Literal["tail", "whole"] = "tail" if config.split is not None else "whole"
+        found[model] = {
+            (task, split): _profiles(info, split, task, given)
+            for task in info.tasks
+            for split in (info.splits if config.split is None else (config.split,))
+        }
+        for task in {folder: task for task, folder in info.folders.items()}.values():
             check_weights(model, half, config.split, task, info.revision)
+    used = {profiles.folder for every in found.values() for profiles in every.values()}
     for profiles in given:
         if profiles.folder not in used:
             origin = profiles.origin
@@ -138,6 +136,7 @@ def _check(config: ServerConfig, given: list[ProfileSet]) -> None:
                 f"{origin.task}, which is not served: served are {', '.join(named)}"
                 + (f" at {config.split}" if config.split is not None else "")
             )
+    return found
 
 
 class Tails:
@@ -146,8 +145,8 @@ class Tails:
     def __init__(self, config: ServerConfig) -> None:
         self._dtype = config.dtype
         given = [ProfileSet.from_pretrained(Path(folder)) for folder in config.profiles]
-        _check(config, given)
-        served = [serve(model, config, given) for model in config.models]
+        profiles = _check(config, given)
+        served = [serve(model, config, profiles[model]) for model in config.models]
         self.models = {model.info.name: model for model in served}
 
     def find(self, name: str) -> Served:

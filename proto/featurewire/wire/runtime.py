@@ -5,7 +5,6 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -63,13 +62,6 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Runs `main` to its end on `new_event_loop()`, as `asyncio.run` would."""
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main)
-
-
-def show_version(wanted: bool) -> None:
-    """An option's callback: prints the installed version and ends the command."""
-    if wanted:
-        print(version("featurewire"))
-        sys.exit(0)
 
 
 def run_command(name: str, app: Callable[..., object], errors: Sequence[str]) -> None:
