@@ -8,19 +8,13 @@ import grpc
 from featurewire.v1 import featurewire_pb2 as pb
 
 from featurewire_client.connection import Connection
-from featurewire_client.errors import (
-    FROM_CORE,
-    ClientError,
-    ConnectionLostError,
-    SessionError,
-    client_error,
-)
+from featurewire_client.errors import ClientError, ConnectionLostError, SessionError, client_error
 from featurewire_client.link_estimate import Acknowledged, LinkEstimate
 from featurewire_client.pulse import Pulse
+from featurewire_client.stream_end import StreamEnd
 from featurewire_client.window import UnderWay
 
 _ANSWERS_WAITING = 64
-_STATUS_S, _POLL_S = 5.0, 0.01  # until gRPC has read how the server ended a stream
 
 
 class Session:
@@ -40,6 +34,7 @@ class Session:
         self.leaving = False
         self.received_bytes: Counter[int] = Counter()
         self._call = call
+        self._end = StreamEnd(call)
         self.under_way = UnderWay()
         self._changed = asyncio.Condition()
         self._answers: asyncio.Queue[pb.InferResponse | None] = asyncio.Queue(_ANSWERS_WAITING)
@@ -230,17 +225,10 @@ class Session:
         """Why the stream is over, when it was found to be."""
         if self._silence is not None:
             return self._silence
-        waited_s = 0.0
-        while (details := await self._call.details()) == FROM_CORE and waited_s < _STATUS_S:
-            await asyncio.sleep(_POLL_S)
-            waited_s += _POLL_S
-        code = await self._call.code()
-        trailers = await self._call.trailing_metadata()
-        address = self.connection.address
-        if code is grpc.StatusCode.OK:
+        status, address = await self._end.status(), self.connection.address
+        if status.code() is grpc.StatusCode.OK:
             return ConnectionLostError(f"the server at {address} ended the session")
-        error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, details=details)
-        return client_error(error, address, connected=True)
+        return client_error(status, address, connected=True)
 
 
 def _request_of(response: pb.InferResponse) -> int:
