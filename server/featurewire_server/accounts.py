@@ -6,16 +6,12 @@ from typing import Any
 from featurewire.v1 import featurewire_pb2 as pb
 
 from featurewire_server.causal_request import CausalRequest
-from featurewire_server.feature_buffer import FeatureBuffer
-from featurewire_server.generation import Generation
+from featurewire_server.decoding import Decoded, Request
 from featurewire_server.handshake import Terms
 from featurewire_server.metrics import ServerMetrics
 from featurewire_server.scheduler import Ran
-from featurewire_server.spanned_feature import SpannedFeature
 
 log = logging.getLogger("featurewire.server")
-
-Request = FeatureBuffer | Generation | SpannedFeature
 
 
 class Accounts:
@@ -32,31 +28,26 @@ class Accounts:
         self._peer = peer
         self._unwritten: Request | None = None  # its line of the log is yet to come
 
-    def record(
-        self,
-        request: Request,
-        features: int,
-        received_bytes: int,
-        decode_s: float,
-        ran: Ran[Any],
-        output_bytes: int,
-    ) -> None:
+    def record(self, decoded: Decoded, ran: Ran[Any], output_bytes: int) -> None:
         """Counts a feature, or a span of a sequence, which is one request as a whole."""
-        stages = {"queue": ran.queue_s, "decode": decode_s, "tail": ran.run_s}
-        tally = request.tally
+        stages = {"queue": ran.queue_s, "decode": decoded.decode_s, "tail": ran.run_s}
+        tally = decoded.request.tally
+        points = sum(tensor.numel() for tensor in decoded.features.tensors.values())
+        received_bytes = decoded.request.received_bytes - tally["received_bytes"]
         self._metrics.feature(
             new_request=not tally["features"],
             model=self._terms.model,
             task=self._terms.task,
             codec=self._terms.codec,
             direction="received",
-            features=features,
+            features=points,
             coded_bytes=received_bytes,
             output_bytes=output_bytes,
             stages_s=stages,
         )
+        self._metrics.pass_requests.labels(self._terms.model).observe(ran.shared)
         tally.update(stages)
-        tally["features"] += features
+        tally["features"] += points
         tally["received_bytes"] += received_bytes
         tally["output_bytes"] += output_bytes
 

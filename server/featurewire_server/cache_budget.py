@@ -34,3 +34,25 @@ class CacheBudget:
         """Gives a reservation back."""
         self.reserved -= size
         self._tell(self.reserved)
+
+
+class Reservations:
+    """What one session has reserved of the budget, and for which of its requests."""
+
+    def __init__(self, budget: CacheBudget) -> None:
+        self._budget = budget
+        self._sizes: dict[object, int] = {}
+
+    def reserve(self, request: object, size: int) -> None:
+        """Raises Refusal: as of the budget."""
+        self._budget.reserve(size)
+        self._sizes[request] = size
+
+    def release(self, request: object) -> None:
+        """Gives back what a request had reserved, finished or given up; may be called twice."""
+        self._budget.release(self._sizes.pop(request, 0))
+
+    def close(self) -> None:
+        """Gives everything back."""
+        for request in list(self._sizes):
+            self.release(request)

@@ -14,7 +14,7 @@ from featurewire.wire.status import Refusal
 from featurewire_server.refusals import check_chunk, out_of_order, too_large
 
 
-@dataclass
+@dataclass(eq=False)
 class FeatureBuffer:
     """Follows one request's chunks.
 
@@ -22,6 +22,7 @@ class FeatureBuffer:
         begin: what the client announced, tensors included.
         received_bytes: serialised size of the messages so far, Begin included.
         samples: how many have begun to come, over all tensors.
+        is_complete: it takes no further chunk.
         tally: what the tail's pass has come to: bytes, features, seconds of each stage.
     """
 
@@ -29,13 +30,9 @@ class FeatureBuffer:
     received_bytes: int
     chunks: int = 0
     samples: int = 0
+    is_complete: bool = False
     tally: Counter[str] = field(default_factory=Counter)
     _sample_bytes: int = 0
-
-    @property
-    def features(self) -> int:
-        """Feature points of all tensors and samples."""
-        return sum(t.batch * t.tokens * t.channels for t in self.begin.tensors)
 
     def add(self, chunk: pb.Chunk, payload_bytes: int) -> pb.CodedTensor:
         """Counts one chunk in: the tensor that it belongs to; its sample is the last of `samples`.
@@ -65,6 +62,7 @@ class FeatureBuffer:
             raise out_of_order(f"the last chunk of {self.samples} samples", str(announced))
         self.received_bytes += chunk.ByteSize()
         self.chunks += 1
+        self.is_complete = chunk.last
         return tensor
 
 

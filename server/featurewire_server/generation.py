@@ -17,6 +17,7 @@ from featurewire_server.causal_request import CausalRequest
 from featurewire_server.handshake import Terms
 from featurewire_server.refusals import out_of_order, too_large
 from featurewire_server.sampling import next_token
+from featurewire_server.scheduler import Ran
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,7 @@ class Drawn:
 
 
 class Generation(CausalRequest):
-    """A prompt and what is drawn after it, token by token, and its settings.
-
-    Attributes:
-        untold: seconds of each stage that no token has told yet.
-    """
+    """A prompt and what is drawn after it, token by token, and its settings."""
 
     def __init__(self, begin: pb.Begin, terms: Terms, received_bytes: int) -> None:
         """`received_bytes`: of the Begin as it came.
@@ -59,7 +56,7 @@ class Generation(CausalRequest):
             allowed = f"{limits.MAX_STOPS} of {limits.MAX_STOP_CHARACTERS}"
             message = f"a generation has {found}; {allowed} together are allowed"
             raise Refusal("TOO_LARGE", message, found=found, allowed=allowed)
-        self.untold: Counter[str] = Counter()
+        self._untold: Counter[str] = Counter()  # seconds of each stage that no token has told yet
         self._prompt = tensor.tokens
         self._drawn = 0
         self._finished = False
@@ -77,6 +74,11 @@ class Generation(CausalRequest):
         """Raises Refusal: the last token has been drawn already."""
         if self._finished:
             raise out_of_order("a chunk after the last token", "a begin")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it takes no further chunk: the last token has been drawn."""
+        return self._finished
 
     @property
     def is_answered(self) -> bool:
@@ -103,6 +105,22 @@ class Generation(CausalRequest):
         self._drawn += 1
         finish = self._finish(token, seen)
         return Drawn(None if replayed else token, seen, finish)
+
+    def tell(self, ran: Ran[Drawn], decode_s: float) -> pb.Token | None:
+        """The token that a pass has drawn, with the stages' times since the last one was told."""
+        self._untold.update({"queue": ran.queue_s, "decode": decode_s, "tail": ran.run_s})
+        drawn = ran.result
+        if drawn.token is None:
+            return None
+        untold, self._untold = self._untold, Counter()
+        self.tally["tokens"] += 1
+        return pb.Token(
+            request=self.begin.request,
+            position=drawn.position,
+            id=drawn.token,
+            finish=drawn.finish,
+            **{f"{stage}_us": round(1e6 * seconds) for stage, seconds in untold.items()},
+        )
 
     def _finish(self, token: int, seen: int) -> pb.Finish:
         finish = pb.FINISH_UNSPECIFIED

@@ -21,13 +21,13 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from featurewire_server.answers import Shared
 from featurewire_server.cache_budget import CacheBudget
 from featurewire_server.config import ServerConfig
 from featurewire_server.errors import ListenError
 from featurewire_server.metrics import ServerMetrics
 from featurewire_server.scheduler import Scheduler
 from featurewire_server.service import SplitInferenceService
-from featurewire_server.session import Shared
 from featurewire_server.tails import Tails
 
 log = logging.getLogger("featurewire.server")

@@ -16,10 +16,11 @@ from featurewire.wire.status import Refusal, trailers
 from featurewire_codec import CodecError
 from featurewire_models import ModelError
 
+from featurewire_server.answers import Shared
 from featurewire_server.config import ServerConfig
 from featurewire_server.handshake import Terms, agree
 from featurewire_server.refusals import out_of_order, server_full
-from featurewire_server.session import Session, Shared
+from featurewire_server.session import Session
 from featurewire_server.stream import Context, GoneError, NotReadingError, Stream
 from featurewire_server.tails import Tails
 

@@ -34,11 +34,6 @@ class SpannedFeature(CausalRequest):
         self._described: set[str] = set()
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all tokens have come: it takes no further chunk."""
-        return self._taken == self._announced
-
-    @property
     def is_over(self) -> bool:
         """Whether the tail has seen all tokens."""
         return self.cache.length == self._announced

@@ -10,7 +10,7 @@ from featurewire_bench.relay import Relay
 from featurewire_client import DeadlineError, SettingError, SplitClient
 from featurewire_codec import FeatureCodec
 from featurewire_models import ModelError, TaskError, load_model
-from featurewire_server import session as server_session
+from featurewire_server import answers as server_answers
 from featurewire_server.sampling import next_token
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -222,13 +222,13 @@ async def test_the_account_of_a_text_that_is_given_up_has_what_came_of_it(
         if ends == "is left":
             await pieces.aclose()
         else:
-            run = server_session.run_steps
+            run = server_answers.run_steps
 
             def slow(*steps):
                 time.sleep(4)
                 return run(*steps)
 
-            monkeypatch.setattr(server_session, "run_steps", slow)
+            monkeypatch.setattr(server_answers, "run_steps", slow)
             with pytest.raises(DeadlineError):
                 await anext(pieces)
         assert whole / 2 < client.last_stats.received_bytes < whole
@@ -238,11 +238,11 @@ async def test_the_account_of_a_text_that_is_given_up_has_what_came_of_it(
 async def test_a_text_that_is_complete_ends_without_its_account_where_that_is_lost(
     speaking, serve, monkeypatch, lost, caplog
 ):
-    account = server_session.account_of
+    account = server_answers.account_of
 
     def fail(request):
         time.sleep(0.3)  # until the last token is there
-        monkeypatch.setattr(server_session, "account_of", account)
+        monkeypatch.setattr(server_answers, "account_of", account)
         if lost == "the server fails":
             raise MemoryError
         link.disconnect()
@@ -253,7 +253,7 @@ async def test_a_text_that_is_complete_ends_without_its_account_where_that_is_lo
             async with SplitClient(link.address, str(speaking)) as client:
                 whole = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
                 received_bytes = client.last_stats.received_bytes
-                monkeypatch.setattr(server_session, "account_of", fail)
+                monkeypatch.setattr(server_answers, "account_of", fail)
                 text = "".join([piece async for piece in client.generate("w5", max_tokens=9)])
                 assert (text, client.finish_reason) == (whole, "length")
                 stats = client.last_stats

@@ -106,7 +106,7 @@ async def test_without_async_the_answer_is_the_same(llama, serve):
 
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time(llama, serve, monkeypatch):
-    def stuck(self, coded, decoding):
+    def stuck(self, coded):
         import time
 
         time.sleep(2.5)
@@ -115,7 +115,7 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time(llama, serve, m
         serve(llama) as server,
         SplitClient(server.address, str(llama), timeout_s=1.0) as client,
     ):
-        monkeypatch.setattr("featurewire_server.session.Session._decode", stuck)
+        monkeypatch.setattr("featurewire_server.decoding.Decoding._decode", stuck)
         with pytest.raises(DeadlineError, match="within 1 s"):
             await client.infer(IDS)
         monkeypatch.undo()

@@ -9,6 +9,8 @@ import pytest
 import torch
 from featurewire_client import SessionError, SplitClient
 from featurewire_server import service as server_service
+from featurewire_server.answers import Answers
+from featurewire_server.decoding import Decoding
 from featurewire_server.session import Session
 
 MODEL = "tiny-llama3"
@@ -136,7 +138,7 @@ def fails(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     ("where", "what"),
-    [(server_service, "agree"), (Session, "receive"), (Session, "_decode"), (Session, "_outputs")],
+    [(server_service, "agree"), (Session, "receive"), (Decoding, "add"), (Answers, "to")],
 )
 async def test_the_servers_own_fault_is_never_unknown_and_not_tried_again(
     llama, serve, monkeypatch, where, what

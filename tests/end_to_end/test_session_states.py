@@ -16,7 +16,7 @@ from featurewire_bench.relay import Relay
 from featurewire_client import RefusedError, SplitClient
 from featurewire_models import describe
 from featurewire_models.llama import LlamaTail
-from featurewire_server import session as server_session
+from featurewire_server import answers as server_answers
 
 CHANNELS, CONTEXT = 32, 64
 
@@ -228,14 +228,14 @@ async def test_what_fails_in_company_fails_alone(llama, serve, offer, monkeypatc
     """One sequence's features are no numbers: those that share its passes go on."""
     torch.manual_seed(1)
     companions = []
-    run_steps = server_session.run_steps
+    run_steps = server_answers.run_steps
 
     def together(steps, terms):
         companions.append(len(steps))
         time.sleep(0.02)  # so that steps of several sessions wait for the same pass
         return run_steps(steps, terms)
 
-    monkeypatch.setattr(server_session, "run_steps", together)
+    monkeypatch.setattr(server_answers, "run_steps", together)
     drawn = {"sampling": pb.Sampling(temperature=1.0), "max_tokens": 30}
     good = [chunk(3), *[chunk(1) for _ in range(29)]]
     poison = torch.full((1, CHANNELS), torch.nan).half().numpy().tobytes()
@@ -285,13 +285,13 @@ async def test_spans_of_a_prompt_that_is_given_up_are_not_the_next_ones(
 
 
 async def test_a_session_that_waits_for_its_answer_is_not_idle(llama, serve, monkeypatch):
-    run = server_session.run_together
+    run = server_answers.run_together
 
     def slow(features, tail):
         time.sleep(1.0)
         return run(features, tail)
 
-    monkeypatch.setattr(server_session, "run_together", slow)
+    monkeypatch.setattr(server_answers, "run_together", slow)
     async with (
         serve(llama, idle_s=0.3) as server,
         SplitClient(server.address, str(llama)) as client,

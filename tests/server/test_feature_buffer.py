@@ -39,7 +39,6 @@ def test_chunks_are_followed_by_tensor_and_sample():
     parts = [(0, 0, b"a"), (0, 0, b"b"), (0, 1, b"c"), (1, 0, b"d")]
     seen = [(add(buffer, chunk(*part)).name, buffer.samples) for part in parts]
     assert seen == [("t0", 1), ("t0", 1), ("t0", 2), ("t1", 3)]
-    assert buffer.features == 25
     assert buffer.chunks == 4
     sizes = [chunk(*part).ByteSize() for part in parts]
     assert buffer.received_bytes == begin((2, 3, 4), (1, 1, 1)).ByteSize() + sum(sizes)

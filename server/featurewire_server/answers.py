@@ -1,0 +1,186 @@
+"""Features through the tail: one that is decoded in, the answers to its request out."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire.status import Refusal
+from featurewire.wire.tensors import output_chunks
+from featurewire_models import Features
+from featurewire_models.stacked import join_tokens, stacking_key
+
+from featurewire_server.accounts import Accounts, account_of
+from featurewire_server.cache_budget import CacheBudget
+from featurewire_server.decoding import Decoded, Request
+from featurewire_server.feature_buffer import FeatureBuffer
+from featurewire_server.generation import Generation, Step, run_steps
+from featurewire_server.handshake import Terms
+from featurewire_server.metrics import ServerMetrics
+from featurewire_server.one_shot import Outputs, run_together
+from featurewire_server.refusals import server_full
+from featurewire_server.scheduler import Ran, Scheduler
+from featurewire_server.spanned_feature import SpannedFeature
+
+log = logging.getLogger("featurewire.server")
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all sessions of a server share."""
+
+    scheduler: Scheduler
+    decoders: Executor
+    metrics: ServerMetrics
+    budget: CacheBudget
+    batch_wait_s: float
+
+
+class Answers:
+    """Runs the tail for one session, one feature or span after the other.
+
+    Args:
+        peer: the client's address.
+        is_over: hears of every request that is, before its account is sent.
+    """
+
+    def __init__(
+        self, terms: Terms, shared: Shared, peer: str, is_over: Callable[[Request], None]
+    ) -> None:
+        self._terms = terms
+        self._shared = shared
+        self._peer = peer
+        self._is_over = is_over
+        self._accounts = Accounts(terms, shared.metrics, peer)
+        self._spans: list[Decoded] = []  # of a sequence, until they are a pass of the tail
+
+    async def to(self, decoded: Decoded) -> AsyncIterator[pb.InferResponse]:
+        """What a feature, or a span, is answered with.
+
+        Raises:
+            Refusal: the tail cannot run on the feature, or has no such output.
+            ModelError: likewise.
+        """
+        self._accounts.follow(decoded.request)
+        whole = self._join(decoded)
+        if whole is None:
+            return
+        request = whole.request
+        if isinstance(request, Generation):
+            answers = self._next_token(whole, request)
+        elif isinstance(request, SpannedFeature):
+            answers = self._span_outputs(whole, request)
+        else:
+            answers = self._outputs(whole, request)
+        async for answer in answers:
+            yield answer
+
+    async def _outputs(
+        self, decoded: Decoded, request: FeatureBuffer
+    ) -> AsyncIterator[pb.InferResponse]:
+        tail, shared = self._terms.tail, self._shared
+        key = stacking_key(tail, decoded.features)
+        ran = await self._run(
+            shared.scheduler.join(
+                key and (id(tail), key),
+                lambda features: run_together(features, tail),
+                decoded.features,
+                shared.batch_wait_s if shared.metrics.open_sessions > 1 else 0.0,
+            )
+        )
+        outputs = _wanted(ran.result, list(request.begin.outputs))
+        output_bytes = 0
+        for chunk in output_chunks(request.begin.request, outputs):
+            output_bytes += chunk.ByteSize()
+            yield pb.InferResponse(output=chunk)
+        self._accounts.record(decoded, ran, output_bytes)
+        yield self._account(request)
+
+    def _join(self, span: Decoded) -> Decoded | None:
+        """The span, with those before it that the tail takes with it; None: with more of them."""
+        request = span.request
+        if isinstance(request, FeatureBuffer):
+            return span
+        spans = [one for one in self._spans if one.request is request] + [span]
+        features = [one.features for one in spans]
+        tokens = sum(next(iter(one.tensors.values())).shape[1] for one in features)
+        if not request.has_pass(tokens):
+            self._spans = spans
+            return None
+        self._spans = []
+        decode_s = sum(one.decode_s for one in spans)
+        return Decoded(request, join_tokens(features), decode_s) if spans[1:] else span
+
+    async def _span_outputs(
+        self, decoded: Decoded, request: SpannedFeature
+    ) -> AsyncIterator[pb.InferResponse]:
+        tail, scheduler = self._terms.tail, self._shared.scheduler
+
+        def run(spans: list[Features]) -> list[Outputs]:
+            return [request.run(tail, span) for span in spans]
+
+        # alone, as prompts do: a pass of a span is long enough to gain little from company
+        ran = await self._run(scheduler.join(None, run, decoded.features))
+        outputs = _wanted(ran.result, list(request.begin.outputs)) if ran.result else {}
+        output_bytes = 0
+        for chunk in request.chunks_of(outputs):
+            output_bytes += chunk.ByteSize()
+            yield pb.InferResponse(output=chunk)
+        self._accounts.record(decoded, ran, output_bytes)
+        if request.is_over:
+            yield self._account(request)
+
+    async def _next_token(
+        self, decoded: Decoded, generation: Generation
+    ) -> AsyncIterator[pb.InferResponse]:
+        generation.check_open()
+        step = Step(generation, decoded.features)
+        terms, scheduler = self._terms, self._shared.scheduler
+        # the prompt goes alone: what the tail cannot take is found before there is company
+        key = None if generation.is_prefilling else ("step", id(terms.tail))
+        ran = await self._run(scheduler.join(key, lambda steps: run_steps(steps, terms), step))
+        token = generation.tell(ran, decoded.decode_s)
+        self._accounts.record(decoded, ran, token.ByteSize() if token else 0)
+        if token is not None:
+            yield pb.InferResponse(token=token)
+        if generation.is_complete:
+            yield self._account(generation)
+
+    def _account(self, request: Request) -> pb.InferResponse:
+        """What the client is told of a request that is over."""
+        self._is_over(request)
+        self._accounts.write(request)
+        return pb.InferResponse(account=account_of(request))
+
+    async def _run(self, job: Awaitable[Ran[Result]]) -> Ran[Result]:
+        """What a job gives; what torch says of masks and positions is the client's to hear."""
+        try:
+            return await job
+        except torch.OutOfMemoryError as error:
+            log.warning("the tail has no memory peer=%s", self._peer, exc_info=True)
+            message = f"the device of {self._terms.model} has no memory for this feature now"
+            raise server_full(message) from error
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            log.warning("the tail failed peer=%s", self._peer, exc_info=True)
+            said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            message = f"the tail of {self._terms.model} cannot run on this feature: {said}"
+            raise Refusal("INPUT_INVALID", message) from error
+
+    def close(self) -> None:
+        """Writes the log's line of a request that is not over."""
+        self._accounts.close()
+
+
+def _wanted(every: Outputs, names: list[str]) -> Outputs:
+    """The outputs that the client asked for; all of them when it named none."""
+    missing = [name for name in names if name not in every]
+    if missing:
+        allowed = ", ".join(every)
+        message = f"the tail gives no output {missing[0]!r}; it gives {allowed}"
+        raise Refusal("INPUT_INVALID", message, found=missing[0], allowed=allowed)
+    return {name: every[name] for name in names or every}
