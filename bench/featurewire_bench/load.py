@@ -15,7 +15,7 @@ import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import SplitClient
 from featurewire_client.connection import Connection
-from featurewire_client.edge import Seconds
+from featurewire_client.head_pass import Seconds
 from featurewire_client.route import Route
 from featurewire_client.transcript import Transcript, begin_of
 from featurewire_models import Features, load_tail

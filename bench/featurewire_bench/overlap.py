@@ -9,7 +9,7 @@ from statistics import median
 
 import torch
 from featurewire_client import SplitClient
-from featurewire_client.edge import span_tokens
+from featurewire_client.span import span_tokens
 from featurewire_client.stats import InferStats
 
 from featurewire_bench.pipeline import alone_of, company, ideal_ms

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from featurewire.wire.coder import Coder
-from featurewire_client.edge import span_tokens
+from featurewire_client.span import span_tokens
 from featurewire_models import load_head, load_tail
 
 from featurewire_bench.errors import BenchError

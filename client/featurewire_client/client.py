@@ -4,30 +4,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
-from featurewire.wire import limits
 from featurewire.wire.coder import Coder
 from featurewire.wire.metrics import WireMetrics
-from featurewire.wire.profiles import Origin, ProfileSet
 from featurewire_codec.quantiser import Effort
-from featurewire_models import (
-    TaskError,
-    check_weights,
-    describe,
-    load_head,
-    load_processor,
-    tensors_to_outputs,
-)
-from featurewire_models.source import lacks_shards
+from featurewire_models import TaskError, load_head, load_processor, tensors_to_outputs
 from featurewire_models.text_stream import TextStream
 
-from featurewire_client import profiles
+from featurewire_client.accounts import Accounts
 from featurewire_client.connection import Connection, probe
 from featurewire_client.edge import Edge
 from featurewire_client.errors import ConnectionFailedError, DeadlineError, RefusedError
@@ -37,6 +27,7 @@ from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.quality import Budget, QualityControl, known_rates
 from featurewire_client.route import Route
 from featurewire_client.stats import InferStats
+from featurewire_client.terms import Terms
 from featurewire_client.turns import Turns
 
 log = logging.getLogger("featurewire.client")
@@ -104,13 +95,10 @@ class SplitClient:
         metrics: WireMetrics | None = None,
     ) -> None:
         self._route = Route(address)
-        self._name = model
-        self._split = split
-        self._task = task
-        self._codec = codec
+        self._terms = Terms(model, split, task, codec, profile)
+        self._accounts = Accounts(self._terms, metrics)
         self.snr_db = snr_db
         self._effort: Effort = effort
-        self._profile = profile
         self._dtype = dtype
         self._device = device
         self._timeout_s = timeout_s
@@ -134,13 +122,13 @@ class SplitClient:
             CodecError: a profile is damaged or was learned from something else.
         """
         try:
-            self._info = await asyncio.to_thread(describe, self._name)
+            await self._terms.look_up()
             connection = await self._open()
             # here, so that no request's time has the loading of kernels and tables in it
             self._loaded = await asyncio.to_thread(self._load)
             self._processor: Any = None
             if self._budget is not None:
-                known = known_rates(self._set.profiles.values())
+                known = known_rates(self._terms.profiles.profiles.values())
                 link = self._route.link
                 self._control = QualityControl(self._budget, self.snr_db, link, known)
                 if self._budget.latency_ms is not None:
@@ -180,9 +168,29 @@ class SplitClient:
         return self._loaded
 
     @property
+    def split(self) -> str:
+        """The split point."""
+        return self._terms.split
+
+    @property
+    def task(self) -> str:
+        """What the model is used for."""
+        return self._terms.task
+
+    @property
+    def offer(self) -> pb.Handshake:
+        """What every session of this client asks for."""
+        return self._terms.offer
+
+    @property
+    def link(self) -> LinkEstimate:
+        """What is known of the link."""
+        return self._route.link
+
+    @property
     def profiled(self) -> bool:
         """Whether the session's features are coded with a profile."""
-        return bool(self._set.digest)
+        return bool(self._terms.profiles.digest)
 
     async def infer(
         self, inputs: dict[str, torch.Tensor], outputs: Sequence[str] = ()
@@ -210,11 +218,7 @@ class SplitClient:
             inference = Inference(self.edge, self._route, self.snr_db, self._control)
             async with self._deadline():
                 tensors, stats = await inference.run(inputs, outputs)
-            if self._control is not None:
-                stats = self._with_shortfall(stats)
-            self._count(stats, new_request=True)
-            self.last_stats = stats
-            self._log(stats)
+            self.last_stats = stats = self._accounts.record(stats, self._control)
         return InferResult(tensors_to_outputs(tensors), stats)
 
     async def generate(
@@ -246,14 +250,15 @@ class SplitClient:
             ClientError, CodecError: as `infer`.
         """
         self._turns.check()
-        if self.task != "generation":
-            tasks = ", ".join(self._info.tasks)
-            raise TaskError(f"{self._info.name} generates no text; its tasks are {tasks}.")
+        terms = self._terms
+        if terms.task != "generation":
+            tasks = ", ".join(terms.info.tasks)
+            raise TaskError(f"{terms.info.name} generates no text; its tasks are {tasks}.")
         settings = settings_of(max_tokens, temperature, top_k, top_p, seed, stop)
         async with self._turns.take("a generation", self._timeout_s):
             if self._processor is None:
                 self._processor = await asyncio.to_thread(
-                    load_processor, self._name, self.task, self._info.revision
+                    load_processor, terms.name, terms.task, terms.info.revision
                 )
             self.finish_reason, self.last_stats = "length", None
             if max_tokens < 1:
@@ -268,12 +273,8 @@ class SplitClient:
                 self.finish_reason = generation.finish_reason
                 if not generation.finish_reason:  # left early: the server frees its cache
                     await self._route.abandon()
-                self.last_stats = generation.stats()
-                if self.last_stats is not None and self._control is not None:
-                    self.last_stats = self._with_shortfall(self.last_stats)
-                if self.last_stats is not None:
-                    self._count(self.last_stats, new_request=True)
-                    self._log(self.last_stats)
+                if (stats := generation.stats()) is not None:
+                    self.last_stats = self._accounts.record(stats, self._control)
 
     @contextlib.asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
@@ -295,82 +296,12 @@ class SplitClient:
                 self._turns.check()  # what a close in the middle of it breaks tells nobody why
             raise
 
-    def _with_shortfall(self, stats: InferStats) -> InferStats:
-        """The account with what is beyond the budget, which is said."""
-        control = self._control
-        assert control is not None
-        took_ms = stats.first_token_ms if stats.tokens else stats.total_ms
-        missed_ms = control.missed_ms(took_ms)
-        if missed_ms:
-            log.warning("the budget was missed by %.0f ms: it took %.0f ms", missed_ms, took_ms)
-        if control.shortfall_ms or control.shortfall_bytes:
-            log.warning(
-                "the budget cannot be held: %.0f ms and %d bytes beyond it at %g dB",
-                control.shortfall_ms,
-                control.shortfall_bytes,
-                control.snr_db,
-            )
-        return replace(
-            stats,
-            shortfall_ms=control.shortfall_ms,
-            shortfall_bytes=control.shortfall_bytes,
-            missed_ms=missed_ms,
-        )
-
-    def _count(self, stats: InferStats, new_request: bool) -> None:
-        if self._metrics:
-            stages = ("head", "encode", "network", "total")
-            self._metrics.feature(
-                new_request=new_request,
-                model=self._info.name,
-                task=self.task,
-                codec=self._codec,
-                direction="sent",
-                features=stats.features,
-                coded_bytes=stats.sent_bytes,
-                output_bytes=stats.received_bytes,
-                stages_s={stage: getattr(stats, f"{stage}_ms") / 1000 for stage in stages},
-            )
-
-    def _log(self, stats: InferStats) -> None:
-        terms = (self._info.name, self.task, self.split, self._codec)
-        log.info("request model=%s task=%s split=%s codec=%s %s", *terms, stats)
-
     def _load(self) -> Edge:
-        coder = Coder(self._codec, self._set.profiles, self._effort)
+        terms = self._terms
+        coder = Coder(terms.codec, terms.profiles.profiles, self._effort)
         # the very revision that was offered, should the hub's move on meanwhile
-        placed = {"dtype": self._dtype, "device": self._device, "revision": self._info.revision}
-        head = load_head(self._name, self.split, self.task, **placed)
-        return Edge(head, coder)
-
-    async def _choose_profiles(self, connection: Connection) -> ProfileSet:
-        origin = Origin(self._info.name, self._info.revision, self.split, self.task)
-        if self._profile is None or self._codec != "featurewire":
-            return ProfileSet(origin)
-        if self._profile == "server":
-            return await profiles.fetch(connection, self._info, self.split, self.task)
-        own = ProfileSet.from_pretrained(Path(self._profile))
-        own.check(origin)
-        return own
-
-    @property
-    def link(self) -> LinkEstimate:
-        """What is known of the link."""
-        return self._route.link
-
-    @property
-    def offer(self) -> pb.Handshake:
-        """What every session of this client asks for."""
-        return pb.Handshake(
-            protocol_min=limits.PROTOCOL_MIN,
-            protocol_max=limits.PROTOCOL_MAX,
-            model=self._info.name,
-            revision=self._info.revision,
-            split=self.split,
-            task=self.task,
-            codec=self._codec,
-            profiles=self._set.digest,
-        )
+        placed = {"dtype": self._dtype, "device": self._device, "revision": terms.info.revision}
+        return Edge(load_head(terms.name, terms.split, terms.task, **placed), coder)
 
     async def _open(self) -> Connection:
         """Opens the first session, at the first address whose server takes it."""
@@ -382,7 +313,7 @@ class SplitClient:
                     # not within the time: a profile's pages take minutes over a slow link
                     left_s = (limit.when() or 0.0) - clock()
                     limit.reschedule(None)
-                    offer = await self._agree(connection)
+                    offer = await self._terms.agree(connection)
                     limit.reschedule(clock() + left_s)
                     return offer
 
@@ -394,21 +325,8 @@ class SplitClient:
             ) from error
         except RefusedError as error:
             if error.reason == "REVISION_MISMATCH":
-                await asyncio.to_thread(self._explain, error)
+                await asyncio.to_thread(self._terms.explain, error)
             raise
-
-    def _explain(self, mismatch: RefusedError) -> None:
-        """Raises what may be wrong with the folder here, where its revision is not the server's."""
-        if self._info.source.repo_id is None and lacks_shards(self._info.path):
-            raise RefusedError(
-                f"{mismatch}; {self._info.path} lacks files that its index names: copy it again, or"
-                f" put @{mismatch.allowed} behind its name if it holds this side's half",
-                code=mismatch.code,
-                reason=mismatch.reason,
-                found=mismatch.found,
-                allowed=mismatch.allowed,
-            ) from mismatch
-        check_weights(self._name, "head", self.split, self.task, self._info.revision)
 
     async def _probe(self, connection: Connection) -> None:
         """Finds out about the link before the first request, whose chunks tell it as well."""
@@ -416,12 +334,3 @@ class SplitClient:
             self._route.link.know(*await probe(connection, self._timeout_s))
         except ConnectionFailedError as error:  # the first request looks for another server
             log.info("the link is not known yet: %s", error)
-
-    async def _agree(self, connection: Connection) -> pb.Handshake:
-        """What to offer to a server, from what it serves."""
-        connection.check_protocol()
-        served = connection.model(self._info.name)
-        self.split = self._split or served.default_split
-        self.task = self._task or served.default_task
-        self._set = await self._choose_profiles(connection)
-        return self.offer

@@ -7,92 +7,23 @@ its features are copied to main memory meanwhile.
 
 import asyncio
 import functools
-import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
 from featurewire.wire.runtime import use_threads
-from featurewire_codec.encoder import CHUNK_FEATURES
 from featurewire_models import Features, Head
-from featurewire_models.transfer import Download, Stopwatch
+
+from featurewire_client.chunks import chunks_of, cut, next_chunk
+from featurewire_client.head_pass import HeadPass, Seconds
+from featurewire_client.span import GPU_SPAN_TOKENS, Span, code_span, span_tokens
 
 Result = TypeVar("Result")
 
-# of a sequence, coded together; a GPU hands over many at once, and longer bitstreams are shorter
-SPAN_TOKENS, LONG_SPAN_TOKENS, GPU_SPAN_TOKENS = 64, 128, 256
-_LONG_TOKENS = 512  # from here on fewer passes save more than finer overlap does
 _WAITING = 2
-
-
-@dataclass
-class Seconds:
-    """What one request's stages took so far, and the feature points and coded bytes they made."""
-
-    head: float = 0.0
-    encode: float = 0.0
-    points: int = 0
-    payload_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Span:
-    """Coded tokens of a sequence: their tensor's name and channels, quality, and the chunks."""
-
-    name: str
-    channels: int
-    snr_db: float
-    chunks: list[pb.Chunk]
-
-    @property
-    def points(self) -> int:
-        """Feature points."""
-        return self.channels * sum(chunk.tokens for chunk in self.chunks)
-
-    @property
-    def payload_bytes(self) -> int:
-        """Coded bytes."""
-        return sum(len(chunk.payload) for chunk in self.chunks)
-
-
-class _HeadPass:
-    """One pass of a head, on a GPU yet to be done when this is made."""
-
-    def __init__(self, head: Head, inputs: Mapping[str, torch.Tensor], cache: Any) -> None:
-        watch = Stopwatch(head.device)
-        with torch.inference_mode():
-            self._features = head(inputs, cache=cache) if cache is not None else head(inputs)
-            watch.stop()
-            self._copies = Download(self._features.tensors)
-        self._watch = watch
-        self._counted = False
-
-    @property
-    def shape(self) -> torch.Size:
-        """Batch, tokens and channels of its one tensor."""
-        (tensor,) = self._features.tensors.values()
-        return tensor.shape
-
-    def finish(self, seconds: Seconds) -> Features:
-        """The features in main memory; may be called on another thread, and again."""
-        features = replace(self._features, tensors=self._copies.wait())
-        if not self._counted:
-            seconds.head += self._watch.seconds()
-            seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
-            self._counted = True
-        return features
 
 
 class Edge:
@@ -114,7 +45,7 @@ class Edge:
         Raises:
             ModelError: the head cannot run on the inputs.
         """
-        return await _on(self._torch, lambda: _HeadPass(self.head, inputs, None).finish(seconds))
+        return await _on(self._torch, lambda: HeadPass(self.head, inputs, None).finish(seconds))
 
     async def chunks(
         self, features: Features, snr_db: float, seconds: Seconds, piece_bytes: Sequence[int] = ()
@@ -129,8 +60,10 @@ class Edge:
         waiting: asyncio.Queue[pb.Chunk | None] = asyncio.Queue(_WAITING)
 
         async def encode() -> None:
-            chunks = cut(_chunks(self._coder, features, snr_db), piece_bytes)
-            while (chunk := await _on(self._codec, lambda: _timed(chunks, seconds))) is not None:
+            chunks = cut(chunks_of(self._coder, features, snr_db), piece_bytes)
+            while (
+                chunk := await _on(self._codec, lambda: next_chunk(chunks, seconds))
+            ) is not None:
                 await waiting.put(chunk)
             await waiting.put(None)
 
@@ -164,12 +97,12 @@ class Edge:
             ModelError, CodecError: as above.
         """
         size = self._span(ids)
-        features: asyncio.Queue[_HeadPass | None] = asyncio.Queue(1)
+        features: asyncio.Queue[HeadPass | None] = asyncio.Queue(1)
         coded: asyncio.Queue[Span | None] = asyncio.Queue(_WAITING)
 
         async def run() -> None:
             for part in torch.split(ids, max(self.head.pass_tokens, size), dim=1):
-                work = functools.partial(_HeadPass, self.head, {"input_ids": part}, cache)
+                work = functools.partial(HeadPass, self.head, {"input_ids": part}, cache)
                 await features.put(await _on(self._torch, work))
             await features.put(None)
 
@@ -182,7 +115,7 @@ class Edge:
                     snr_db = await quality(left * channels)
                     left -= last - first
                     work = functools.partial(
-                        _span, self._coder, under_way, snr_db, seconds, slice(first, last)
+                        code_span, self._coder, under_way, snr_db, seconds, slice(first, last)
                     )
                     await coded.put(await _on(self._codec, work))
             await coded.put(None)
@@ -204,8 +137,8 @@ class Edge:
 
         def work() -> Span:
             inputs = {"input_ids": torch.tensor([[token]])}
-            under_way = _HeadPass(self.head, inputs, cache)
-            return _span(self._coder, under_way, snr_db, seconds, slice(None))
+            under_way = HeadPass(self.head, inputs, cache)
+            return code_span(self._coder, under_way, snr_db, seconds, slice(None))
 
         return await _on(self._torch, work)
 
@@ -241,73 +174,3 @@ async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncIter
         for task in tasks:
             task.cancel()
         await asyncio.gather(stages, item, *tasks, return_exceptions=True)
-
-
-def span_tokens(tokens: int) -> int:
-    """How many of a sequence's tokens a span has, where the head is on a CPU."""
-    return LONG_SPAN_TOKENS if tokens >= _LONG_TOKENS else SPAN_TOKENS
-
-
-def is_long(points: int) -> bool:
-    """Whether so many feature points are coded in several chunks, sent as they come."""
-    return points > CHUNK_FEATURES
-
-
-def _chunks(coder: Coder, features: Features, snr_db: float) -> Iterator[pb.Chunk]:
-    """Every sample of every tensor, one bitstream each; the last chunk says that it is.
-
-    A small feature's last chunk is held back until it is known to be the last. One of many chunks
-    ends with an empty one instead: none of them waits for the next to be coded.
-    """
-    long = is_long(sum(tensor.numel() for tensor in features.tensors.values()))
-    held = pb.Chunk()
-    for index, (name, tensor) in enumerate(features.tensors.items()):
-        for number, sample in enumerate(tensor):
-            for piece in coder.encode(name, sample, features.grids.get(name), snr_db):
-                if held.payload:
-                    yield held
-                held = pb.Chunk(tensor=index, sample=number, payload=piece)
-                if long:
-                    yield held
-                    held = pb.Chunk(tensor=index, sample=number)
-    held.last = True
-    yield held
-
-
-def cut(chunks: Iterable[pb.Chunk], sizes: Sequence[int]) -> Iterator[pb.Chunk]:
-    """Chunks cut into smaller ones of these sizes, the last size again and again; none: as is."""
-    place = 0
-    for chunk in chunks:
-        payload = chunk.payload
-        while sizes and len(payload) > (size := sizes[min(place, len(sizes) - 1)]):
-            yield pb.Chunk(tensor=chunk.tensor, sample=chunk.sample, payload=payload[:size])
-            payload, place = payload[size:], place + 1
-        if len(payload) == len(chunk.payload):
-            yield chunk
-            continue
-        rest = pb.Chunk(tensor=chunk.tensor, sample=chunk.sample, payload=payload)
-        rest.last, rest.tokens = chunk.last, chunk.tokens
-        yield rest
-
-
-def _timed(chunks: Iterator[pb.Chunk], seconds: Seconds) -> pb.Chunk | None:
-    started = time.perf_counter()
-    chunk = next(chunks, None)
-    seconds.encode += time.perf_counter() - started
-    seconds.payload_bytes += len(chunk.payload) if chunk is not None else 0
-    return chunk
-
-
-def _span(
-    coder: Coder, under_way: _HeadPass, snr_db: float, seconds: Seconds, tokens: slice
-) -> Span:
-    """One bitstream of a sequence, of some tokens of a pass, once the head is done with it."""
-    ((name, tensor),) = under_way.finish(seconds).tensors.items()
-    started = time.perf_counter()
-    rows = tensor[0, tokens]
-    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, rows, None, snr_db)]
-    chunks[-1].tokens = len(rows)
-    span = Span(name, tensor.shape[2], snr_db, chunks)
-    seconds.payload_bytes += span.payload_bytes
-    seconds.encode += time.perf_counter() - started
-    return span

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from featurewire_client.chunks import is_long
 from featurewire_client.client import SplitClient
 from featurewire_client.connection import Connection, probe
-from featurewire_client.edge import Seconds, is_long
+from featurewire_client.head_pass import Seconds
 from featurewire_client.plan import Plan
 from featurewire_client.split_cost import Answer, Link, Pass, SplitCost, predicted
 from featurewire_client.transcript import begin_of

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from featurewire.v1 import featurewire_pb2 as pb
 
 from featurewire_client.addresses import Addresses, wait_s
+from featurewire_client.chunks import cut
 from featurewire_client.connection import Connection
-from featurewire_client.edge import cut
 from featurewire_client.errors import (
     NO_ROOM,
     ClientError,

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 
-from featurewire_client.edge import Edge, Seconds, Span, cut
+from featurewire_client.chunks import cut
+from featurewire_client.edge import Edge
+from featurewire_client.head_pass import Seconds
 from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
 from featurewire_client.route import Route
+from featurewire_client.span import Span
 from featurewire_client.transcript import Transcript
 
 

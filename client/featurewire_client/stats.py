@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from featurewire_client.edge import Seconds
+from featurewire_client.head_pass import Seconds
 from featurewire_client.transcript import Transcript
 
 

@@ -15,7 +15,7 @@ from featurewire_bench.errors import LoadError
 from featurewire_bench.overlap import Work
 from featurewire_bench.pipeline import ideal_ms
 from featurewire_bench.random_models import prompt_of, random_dinov2, random_llama
-from featurewire_client.edge import SPAN_TOKENS
+from featurewire_client.span import SPAN_TOKENS
 from featurewire_models import describe
 
 TOKENS = SPAN_TOKENS + 9  # two spans

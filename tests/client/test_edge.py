@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from featurewire.wire.coder import Coder
-from featurewire_client.edge import Edge, Seconds, _on
+from featurewire_client.edge import Edge, _on
+from featurewire_client.head_pass import Seconds
 from featurewire_models import load_head
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_client import RefusedError, SplitClient
-from featurewire_client.edge import SPAN_TOKENS
+from featurewire_client.span import SPAN_TOKENS
 from featurewire_models import halves, load_model, load_processor
 from featurewire_models.llama import LlamaTail
 from featurewire_server.sampling import next_token

@@ -8,8 +8,9 @@ import pytest
 import torch
 from featurewire_bench.relay import Relay
 from featurewire_client import Budget, RefusedError, SplitClient
-from featurewire_client.edge import SPAN_TOKENS, Edge
+from featurewire_client.edge import Edge
 from featurewire_client.quality import QualityControl
+from featurewire_client.span import SPAN_TOKENS
 from featurewire_models import InputError, load_model, load_processor
 from featurewire_models.llama import LlamaHead, LlamaTail
 

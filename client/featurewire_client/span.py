@@ -1,0 +1,53 @@
+"""Tokens of a sequence that are coded together: a pass of the head in, their bitstream out."""
+
+import time
+from dataclasses import dataclass
+
+from featurewire.v1 import featurewire_pb2 as pb
+from featurewire.wire.coder import Coder
+
+from featurewire_client.head_pass import HeadPass, Seconds
+
+# of a sequence, coded together; a GPU hands over many at once, and longer bitstreams are shorter
+SPAN_TOKENS, LONG_SPAN_TOKENS, GPU_SPAN_TOKENS = 64, 128, 256
+_LONG_TOKENS = 512  # from here on fewer passes save more than finer overlap does
+
+
+@dataclass(frozen=True)
+class Span:
+    """Coded tokens of a sequence: their tensor's name and channels, quality, and the chunks."""
+
+    name: str
+    channels: int
+    snr_db: float
+    chunks: list[pb.Chunk]
+
+    @property
+    def points(self) -> int:
+        """Feature points."""
+        return self.channels * sum(chunk.tokens for chunk in self.chunks)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Coded bytes."""
+        return sum(len(chunk.payload) for chunk in self.chunks)
+
+
+def span_tokens(tokens: int) -> int:
+    """How many of a sequence's tokens a span has, where the head is on a CPU."""
+    return LONG_SPAN_TOKENS if tokens >= _LONG_TOKENS else SPAN_TOKENS
+
+
+def code_span(
+    coder: Coder, under_way: HeadPass, snr_db: float, seconds: Seconds, tokens: slice
+) -> Span:
+    """One bitstream of a sequence, of some tokens of a pass, once the head is done with it."""
+    ((name, tensor),) = under_way.finish(seconds).tensors.items()
+    started = time.perf_counter()
+    rows = tensor[0, tokens]
+    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, rows, None, snr_db)]
+    chunks[-1].tokens = len(rows)
+    span = Span(name, tensor.shape[2], snr_db, chunks)
+    seconds.payload_bytes += span.payload_bytes
+    seconds.encode += time.perf_counter() - started
+    return span
