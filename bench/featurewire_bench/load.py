@@ -17,6 +17,7 @@ from featurewire_client import SplitClient
 from featurewire_client.connection import Connection
 from featurewire_client.head_pass import Seconds
 from featurewire_client.route import Route
+from featurewire_client.sessions import Sessions
 from featurewire_client.transcript import Transcript, begin_of
 from featurewire_models import Features, load_tail
 from featurewire_models.stacked import stack
@@ -128,8 +129,9 @@ async def _replay(
         return offer
 
     async def one() -> None:
-        route = Route(address)
-        await route.open(10.0, agree)
+        sessions = Sessions(address)
+        route = Route(sessions)
+        await sessions.open(10.0, agree)
         while asyncio.get_running_loop().time() < ends:
             started = time.perf_counter()
             request = Transcript(begin_of(features, ()))

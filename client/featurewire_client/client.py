@@ -26,6 +26,7 @@ from featurewire_client.inference import Inference
 from featurewire_client.link_estimate import LinkEstimate
 from featurewire_client.quality import Budget, QualityControl, known_rates
 from featurewire_client.route import Route
+from featurewire_client.sessions import Sessions
 from featurewire_client.stats import InferStats
 from featurewire_client.terms import Terms
 from featurewire_client.turns import Turns
@@ -94,7 +95,8 @@ class SplitClient:
         budget: Budget | None = None,
         metrics: WireMetrics | None = None,
     ) -> None:
-        self._route = Route(address)
+        self._sessions = Sessions(address)
+        self._route = Route(self._sessions)
         self._terms = Terms(model, split, task, codec, profile)
         self._accounts = Accounts(self._terms, metrics)
         self.snr_db = snr_db
@@ -129,7 +131,7 @@ class SplitClient:
             self._processor: Any = None
             if self._budget is not None:
                 known = known_rates(self._terms.profiles.profiles.values())
-                link = self._route.link
+                link = self._sessions.link
                 self._control = QualityControl(self._budget, self.snr_db, link, known)
                 if self._budget.latency_ms is not None:
                     await self._probe(connection)
@@ -185,7 +187,7 @@ class SplitClient:
     @property
     def link(self) -> LinkEstimate:
         """What is known of the link."""
-        return self._route.link
+        return self._sessions.link
 
     @property
     def profiled(self) -> bool:
@@ -291,7 +293,7 @@ class SplitClient:
         except BaseException as error:
             await self._route.abandon()
             if isinstance(error, TimeoutError):
-                raise DeadlineError(self._route.addresses.overdue(self._timeout_s)) from error
+                raise DeadlineError(self._sessions.addresses.overdue(self._timeout_s)) from error
             if isinstance(error, Exception):
                 self._turns.check()  # what a close in the middle of it breaks tells nobody why
             raise
@@ -317,11 +319,11 @@ class SplitClient:
                     limit.reschedule(clock() + left_s)
                     return offer
 
-                connect_s = min(self._timeout_s / len(self._route.addresses.every), _CONNECT_S)
-                return await self._route.open(connect_s, agree)
+                connect_s = min(self._timeout_s / len(self._sessions.addresses.every), _CONNECT_S)
+                return await self._sessions.open(connect_s, agree)
         except TimeoutError as error:
             raise DeadlineError(
-                self._route.addresses.overdue(self._timeout_s, "handshake")
+                self._sessions.addresses.overdue(self._timeout_s, "handshake")
             ) from error
         except RefusedError as error:
             if error.reason == "REVISION_MISMATCH":
@@ -331,6 +333,6 @@ class SplitClient:
     async def _probe(self, connection: Connection) -> None:
         """Finds out about the link before the first request, whose chunks tell it as well."""
         try:
-            self._route.link.know(*await probe(connection, self._timeout_s))
+            self._sessions.link.know(*await probe(connection, self._timeout_s))
         except ConnectionFailedError as error:  # the first request looks for another server
             log.info("the link is not known yet: %s", error)

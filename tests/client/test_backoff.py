@@ -3,9 +3,9 @@
 from statistics import mean
 
 import pytest
-from featurewire_client import RefusedError, route
+from featurewire_client import RefusedError, sessions
 from featurewire_client.addresses import wait_s
-from featurewire_client.route import Route
+from featurewire_client.sessions import Sessions
 
 DRAWS = 400
 
@@ -47,8 +47,8 @@ async def test_only_a_server_without_another_is_waited_for_as_it_asks(
         waits.append(arguments)
         return 0.0
 
-    way = Route(addresses)
+    way = Sessions(addresses)
     monkeypatch.setattr(way, "_replace", replace)
-    monkeypatch.setattr(route, "wait_s", note)
-    await way._mend(None, None)
+    monkeypatch.setattr(sessions, "wait_s", note)
+    await way.mend(None, None)
     assert waits == [(1, asked_s), (2, asked_s)]

@@ -138,7 +138,7 @@ async def test_a_server_that_never_shakes_hands_is_given_up_in_time(llama, serve
     async def silent(connection, offer, link=None):
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("featurewire_client.route.Session.open", silent)
+    monkeypatch.setattr("featurewire_client.sessions.Session.open", silent)
     async with serve(llama) as server:
         with pytest.raises(DeadlineError, match="no handshake"):
             await SplitClient(server.address, str(llama), timeout_s=1.0).__aenter__()

@@ -456,12 +456,12 @@ async def test_the_place_of_the_session_unused_the_longest_goes_first(llama, ser
         await asyncio.sleep(0.3)
         async with SplitClient(server.address, str(llama)) as third:
             assert (await third.infer(IDS)).output.logits.numel()
-            assert not first._route._session.ended
+            assert not first._sessions.current.ended
             for _ in range(100):
-                if second._route._session.ended:
+                if second._sessions.current.ended:
                     break
                 await asyncio.sleep(0.02)
-            assert second._route._session.ended
+            assert second._sessions.current.ended
 
 
 async def test_a_session_amid_a_request_keeps_its_place(llama, serve, offer, monkeypatch):
