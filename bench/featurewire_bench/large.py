@@ -6,7 +6,6 @@ transformers' own class, and its text is made by its own `generate`.
 """
 
 import gc
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from statistics import median
 from typing import Any, Self
 
 import torch
+from featurewire.wire.runtime import cores
 from featurewire_client import SplitClient
 from featurewire_client.stats import InferStats
 from featurewire_models import load_model
@@ -118,7 +118,7 @@ async def run_large(
         rows = [_unsplit(config, model)]
         for codec in config.codecs:
             rows.append(await _split(config, model, codec, progress))
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_cores()} CPU cores"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cores()} CPU cores"
     return Large(name, config, rows)
 
 
@@ -199,7 +199,3 @@ async def _text(client: SplitClient, config: LargeConfig, tokens: int) -> InferS
 
 def _prompt(config: LargeConfig) -> str:
     return prompt_of(config.prompt_tokens, config.shape.words)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -54,8 +54,9 @@ def cut(chunks: Iterable[pb.Chunk], sizes: Sequence[int]) -> Iterator[pb.Chunk]:
 
 
 def next_chunk(chunks: Iterator[pb.Chunk], seconds: Seconds) -> pb.Chunk | None:
+    """The next one, counted in; None: there is none."""
     started = time.perf_counter()
     chunk = next(chunks, None)
-    seconds.encode += time.perf_counter() - started
-    seconds.payload_bytes += len(chunk.payload) if chunk is not None else 0
+    payload_bytes = len(chunk.payload) if chunk is not None else 0
+    seconds.count(time.perf_counter() - started, payload_bytes)
     return chunk

@@ -1,20 +1,21 @@
-"""The edge's own work: inputs in, coded features out, the head and the codec each on a thread.
+"""The edge's own work: inputs in, coded features out, head and codec on threads of their own.
 
-They never run on the event loop's thread, and go on side by side: while one span of a text is
-being coded, the head runs on the next one. On a GPU the thread of the head only asks for it, and
-its features are copied to main memory meanwhile.
+They never run on the event loop's thread, and go on side by side: while spans of a text are being
+coded, the head runs on the next one. On a GPU the thread of the head only asks for it, and its
+features are copied to main memory meanwhile.
 """
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
-from featurewire.wire.runtime import use_threads
+from featurewire.wire.runtime import coding_threads, use_threads
 from featurewire_models import Features, Head
 
 from featurewire_client.chunks import chunks_of, cut, next_chunk
@@ -32,11 +33,13 @@ class Edge:
     def __init__(self, head: Head, coder: Coder) -> None:
         self.head = head
         self._coder = coder
+        self.encoders = coding_threads()
+        """How many spans are coded at once."""
         # one thread asks a GPU for all it does; others would spin beside it
         threads = 1 if head.device.type == "cuda" else torch.get_num_threads()
         self._torch, self._codec = (
-            ThreadPoolExecutor(1, name, initializer=use_threads, initargs=(count,))
-            for name, count in (("head", threads), ("encode", 1))
+            ThreadPoolExecutor(workers, name, initializer=use_threads, initargs=(count,))
+            for name, workers, count in (("head", 1, threads), ("encode", self.encoders, 1))
         )
 
     async def features(self, inputs: Mapping[str, torch.Tensor], seconds: Seconds) -> Features:
@@ -49,7 +52,7 @@ class Edge:
 
     async def chunks(
         self, features: Features, snr_db: float, seconds: Seconds, piece_bytes: Sequence[int] = ()
-    ) -> AsyncIterator[pb.Chunk]:
+    ) -> AsyncGenerator[pb.Chunk, None]:
         """The chunks of one feature as they are coded, the next ones while one is used.
 
         `piece_bytes`: sizes to cut payloads to, the last one again and again; none: as coded.
@@ -61,14 +64,14 @@ class Edge:
 
         async def encode() -> None:
             chunks = cut(chunks_of(self._coder, features, snr_db), piece_bytes)
-            while (
-                chunk := await _on(self._codec, lambda: next_chunk(chunks, seconds))
-            ) is not None:
+            work = functools.partial(next_chunk, chunks, seconds)
+            while (chunk := await _on(self._codec, work)) is not None:
                 await waiting.put(chunk)
             await waiting.put(None)
 
-        async for chunk in _drain(waiting, encode()):
-            yield chunk
+        async with contextlib.aclosing(_drain(waiting, encode())) as coded:
+            async for chunk in coded:
+                yield chunk
 
     def takes_spans(self, inputs: Mapping[str, torch.Tensor]) -> bool:
         """Whether the inputs are one sequence of two full spans or more, best sent span by span.
@@ -86,19 +89,20 @@ class Edge:
         self,
         ids: torch.Tensor,
         cache: Any,
-        quality: Callable[[int], Awaitable[float]],
+        quality: float | Callable[[int], Awaitable[float]],
         seconds: Seconds,
-    ) -> AsyncIterator[Span]:
+    ) -> AsyncGenerator[Span, None]:
         """The bitstreams of a sequence `[1, tokens]`, span by span.
 
-        `quality` says the SNR of the next one from the feature points that are left.
+        `quality`: the SNR; or what says that of the next span from the feature points that are
+        left, once all before it are coded.
 
         Raises:
             ModelError, CodecError: as above.
         """
         size = self._span(ids)
         features: asyncio.Queue[HeadPass | None] = asyncio.Queue(1)
-        coded: asyncio.Queue[Span | None] = asyncio.Queue(_WAITING)
+        coded: asyncio.Queue[asyncio.Future[Span] | None] = asyncio.Queue(_WAITING)
 
         async def run() -> None:
             for part in torch.split(ids, max(self.head.pass_tokens, size), dim=1):
@@ -112,16 +116,21 @@ class Edge:
                 _, tokens, channels = under_way.shape
                 for first in range(0, tokens, size):
                     last = min(first + size, tokens)
-                    snr_db = await quality(left * channels)
+                    snr_db = await quality(left * channels) if callable(quality) else quality
                     left -= last - first
                     work = functools.partial(
                         code_span, self._coder, under_way, snr_db, seconds, slice(first, last)
                     )
-                    await coded.put(await _on(self._codec, work))
+                    span = _on(self._codec, work)
+                    span.add_done_callback(functools.partial(_count, seconds))
+                    await coded.put(span)
+                    if callable(quality):
+                        await asyncio.wait([span])
             await coded.put(None)
 
-        async for span in _drain(coded, run(), encode()):
-            yield span
+        async with contextlib.aclosing(_drain(coded, run(), encode())) as spans:
+            async for span in spans:
+                yield await span
 
     def _span(self, ids: torch.Tensor) -> int:
         if self.head.device.type == "cuda":
@@ -140,18 +149,27 @@ class Edge:
             under_way = HeadPass(self.head, inputs, cache)
             return code_span(self._coder, under_way, snr_db, seconds, slice(None))
 
-        return await _on(self._torch, work)
+        span = await _on(self._torch, work)
+        seconds.count(span.encode_s, span.payload_bytes)
+        return span
 
     def close(self) -> None:
         self._torch.shutdown(wait=False, cancel_futures=True)
         self._codec.shutdown(wait=False, cancel_futures=True)
 
 
-async def _on(thread: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(thread, work)
+def _on(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> asyncio.Future[Result]:
+    return asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncIterator[Result]:
+def _count(seconds: Seconds, coding: asyncio.Future[Span]) -> None:
+    """Counts a span in once it is coded; who takes it hears of what went wrong."""
+    if not coding.cancelled() and coding.exception() is None:
+        span = coding.result()
+        seconds.count(span.encode_s, span.payload_bytes)
+
+
+async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncGenerator[Result, None]:
     """What tasks put on the queue, until None; their errors are raised here."""
     tasks = [asyncio.create_task(one) for one in work]
     stages = asyncio.gather(*tasks)

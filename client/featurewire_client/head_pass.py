@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -18,6 +19,11 @@ class Seconds:
     points: int = 0
     payload_bytes: int = 0
 
+    def count(self, encode_s: float, payload_bytes: int) -> None:
+        """Adds what was coded."""
+        self.encode += encode_s
+        self.payload_bytes += payload_bytes
+
 
 class HeadPass:
     """One pass of a head, on a GPU yet to be done when this is made."""
@@ -30,6 +36,7 @@ class HeadPass:
             self._copies = Download(self._features.tensors)
         self._watch = watch
         self._counted = False
+        self._counting = Lock()  # its spans are coded on several threads
 
     @property
     def shape(self) -> torch.Size:
@@ -40,8 +47,9 @@ class HeadPass:
     def finish(self, seconds: Seconds) -> Features:
         """The features in main memory; may be called on another thread, and again."""
         features = replace(self._features, tensors=self._copies.wait())
-        if not self._counted:
-            seconds.head += self._watch.seconds()
-            seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
-            self._counted = True
+        with self._counting:
+            if not self._counted:
+                seconds.head += self._watch.seconds()
+                seconds.points += sum(tensor.numel() for tensor in features.tensors.values())
+                self._counted = True
         return features

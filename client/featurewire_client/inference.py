@@ -7,6 +7,7 @@ feature, whose chunks are sent as they are coded.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 
 import torch
 from featurewire_models import Features
@@ -75,8 +76,9 @@ class Inference:
             spent_s = time.perf_counter() - self._started
             self._snr_db = self._control.choose(seconds.points, spent_s)
             pieces = PROBING_BYTES
-        async for chunk in self._edge.chunks(features, self._snr_db, seconds, pieces):
-            await self._route.send(request, chunk)
+        async with aclosing(self._edge.chunks(features, self._snr_db, seconds, pieces)) as chunks:
+            async for chunk in chunks:
+                await self._route.send(request, chunk)
         await self._route.finish(request)
         if self._control is not None:
             server_ms = sum(request.server_ms(stage) for stage in ("queue", "decode", "tail"))

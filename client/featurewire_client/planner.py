@@ -110,13 +110,10 @@ Work = Inference | Text  # what a plan is for
 
 async def _sequence(client: SplitClient, ids: torch.Tensor, cache: object) -> Pass:
     """The edge's stages of a sequence `[1, tokens]` that goes span by span."""
-    seconds = Seconds()
-
-    async def quality(_: int) -> float:
-        return client.snr_db
-
-    spans = [span async for span in client.edge.spans(ids, cache, quality, seconds)]
+    seconds, edge = Seconds(), client.edge
+    spans = [span async for span in edge.spans(ids, cache, client.snr_db, seconds)]
     size = sum(chunk.ByteSize() for span in spans for chunk in span.chunks)
+    seconds.encode /= edge.encoders
     return _of_edge(seconds, size, parts=len(spans), in_spans=True)
 
 

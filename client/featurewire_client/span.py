@@ -15,12 +15,20 @@ _LONG_TOKENS = 512  # from here on fewer passes save more than finer overlap doe
 
 @dataclass(frozen=True)
 class Span:
-    """Coded tokens of a sequence: their tensor's name and channels, quality, and the chunks."""
+    """Coded tokens of a sequence.
+
+    Attributes:
+        name, channels: of their tensor.
+        snr_db: the quality that was asked for.
+        chunks: the bitstream.
+        encode_s: how long that took.
+    """
 
     name: str
     channels: int
     snr_db: float
     chunks: list[pb.Chunk]
+    encode_s: float
 
     @property
     def points(self) -> int:
@@ -47,7 +55,4 @@ def code_span(
     rows = tensor[0, tokens]
     chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, rows, None, snr_db)]
     chunks[-1].tokens = len(rows)
-    span = Span(name, tensor.shape[2], snr_db, chunks)
-    seconds.payload_bytes += span.payload_bytes
-    seconds.encode += time.perf_counter() - started
-    return span
+    return Span(name, tensor.shape[2], snr_db, chunks, time.perf_counter() - started)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
@@ -48,16 +49,17 @@ class SpanSender:
         Raises:
             ClientError, ModelError, CodecError: as `SplitClient.infer`.
         """
-        coded = []
-        async for span in self._edge.spans(ids, cache, self._quality, self.seconds):
-            if self._request is None:
-                begin.tensors.add(
-                    name=span.name, batch=1, tokens=ids.shape[1], channels=span.channels
-                )
-                self._request = Transcript(begin)
-                await self._route.begin(self._request)
-            await self.send(span)
-            coded.append(Coded(span.snr_db, span.points, span.payload_bytes))
+        coded, quality = [], self._quality if self._control else self.snr_db
+        async with aclosing(self._edge.spans(ids, cache, quality, self.seconds)) as spans:
+            async for span in spans:
+                if self._request is None:
+                    begin.tensors.add(
+                        name=span.name, batch=1, tokens=ids.shape[1], channels=span.channels
+                    )
+                    self._request = Transcript(begin)
+                    await self._route.begin(self._request)
+                await self.send(span)
+                coded.append(Coded(span.snr_db, span.points, span.payload_bytes))
         return coded
 
     async def send(self, span: Span) -> None:

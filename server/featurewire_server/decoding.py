@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
@@ -50,8 +50,16 @@ class Decoded:
     decode_s: float
 
 
+@dataclass
+class _Samples:
+    """What has come of one feature: the decoders of its samples, and their time."""
+
+    of_tensor: dict[str, list[SampleDecoder]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
 class Decoding:
-    """One feature after the other.
+    """One feature after the other, several at a time where there are threads for it.
 
     Args:
         coder: of the session's terms.
@@ -63,40 +71,42 @@ class Decoding:
         self._coder = coder
         self._device = device
         self._threads = threads
-        self._samples: dict[str, list[SampleDecoder]] = {}
-        self._seconds = 0.0
+        self._samples = _Samples()
 
-    async def add(self, coded: Coded) -> Decoded | None:
-        """Decodes what has come; the feature with the last of it.
+    def begin(self, coded: Coded) -> "asyncio.Future[Decoded | None]":
+        """Decodes what has come: of one feature, once what came before is decoded.
 
-        Raises:
+        The future has the feature with the last of it, else None; or
+
             CodecError: a bitstream is damaged.
             Refusal: a tensor is malformed.
         """
-        if math.prod(coded.shape) <= _INLINE_FEATURES and self._coder.codec != "dt-ufc":
-            return self._decode(coded)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._decode, coded)
+        samples = self._samples
+        if coded.completes:
+            self._samples = _Samples()
+        few = math.prod(coded.shape) <= _INLINE_FEATURES and self._coder.codec != "dt-ufc"
+        if not few:
+            return loop.run_in_executor(self._threads, self._decode, coded, samples)
+        decoding: asyncio.Future[Decoded | None] = loop.create_future()
+        decoding.set_result(self._decode(coded, samples))
+        return decoding
 
-    def _decode(self, coded: Coded) -> Decoded | None:
+    def _decode(self, coded: Coded, samples: _Samples) -> Decoded | None:
         """The features are on the tail's device then, while that may still compute others."""
         started = time.perf_counter()
-        samples = self._samples.setdefault(coded.tensor, [])
+        of_it = samples.of_tensor.setdefault(coded.tensor, [])
         if coded.starts:
-            samples.append(self._coder.decoder(coded.tensor, coded.shape, coded.grid))
-        samples[-1].feed(coded.payload)
-        features = self._finish(coded.request.begin) if coded.completes else None
-        self._seconds += time.perf_counter() - started
-        if features is None:
-            return None
-        decoded = Decoded(coded.request, features, self._seconds)
-        self._samples, self._seconds = {}, 0.0
-        return decoded
+            of_it.append(self._coder.decoder(coded.tensor, coded.shape, coded.grid))
+        of_it[-1].feed(coded.payload)
+        features = self._finish(samples, coded.request.begin) if coded.completes else None
+        samples.seconds += time.perf_counter() - started
+        return Decoded(coded.request, features, samples.seconds) if features else None
 
-    def _finish(self, begin: pb.Begin) -> Features:
+    def _finish(self, samples: _Samples, begin: pb.Begin) -> Features:
         tensors = {
-            name: upload(torch.stack([sample.finish() for sample in samples]), self._device)
-            for name, samples in self._samples.items()
+            name: upload(torch.stack([sample.finish() for sample in of_it]), self._device)
+            for name, of_it in samples.of_tensor.items()
         }
         grids = {tensor.name: grid for tensor in begin.tensors if (grid := grid_of(tensor))}
         return Features(tensors, grids, unpack(begin.uncoded))

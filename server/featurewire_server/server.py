@@ -12,7 +12,7 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.coder import warm_up
-from featurewire.wire.runtime import use_threads
+from featurewire.wire.runtime import coding_threads, use_threads
 from featurewire_models.weights import place
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -60,7 +60,9 @@ class Server:
             torch.set_num_threads(1)  # one asks a GPU for all it does; others would spin beside it
         warm_up()
         self._scheduler = Scheduler(config.workers, config.max_batch, torch.get_num_threads())
-        self._decoders = ThreadPoolExecutor(1, "decode", initializer=use_threads, initargs=(1,))
+        self._decoders = ThreadPoolExecutor(
+            coding_threads(), "decode", initializer=use_threads, initargs=(1,)
+        )
         self._registry = CollectorRegistry()
         self._metrics = ServerMetrics(self._registry)
         self._budget = CacheBudget(config.cache_mb << 20, self._metrics.cache_bytes.set)

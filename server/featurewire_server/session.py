@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
+from featurewire.wire.runtime import coding_threads
 
 from featurewire_server.answers import Answers, Shared
 from featurewire_server.cache_budget import Reservations
@@ -39,7 +40,9 @@ class Session:
         self._tensors: Sequence[pb.CodedTensor] = ()
         self._bitstream: list[bytes] = []
         self._coded: asyncio.Queue[Coded | None] = asyncio.Queue(_CHUNKS_WAITING)
-        self._decoded: asyncio.Queue[Decoded | None] = asyncio.Queue(_FEATURES_WAITING)
+        self._decoded: asyncio.Queue[asyncio.Future[Decoded | None] | None]
+        self._decoded = asyncio.Queue(_FEATURES_WAITING)
+        self._decoders = asyncio.Semaphore(coding_threads())
         self._late = False
         self._unanswered = 0  # features, and bitstreams of sequences
         self._answered = asyncio.Event()
@@ -145,18 +148,31 @@ class Session:
             Refusal: a tensor is malformed.
         """
         while (coded := await self._coded.get()) is not None:
-            if (decoded := await self._decoding.add(coded)) is not None:
-                await self._decoded.put(decoded)
+            await self._decoders.acquire()  # no more threads at once than there are
+            decoding = self._decoding.begin(coded)
+            decoding.add_done_callback(self._decoding_ended)
+            if coded.completes:
+                await self._decoded.put(decoding)
+            else:
+                await decoding
         await self._decoded.put(None)
+
+    def _decoding_ended(self, decoding: "asyncio.Future[Decoded | None]") -> None:
+        self._decoders.release()
+        if not decoding.cancelled():
+            decoding.exception()  # else asyncio tells of one that nobody waits for any more
 
     async def answers(self) -> AsyncIterator[pb.InferResponse]:
         """The answers to everything that is decoded, until the end.
 
         Raises:
+            CodecError: a bitstream is damaged.
             Refusal: the tail cannot run on the feature, or has no such output.
             ModelError: likewise.
         """
-        while (decoded := await self._decoded.get()) is not None:
+        while (decoding := await self._decoded.get()) is not None:
+            decoded = await decoding
+            assert decoded is not None
             async for response in self._answers.to(decoded):
                 yield response
             self._unanswered -= 1
@@ -170,5 +186,8 @@ class Session:
 
     def close(self) -> None:
         """Frees what the session holds, however it ended."""
+        while not self._decoded.empty():
+            if (decoding := self._decoded.get_nowait()) is not None:
+                decoding.cancel()
         self._reserved.close()
         self._answers.close()

@@ -29,13 +29,9 @@ async def test_the_thread_that_asks_a_gpu_has_no_others_beside_it(device, alone)
 @pytest.mark.parametrize(("tokens", "sizes"), [(511, [64] * 7 + [63]), (512, [128] * 4)])
 async def test_long_texts_go_in_longer_spans(tokens, sizes):
     edge = Edge(load_head("tiny-llama3", "layers.1"), Coder("float16", {}))
-
-    async def quality(points: int) -> float:
-        return 25.0
-
     ids = torch.arange(tokens)[None]
     try:
-        found = edge.spans(ids, edge.head.new_cache(), quality, Seconds())
+        found = edge.spans(ids, edge.head.new_cache(), 25.0, Seconds())
         assert [span.points // span.channels async for span in found] == sizes
     finally:
         edge.close()

@@ -106,7 +106,7 @@ async def test_without_async_the_answer_is_the_same(llama, serve):
 
 
 async def test_a_server_that_does_not_answer_is_given_up_in_time(llama, serve, monkeypatch):
-    def stuck(self, coded):
+    def stuck(self, coded, samples):
         import time
 
         time.sleep(2.5)

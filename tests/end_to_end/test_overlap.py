@@ -1,16 +1,21 @@
 """Nothing waits for the whole of a feature: stages work on parts of it at the same time."""
 
+import threading
 import time
 
 import pytest
 import torch
 from featurewire_bench.relay import Relay
-from featurewire_client import SplitClient
+from featurewire_client import Budget, SplitClient, edge
 from featurewire_client.edge import Edge
 from featurewire_client.session import Session as ClientSession
+from featurewire_client.span import SPAN_TOKENS
 from featurewire_codec import Decoder
 from featurewire_models import load_model
 from featurewire_models.llama import LlamaTail
+from featurewire_server import decoding
+from featurewire_server import server as server_server
+from featurewire_server import session as server_session
 
 PROMPT = "This function returns the value of the given name. " * 32
 
@@ -97,3 +102,69 @@ async def test_chunks_are_sent_while_the_next_ones_are_coded(serve, events, monk
         await client.infer(inputs)
     assert len(coded) > 4
     assert times(events, "sent")[0] < coded[-1]
+
+
+class Company:
+    """Counts how many are inside something at once; each waits until two are, 0.1 s at most."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self.most = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._inside += 1
+            self.most = max(self.most, self._inside)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.most > 1, timeout=0.1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._inside -= 1
+
+
+def in_company(monkeypatch, owner, name: str) -> Company:
+    company, original = Company(), getattr(owner, name)
+
+    def accompanied(*arguments, **settings):
+        with company:
+            return original(*arguments, **settings)
+
+    monkeypatch.setattr(owner, name, accompanied)
+    return company
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+async def test_spans_are_coded_side_by_side_where_there_are_cores_for_it(
+    serve, monkeypatch, threads
+):
+    ids = {"input_ids": torch.arange(6 * SPAN_TOKENS)[None] % 97}
+    whole = load_model("tiny-llama3")(ids).logits
+    for user in (edge, server_session, server_server):
+        monkeypatch.setattr(user, "coding_threads", lambda: threads)
+    monkeypatch.setattr(decoding, "_INLINE_FEATURES", 0)
+    encoders = in_company(monkeypatch, edge, "code_span")
+    decoders = in_company(monkeypatch, decoding.Decoding, "_decode")
+    async with (
+        serve("tiny-llama3") as server,
+        SplitClient(server.address, "tiny-llama3", codec="float32") as client,
+    ):
+        logits = (await client.infer(ids)).output.logits
+    assert torch.allclose(logits, whole, atol=1e-4)
+    for company in (encoders, decoders):
+        assert company.most == 1 if threads == 1 else 1 < company.most <= threads
+
+
+async def test_spans_whose_quality_follows_the_link_are_coded_one_after_the_other(
+    serve, monkeypatch
+):
+    monkeypatch.setattr(edge, "coding_threads", lambda: 3)
+    encoders = in_company(monkeypatch, edge, "code_span")
+    budget = Budget(latency_ms=60_000)
+    async with (
+        serve("tiny-llama3") as server,
+        SplitClient(server.address, "tiny-llama3", budget=budget) as client,
+    ):
+        await client.infer({"input_ids": torch.arange(4 * SPAN_TOKENS)[None] % 97})
+    assert encoders.most == 1

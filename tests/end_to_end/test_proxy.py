@@ -138,7 +138,7 @@ def fails(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     ("where", "what"),
-    [(server_service, "agree"), (Session, "receive"), (Decoding, "add"), (Answers, "to")],
+    [(server_service, "agree"), (Session, "receive"), (Decoding, "begin"), (Answers, "to")],
 )
 async def test_the_servers_own_fault_is_never_unknown_and_not_tried_again(
     llama, serve, monkeypatch, where, what

@@ -48,6 +48,16 @@ def use_threads(count: int) -> None:
     torch.get_num_threads()  # now, and not when another thread has set another one
 
 
+def coding_threads() -> int:
+    """How many threads code features, beside those that a model computes on."""
+    return max(1, cores() // 4)
+
+
+def cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """uvloop's event loop where uvloop is installed, else asyncio's own."""
     try:
