@@ -45,15 +45,18 @@ class Addresses:
     @property
     def next(self) -> str:
         """The address whose turn it is."""
-        return self.every[self.turn % len(self.every)]
+        return self._at(self.turn)
 
-    async def dial(self, timeout_s: float) -> Connection:
-        """Connects to the next one.
+    def _at(self, turn: int) -> str:
+        return self.every[turn % len(self.every)]
+
+    async def dial(self, timeout_s: float, turn: int | None = None) -> Connection:
+        """Connects to the next one, or to the one of another turn.
 
         Raises:
             ConnectionFailedError: it does not answer.
         """
-        return await connect(self.next, timeout_s)
+        return await connect(self._at(self.turn if turn is None else turn), timeout_s)
 
     def pass_over(self, error: ClientError, others: bool = False) -> None:
         """The next one has no session for us: the turn goes on.

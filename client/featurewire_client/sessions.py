@@ -20,6 +20,7 @@ from featurewire_client.errors import (
     RefusedError,
 )
 from featurewire_client.link_estimate import LinkEstimate
+from featurewire_client.opened import Opened
 from featurewire_client.session import Session
 from featurewire_client.transcript import Transcript
 
@@ -49,6 +50,7 @@ class Sessions:
         self._offer: pb.Handshake | None = None
         self._connection: Connection | None = None
         self._mending = asyncio.Lock()
+        self._spare: asyncio.Task[Opened | None] | None = None
 
     @property
     def address(self) -> str:
@@ -80,6 +82,8 @@ class Sessions:
                 self._connection = await self.addresses.dial(connect_s)
                 self._offer = await agree(self._connection)
                 self.current = await Session.open(self._connection, self._offer, self.link)
+                # the next server must compute alike, or what it goes on with differs
+                self._offer.dtype = self.current.terms.dtype
             except (ConnectionFailedError, ConnectionLostError, RefusedError) as error:
                 if not isinstance(error, ConnectionLostError):
                     failures[self.addresses.next] = error
@@ -113,6 +117,7 @@ class Sessions:
         async with self._mending:
             if self.current is not broken:
                 return
+            await self._drop_spare()
             if broken is not None:
                 take_leave(broken, request)
                 await broken.close()
@@ -143,60 +148,67 @@ class Sessions:
                 log.warning("the session moved to %s: %s", self.address, cause or "it was closed")
 
     async def move(self, leaving: Session, request: Transcript | None) -> None:
-        """Leaves a server that is about to stop for another one, if one takes the session at once.
+        """Leaves a server that is about to stop for another one, once that has opened a session.
 
-        Where none does, it stays until its server ends it.
+        Nothing waits for that. Where no other takes it, it stays until its server ends it.
         """
         async with self._mending:
             if self.current is not leaving or not leaving.leaving:
                 return
-            leaving.leaving = False  # tried once
-            here, old = self.addresses.turn, self._connection
-            for _ in self.addresses.every[1:]:
-                self.addresses.turn += 1
-                try:
-                    await self._replace(request, keep=True)
-                except ClientError as error:
-                    log.info("stays at %s: %s", self.address, error)
-                    continue
-                take_leave(leaving, request)
-                await leaving.close()
-                if old is not None:
-                    await old.channel.close()
-                log.warning("the session moved to %s: its server is about to stop", self.address)
+            if self._spare is None:
+                self._spare = asyncio.create_task(self._find_spare())
+            if not self._spare.done():
                 return
-            self.addresses.turn = here
+            leaving.leaving = False  # tried once
+            spare, self._spare, old = self._spare.result(), None, self._connection
+            if spare is None:
+                return
+            try:
+                self._take(spare, await spare.repeat(request))
+            except ClientError as error:
+                log.info("stays at %s: %s", self.address, error)
+                return
+            take_leave(leaving, request)
+            await leaving.close()
+            if old is not None:
+                await old.channel.close()
+            log.warning("the session moved to %s: its server is about to stop", self.address)
 
-    async def _replace(self, request: Transcript | None, keep: bool = False) -> None:
-        """Opens a session and repeats the request; `keep`: over a connection of its own."""
-        connection = None if keep else self._connection
+    async def _find_spare(self) -> Opened | None:
+        """A session with the first of the other addresses that opens one."""
+        assert self._offer is not None
+        here = self.addresses.turn
+        for turn in range(here + 1, here + len(self.addresses.every)):
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    connection = await self.addresses.dial(_CONNECT_S, turn)
+                    return await Opened.over(connection, turn, self._offer, self.link)
+            except (ClientError, TimeoutError) as error:
+                log.info("stays at %s: %s", self.address, error or "the next one does not answer")
+        return None
+
+    async def _drop_spare(self) -> None:
+        if self._spare is None:
+            return
+        task, self._spare = self._spare, None
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and (spare := task.result()) is not None:
+            await spare.close()
+
+    async def _replace(self, request: Transcript | None) -> None:
+        """Opens a session with the next address and repeats the request."""
+        assert self._offer is not None
+        connection, self._connection = self._connection, None
         if connection is None:
             connection = await self.addresses.dial(_CONNECT_S)
-        assert self._offer is not None
-        session = None
-        try:
-            connection.check_protocol()
-            self.link.begin()
-            session = await Session.open(connection, self._offer, self.link)
-            described: list[pb.CodedTensor] = []
-            for message in request.again() if request is not None else ():
-                if isinstance(message, pb.Begin):
-                    await session.begin(message)
-                    described = list(message.tensors)
-                else:
-                    await session.send(message)
-                assert request is not None
-                request.sent_bytes += message.ByteSize()
-            if request is not None and request.chunks:
-                await session.first_answer()  # or a refusal: there may be no room for its cache
-        except BaseException:
-            if session is not None:
-                await session.close()
-            await connection.channel.close()
-            if connection is self._connection:
-                self._connection = None
-            raise
-        self.current, self._connection, self.described = session, connection, described
+        opened = await Opened.over(connection, self.addresses.turn, self._offer, self.link)
+        self._take(opened, await opened.repeat(request))
+
+    def _take(self, opened: Opened, described: list[pb.CodedTensor]) -> None:
+        self.addresses.turn = opened.turn
+        self.current, self._connection = opened.session, opened.connection
+        self.described = described
 
     async def _hang_up(self) -> None:
         """Closes the connection."""
@@ -206,6 +218,7 @@ class Sessions:
 
     async def leave(self, request: Transcript | None) -> None:
         """Ends the session, amid the request where there is one; the connection stays."""
+        await self._drop_spare()
         if self.current is not None:
             take_leave(self.current, request)
             await self.current.close()

@@ -176,6 +176,41 @@ async def test_a_draining_server_is_not_left_for_one_that_does_not_answer(unbrok
     assert text == unbroken
 
 
+async def test_a_draining_servers_tokens_come_while_another_address_hangs(unbroken):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ServerProcess([MODEL], (*ALONE, "--grace-s", "30")) as leaving,
+    ):
+        addresses = f"{leaving.address},127.0.0.1:{silent.getsockname()[1]}"
+        async with SplitClient(addresses, MODEL, timeout_s=3) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            leaving.kill(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            text += await text_of(pieces)  # a token that waited for that address would be late
+            assert client.last_stats.replays == 0
+    assert text == unbroken
+
+
+async def test_a_session_moves_past_a_server_that_computes_in_another_dtype(
+    spare, unbroken, caplog
+):
+    with (
+        ServerProcess([MODEL], ALONE) as doomed,
+        ServerProcess([MODEL], (*ALONE, "--dtype", "bfloat16")) as other,
+    ):
+        addresses = f"{doomed.address},{other.address},{spare.address}"
+        async with SplitClient(addresses, MODEL) as client:
+            pieces = client.generate(PROMPT, **DRAWN)
+            text = await anext(pieces)
+            doomed.kill()
+            text += await text_of(pieces)
+            assert f"moved to {spare.address}" in caplog.text
+        async with SplitClient(other.address, MODEL) as client:  # where it begins, it stays
+            assert await text_of(client.generate(PROMPT, **DRAWN))
+    assert text == unbroken
+
+
 async def test_a_full_server_is_passed_over_for_the_next_one(spare, unbroken):
     with (
         ServerProcess([MODEL], (*ALONE, "--max-sessions", "1")) as full,
