@@ -70,6 +70,7 @@ class BertTail(Tail):
     """
 
     per_sample = frozenset({"attention_mask"})
+    of_tokens = True
     encoder: Any
     pooling: Pooling | None
 

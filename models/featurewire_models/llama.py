@@ -91,6 +91,7 @@ class LlamaTail(Tail):
     """
 
     per_sample = frozenset({"attention_mask"})
+    of_tokens = True
     language_model: Any
 
     def __call__(self, features: Features, cache: Cache | None = None) -> Any:

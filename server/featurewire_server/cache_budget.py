@@ -1,4 +1,4 @@
-"""How much memory the caches of all requests, and outputs that wait, may take together."""
+"""How much memory all requests may take together: features, caches and outputs that wait."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ class CacheBudget:
         self._tell = tell
         self.reserved = 0
 
-    def reserve(self, size: int) -> None:
+    def reserve(self, what: str, size: int) -> None:
         """Raises Refusal: the bytes are not free now, or are more than there ever are."""
         if self.reserved + size > self._allowed:
             message = (
-                f"the request's cache needs {size} bytes, with outputs that wait;"
+                f"the request's {what} needs {size} bytes;"
                 f" {self._allowed - self.reserved} of {self._allowed} are free"
             )
             found, allowed = str(size), str(self._allowed)
@@ -43,9 +43,9 @@ class Reservations:
         self._budget = budget
         self._sizes: dict[object, int] = {}
 
-    def reserve(self, request: object, size: int) -> None:
+    def reserve(self, request: object, what: str, size: int) -> None:
         """Raises Refusal: as of the budget."""
-        self._budget.reserve(size)
+        self._budget.reserve(what, size)
         self._sizes[request] = size
 
     def release(self, request: object) -> None:

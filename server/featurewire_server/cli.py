@@ -138,7 +138,10 @@ def serve(
         ),
     ] = ServerConfig.batch_wait_ms,
     cache_mb: Annotated[
-        int, typer.Option(min=1, help="MiB that the caches of all generations may take.")
+        int,
+        typer.Option(
+            min=1, help="MiB that features, caches and waiting outputs of all requests may take."
+        ),
     ] = ServerConfig.cache_mb,
     idle_s: Annotated[
         float,

@@ -25,7 +25,8 @@ class ServerConfig:
             tail; 1: none do, and no answer depends on its company in its last bits.
         batch_wait_ms: how long a one-shot request waits for others to share its pass, when other
             sessions are open.
-        cache_mb: mebibytes that the caches of all generations may take together.
+        cache_mb: mebibytes that the features, the caches and the outputs that wait of all requests
+            may take together.
         idle_s: seconds without a message after which a session is ended; a stream that has not
             shaken hands is ended sooner.
         grace_s: seconds that requests may go on for after SIGTERM.

@@ -23,6 +23,7 @@ class FeatureBuffer:
         received_bytes: serialised size of the messages so far, Begin included.
         samples: how many have begun to come, over all tensors.
         is_complete: it takes no further chunk.
+        feature_bytes: what its decoded feature takes, as float32.
         tally: what the tail's pass has come to: bytes, features, seconds of each stage.
     """
 
@@ -33,6 +34,10 @@ class FeatureBuffer:
     is_complete: bool = False
     tally: Counter[str] = field(default_factory=Counter)
     _sample_bytes: int = 0
+
+    @property
+    def feature_bytes(self) -> int:
+        return 4 * sum(t.batch * t.tokens * t.channels for t in self.begin.tensors)
 
     def add(self, chunk: pb.Chunk, payload_bytes: int) -> pb.CodedTensor:
         """Counts one chunk in: the tensor that it belongs to; its sample is the last of `samples`.
@@ -66,8 +71,11 @@ class FeatureBuffer:
         return tensor
 
 
-def check_begin(begin: pb.Begin) -> None:
+def check_begin(begin: pb.Begin, most_tokens: int = 0) -> None:
     """Holds what a Begin announces against the limits.
+
+    Args:
+        most_tokens: of one tensor; 0: any number.
 
     Raises:
         Refusal: it is empty, malformed or too large.
@@ -80,6 +88,8 @@ def check_begin(begin: pb.Begin) -> None:
     for tensor in begin.tensors:
         if not (tensor.batch and tensor.tokens and tensor.channels):
             raise Refusal("TENSOR_MALFORMED", f"tensor {tensor.name!r} is empty", found="0")
+        if most_tokens and tensor.tokens > most_tokens:
+            raise too_large("a tensor's tokens", tensor.tokens, most_tokens)
         features += tensor.batch * tensor.tokens * tensor.channels
     if features > limits.MAX_FEATURES:
         raise too_large("a request's feature points", features, limits.MAX_FEATURES)

@@ -110,14 +110,20 @@ class Scheduler:
     def _work(self) -> None:
         use_threads(self._intraop)
         with torch.inference_mode():
-            while batch := self._take():
-                started = time.perf_counter()
-                try:
-                    results = batch[0].work([job.item for job in batch])
-                except Exception as error:
-                    results = [error] * len(batch)
-                for job, result in zip(batch, results, strict=True):
-                    job.settle(result, started, len(batch))
+            while self._run_next():
+                pass
+
+    def _run_next(self) -> bool:
+        """Runs the next pass, and forgets it: an idle worker keeps no features. False: closed."""
+        batch = self._take()
+        started = time.perf_counter()
+        try:
+            results = batch[0].work([job.item for job in batch]) if batch else []
+        except Exception as error:
+            results = [error] * len(batch)
+        for job, result in zip(batch, results, strict=True):
+            job.settle(result, started, len(batch))
+        return bool(batch)
 
     def _take(self) -> list[_Job]:
         """The next pass's jobs; none once closed."""

@@ -26,6 +26,8 @@ from featurewire_server.tails import Tails
 
 log = logging.getLogger("featurewire.server")
 
+Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
+
 _PAGE_BYTES = 1024 * 1024
 _TELLING_S = 1.0  # that every session has to take a GoAway
 
@@ -46,6 +48,19 @@ def _first(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = min(error.exceptions, key=lambda one: as_refusal(one) is None)
     return error
+
+
+def _forget(error: BaseException) -> None:
+    """Lets go of the frames that an error came through, and of what they hold: features.
+
+    An error is often part of a cycle with them, and may be there until Python looks for those.
+    """
+    error.__traceback__ = None
+    within = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    before = [one for one in (error.__cause__, error.__context__) if one is not None]
+    error.__cause__ = error.__context__ = None
+    for one in (*within, *before):
+        _forget(one)
 
 
 class SplitInferenceService(rpc.SplitInferenceServiceServicer):
@@ -105,28 +120,35 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         self._streams.add(stream)
         self._count_sessions()
         leaving = asyncio.create_task(self._leave(stream))
+        failed, status = False, None
         try:
             await self._converse(request_iterator, stream)
         except Exception as error:
-            first = _first(error)
-            if isinstance(first, NotReadingError):
-                log.warning("dropped peer=%s: it does not read", stream.peer)
-                # no status can be sent behind a write that is stuck: gRPC resets the stream
-                raise asyncio.CancelledError from first
-            if isinstance(first, GoneError):
-                log.info("cancelled peer=%s amid a request", stream.peer)
-                self._metrics.errors.labels("CANCELLED").inc()
-                raise asyncio.CancelledError from first
-            refusal = as_refusal(first)
-            if refusal is None:
-                log.error("error peer=%s", stream.peer, exc_info=first)
-                self._metrics.errors.labels("INTERNAL").inc()
-                await context.abort(grpc.StatusCode.INTERNAL, "the server failed; see its log")
-            await self._abort(context, refusal)
+            failed, status = True, self._status(_first(error), stream)
+            _forget(error)
         finally:
             leaving.cancel()
             self._streams.discard(stream)
             self._count_sessions()
+        if status is not None:  # not amid the error, which gRPC would keep with it
+            await context.abort(*status)
+        if failed:
+            raise asyncio.CancelledError
+
+    def _status(self, error: Exception, stream: Stream) -> Status | None:
+        """How to end a stream that came to an error, which is logged; None: gRPC resets it."""
+        if isinstance(error, NotReadingError):
+            log.warning("dropped peer=%s: it does not read", stream.peer)
+            return None  # it would wait behind a write that is stuck
+        if isinstance(error, GoneError):
+            log.info("cancelled peer=%s amid a request", stream.peer)
+            self._metrics.errors.labels("CANCELLED").inc()
+            return None
+        if (refusal := as_refusal(error)) is not None:
+            return self._refused(refusal, stream.peer)
+        log.error("error peer=%s", stream.peer, exc_info=error)
+        self._metrics.errors.labels("INTERNAL").inc()
+        return grpc.StatusCode.INTERNAL, "the server failed; see its log", ()
 
     async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: Stream) -> None:
         """Handshake, then messages in and answers out, each in a task of its own."""
@@ -253,7 +275,11 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         return held.folder / request.tensor / request.file
 
     async def _abort(self, context: Context, refusal: Refusal) -> NoReturn:
-        self._metrics.errors.labels(refusal.code.name).inc()
-        log.warning("refused peer=%s reason=%s: %s", context.peer(), refusal.reason, refusal)
-        await context.abort(refusal.code, str(refusal), trailers(refusal))
+        await context.abort(*self._refused(refusal, context.peer()))
         raise refusal  # abort has raised already; this tells the type checker
+
+    def _refused(self, refusal: Refusal, peer: str) -> Status:
+        """A refusal as gRPC sends it; logged and counted."""
+        self._metrics.errors.labels(refusal.code.name).inc()
+        log.warning("refused peer=%s reason=%s: %s", peer, refusal.reason, refusal)
+        return refusal.code, str(refusal), trailers(refusal)

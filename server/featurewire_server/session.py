@@ -97,17 +97,21 @@ class Session:
         received_bytes = begin.ByteSize()
         if not begin.tensors:
             begin.tensors.extend(self._tensors)
-        check_begin(begin)
+        is_causal = begin.HasField("generation") or begin.spans
+        is_bounded = self._terms.tail.of_tokens and not is_causal
+        check_begin(begin, self._terms.context if is_bounded else 0)
         self._tensors = begin.tensors
         if isinstance(self._request, Generation):
             self._reserved.release(self._request)
-        if not begin.HasField("generation") and not begin.spans:
-            self._request = FeatureBuffer(begin, received_bytes)
+        if not is_causal:
+            feature = FeatureBuffer(begin, received_bytes)
+            self._reserved.reserve(feature, "feature", feature.feature_bytes)
+            self._request = feature
             return
         self._bitstream = []
         kind = Generation if begin.HasField("generation") else SpannedFeature
         request = kind(begin, self._terms, received_bytes)
-        self._reserved.reserve(request, request.cache_bytes)
+        self._reserved.reserve(request, "cache", request.cache_bytes)
         self._request = request
 
     async def _take(self, chunk: pb.Chunk, request: Request) -> bool:
@@ -149,13 +153,17 @@ class Session:
         """
         while (coded := await self._coded.get()) is not None:
             await self._decoders.acquire()  # no more threads at once than there are
-            decoding = self._decoding.begin(coded)
-            decoding.add_done_callback(self._decoding_ended)
+            # no name for it here: an idle session would keep its last feature
             if coded.completes:
-                await self._decoded.put(decoding)
+                await self._decoded.put(self._begin_decoding(coded))
             else:
-                await decoding
+                await self._begin_decoding(coded)
         await self._decoded.put(None)
+
+    def _begin_decoding(self, coded: Coded) -> "asyncio.Future[Decoded | None]":
+        decoding = self._decoding.begin(coded)
+        decoding.add_done_callback(self._decoding_ended)
+        return decoding
 
     def _decoding_ended(self, decoding: "asyncio.Future[Decoded | None]") -> None:
         self._decoders.release()
@@ -171,10 +179,9 @@ class Session:
             ModelError: likewise.
         """
         while (decoding := await self._decoded.get()) is not None:
-            decoded = await decoding
-            assert decoded is not None
-            async for response in self._answers.to(decoded):
+            async for response in self._answers.to(await _feature_of(decoding)):
                 yield response
+            del decoding  # an idle session would keep its last feature
             self._unanswered -= 1
             self._answered.set()
 
@@ -191,3 +198,9 @@ class Session:
                 decoding.cancel()
         self._reserved.close()
         self._answers.close()
+
+
+async def _feature_of(decoding: "asyncio.Future[Decoded | None]") -> Decoded:
+    decoded = await decoding
+    assert decoded is not None  # its last bytes are in
+    return decoded
