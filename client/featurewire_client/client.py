@@ -307,17 +307,15 @@ class SplitClient:
 
     async def _open(self) -> Connection:
         """Opens the first session, at the first address whose server takes it."""
-        clock = asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(self._timeout_s) as limit:
 
+                def came(took_s: float) -> None:
+                    # a profile's pages may take minutes over a slow link: those that come
+                    limit.reschedule((limit.when() or 0.0) + took_s)
+
                 async def agree(connection: Connection) -> pb.Handshake:
-                    # not within the time: a profile's pages take minutes over a slow link
-                    left_s = (limit.when() or 0.0) - clock()
-                    limit.reschedule(None)
-                    offer = await self._terms.agree(connection)
-                    limit.reschedule(clock() + left_s)
-                    return offer
+                    return await self._terms.agree(connection, came)
 
                 connect_s = min(self._timeout_s / len(self._sessions.addresses.every), _CONNECT_S)
                 return await self._sessions.open(connect_s, agree)

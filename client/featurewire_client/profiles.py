@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -10,22 +12,33 @@ from featurewire.wire.profiles import PROFILE_FILES, Origin, ProfileSet
 from featurewire_models import ModelInfo
 
 from featurewire_client.connection import Connection
-from featurewire_client.errors import SessionError, client_error
+from featurewire_client.errors import ConnectionLostError, SessionError, client_error
 
 CACHE = Path.home() / ".cache" / "featurewire" / "profiles"
 
 # A 4096-channel profile is 64 MiB; a server that announces more than this is refused.
 _MAX_PROFILE_BYTES = 1 << 30
-_PAGE_S = 180.0  # of 1 MiB, which 0.05 Mbit/s take almost as long for
+# A page is as large as what comes in half a second or so: 0.05 Mbit/s take 2.6 s for the least.
+_LEAST_PAGE, _MOST_PAGE, _PAGE_S = 16 * 1024, 1024 * 1024, 0.5
+_SILENT_S = 15.0
 
 
-async def fetch(connection: Connection, info: ModelInfo, split: str, task: str) -> ProfileSet:
+async def fetch(
+    connection: Connection,
+    info: ModelInfo,
+    split: str,
+    task: str,
+    came: Callable[[float], None] = lambda _: None,
+) -> ProfileSet:
     """The server's profiles for a split point, from the model's folder, the cache or the server.
+
+    `came` hears, after each page that the server sends, how many seconds it took.
 
     Raises:
         ProfileError: a profile in the folder or the cache is damaged.
         SessionError: what the server sent is not what it announced.
-        ClientError: the server does not answer, or takes minutes for a page.
+        ConnectionLostError: the server is gone, or sends no page for 15 s.
+        ClientError: it refuses.
     """
     origin = Origin(info.name, info.revision, split, task)
     sets = connection.model(info.name).profiles
@@ -44,7 +57,7 @@ async def fetch(connection: Connection, info: ModelInfo, split: str, task: str) 
     fresh = Path(tempfile.mkdtemp(dir=CACHE))
     try:
         for tensor in announced.tensors:
-            await _download(connection, announced.digest, tensor, fresh)
+            await _download(connection, announced.digest, tensor, fresh, came)
         ProfileSet(origin).save_pretrained(fresh)
         fetched = ProfileSet.from_pretrained(fresh)
         if fetched.digest != announced.digest:
@@ -59,23 +72,41 @@ async def fetch(connection: Connection, info: ModelInfo, split: str, task: str) 
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-async def _download(connection: Connection, digest: str, tensor: str, folder: Path) -> None:
+async def _download(
+    connection: Connection, digest: str, tensor: str, folder: Path, came: Callable[[float], None]
+) -> None:
     """Writes one profile's files, page by page."""
     if tensor != Path(tensor).name or tensor.startswith("."):
         raise SessionError(f"the server named a tensor {tensor!r}, which is no file name")
     (folder / tensor).mkdir()
+    size = _LEAST_PAGE
     for name in PROFILE_FILES:
         with (folder / tensor / name).open("wb") as file:
             while True:
-                request = pb.GetProfileRequest(
-                    digest=digest, tensor=tensor, file=name, offset=file.tell()
+                asked = time.monotonic()
+                page = await _page(
+                    connection,
+                    pb.GetProfileRequest(
+                        digest=digest, tensor=tensor, file=name, offset=file.tell(), max_bytes=size
+                    ),
                 )
-                try:
-                    page = await connection.stub.GetProfile(request, timeout=_PAGE_S)
-                except grpc.aio.AioRpcError as error:
-                    raise client_error(error, connection.address) from error
+                took_s = time.monotonic() - asked
+                came(took_s)
+                if took_s < _PAGE_S:
+                    size = min(2 * size, _MOST_PAGE)
                 file.write(page.payload)
                 if page.total_bytes > _MAX_PROFILE_BYTES:
                     raise SessionError(f"a profile of {page.total_bytes} bytes is too large")
                 if not page.payload or file.tell() >= page.total_bytes:
                     break
+
+
+async def _page(connection: Connection, request: pb.GetProfileRequest) -> pb.GetProfileResponse:
+    try:
+        page: pb.GetProfileResponse = await connection.stub.GetProfile(request, timeout=_SILENT_S)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            message = f"the server at {connection.address} sent no page for {_SILENT_S:g} s"
+            raise ConnectionLostError(message) from error
+        raise client_error(error, connection.address, connected=True) from error
+    return page

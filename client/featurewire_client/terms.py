@@ -1,6 +1,7 @@
 """What a client's sessions are about: what its caller asks for in, what servers are offered out."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from featurewire.v1 import featurewire_pb2 as pb
@@ -49,8 +50,10 @@ class Terms:
         """
         self.info = await asyncio.to_thread(describe, self.name)
 
-    async def agree(self, connection: Connection) -> pb.Handshake:
+    async def agree(self, connection: Connection, came: Callable[[float], None]) -> pb.Handshake:
         """What to offer to a server, from what it serves.
+
+        `came` hears of the seconds that each page of its profiles took.
 
         Raises:
             ClientError: it does not serve the model, speaks another protocol, or is gone.
@@ -60,7 +63,7 @@ class Terms:
         served = connection.model(self.info.name)
         self.split = self._split or served.default_split
         self.task = self._task or served.default_task
-        self.profiles = await self._choose_profiles(connection)
+        self.profiles = await self._choose_profiles(connection, came)
         return self.offer
 
     @property
@@ -90,12 +93,14 @@ class Terms:
             ) from mismatch
         check_weights(self.name, "head", self.split, self.task, self.info.revision)
 
-    async def _choose_profiles(self, connection: Connection) -> ProfileSet:
+    async def _choose_profiles(
+        self, connection: Connection, came: Callable[[float], None]
+    ) -> ProfileSet:
         origin = Origin(self.info.name, self.info.revision, self.split, self.task)
         if self._profile is None or self.codec != "featurewire":
             return ProfileSet(origin)
         if self._profile == "server":
-            return await profiles.fetch(connection, self.info, self.split, self.task)
+            return await profiles.fetch(connection, self.info, self.split, self.task, came)
         own = ProfileSet.from_pretrained(Path(self._profile))
         own.check(origin)
         return own

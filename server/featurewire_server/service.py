@@ -98,7 +98,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             await self._abort(context, refusal)
         with path.open("rb") as file:
             file.seek(min(request.offset, path.stat().st_size))
-            payload = file.read(_PAGE_BYTES)
+            payload = file.read(min(request.max_bytes or _PAGE_BYTES, _PAGE_BYTES))
         return pb.GetProfileResponse(payload=payload, total_bytes=path.stat().st_size)
 
     async def Probe(  # noqa: N802

@@ -92,16 +92,18 @@ class ProfileSet(_message.Message):
     def __init__(self, task: _Optional[str] = ..., split: _Optional[str] = ..., digest: _Optional[str] = ..., tensors: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetProfileRequest(_message.Message):
-    __slots__ = ("digest", "tensor", "file", "offset")
+    __slots__ = ("digest", "tensor", "file", "offset", "max_bytes")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     digest: str
     tensor: str
     file: str
     offset: int
-    def __init__(self, digest: _Optional[str] = ..., tensor: _Optional[str] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+    max_bytes: int
+    def __init__(self, digest: _Optional[str] = ..., tensor: _Optional[str] = ..., file: _Optional[str] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
 
 class GetProfileResponse(_message.Message):
     __slots__ = ("payload", "total_bytes")
