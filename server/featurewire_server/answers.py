@@ -66,6 +66,8 @@ class Answers:
             Refusal: the tail cannot run on the feature, or has no such output.
             ModelError: likewise.
         """
+        if isinstance(decoded.request, Generation):
+            decoded.request.check_open()
         self._accounts.follow(decoded.request)
         whole = self._join(decoded)
         if whole is None:
@@ -138,7 +140,6 @@ class Answers:
     async def _next_token(
         self, decoded: Decoded, generation: Generation
     ) -> AsyncIterator[pb.InferResponse]:
-        generation.check_open()
         step = Step(generation, decoded.features)
         terms, scheduler = self._terms, self._shared.scheduler
         # the prompt goes alone: what the tail cannot take is found before there is company

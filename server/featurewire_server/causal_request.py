@@ -75,6 +75,8 @@ class CausalRequest:
         check_chunk(chunk, self.begin.request, payload_bytes)
         if chunk.tensor or chunk.sample:
             raise out_of_order(f"sample {chunk.sample} of tensor {chunk.tensor}", "the only one")
+        if not payload_bytes:
+            raise Refusal("BITSTREAM_INVALID", "a chunk of a sequence is empty")
         allowed = max(self._announced - self._taken, 1)
         if chunk.tokens > allowed or self._taken + chunk.tokens > self._context:
             raise too_large("a chunk's tokens", chunk.tokens, allowed)

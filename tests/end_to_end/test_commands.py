@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from featurewire_bench.process import ServerProcess
+from featurewire_bench.relay import Relay
 from featurewire_client import SplitClient, client
 from featurewire_client.cli import main as client_main
 from featurewire_models import describe, load_model, load_processor
@@ -580,6 +582,32 @@ cli.main()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (130, "", "")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_ends_a_text_with_the_account_of_what_came(server, as_json):
+    with Relay(server.address, rtt_ms=50) as link:
+        script = Path(sys.executable).parent / "featurewire"
+        command = [script, "generate", "tiny-llama3", "Return the", "--max-tokens", "400"]
+        with subprocess.Popen(
+            [*command, "--server", link.address, *(["--json"] if as_json else [])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            while link.down_bytes < 4000 and process.poll() is None:  # some tokens
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    if as_json:
+        told = json.loads(out)
+        assert (told["finish"], err) == ("interrupted", "")
+        assert 0 < told["stats"]["tokens"] < 400
+        assert told["text"]
+    else:
+        assert re.search(r"^sent \d+ bytes for .*; \d+ tokens, first after", err)
+        assert out.strip()
 
 
 @pytest.mark.parametrize("script", ["featurewire", "featurewire-server"])

@@ -99,6 +99,10 @@ BAD = {
         [begin(3), pb.InferRequest(chunk=pb.Chunk(request=1, sample=1, tokens=1))],
         "MESSAGE_OUT_OF_ORDER",
     ),
+    "an empty chunk": (
+        [begin(3), pb.InferRequest(chunk=pb.Chunk(request=1))],
+        "BITSTREAM_INVALID",
+    ),
     "two sequences": (
         [
             pb.InferRequest(
@@ -251,6 +255,16 @@ async def test_what_fails_in_company_fails_alone(llama, serve, offer, monkeypatc
     assert isinstance(answers[2], Refusal)
     for number in (0, 1, 3):
         assert [a.WhichOneof("message") for a in answers[number]].count("token") == 30
+
+
+async def test_a_text_that_is_over_has_one_line_in_the_log(llama, serve, offer, caplog):
+    caplog.set_level(logging.INFO)
+    settings = {"max_tokens": 2, "delivered": [1, 2]}
+    messages = [begin(3, **settings), chunk(3), chunk(1), chunk(1)]
+    async with serve(llama) as server:
+        with pytest.raises(Refusal, match="chunk"):
+            await talk(server.address, pb.InferRequest(handshake=offer), *messages)
+    assert [line.split()[0] for line in caplog.messages].count("request") == 1
 
 
 async def test_a_begin_amid_a_generation_gives_it_up(llama, serve, offer):

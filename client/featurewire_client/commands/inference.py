@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,30 +154,31 @@ def generate(
         split = sending.best_split("generation", text_work(model, prompt, max_tokens), budget)
     client = sending.client(split, None, budget, metrics_port)
 
-    async def all_pieces() -> str:
-        text = []
-        async with client:
-            async for piece in client.generate(
-                prompt,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                seed=seed,
-                stop=stops,
-            ):
+    text: list[str] = []
+
+    async def all_pieces() -> None:
+        asked = client.generate(prompt, max_tokens, temperature, top_k, top_p, seed, stops)
+        async with client, aclosing(asked) as pieces:
+            async for piece in pieces:
                 text.append(piece)
                 if not as_json:
                     print(piece, end="", flush=True)
-        return "".join(text)
 
-    text = run(all_pieces())
-    if as_json:
-        account = client.last_stats.as_dict() if client.last_stats else None
-        told = {"text": text, "finish": client.finish_reason, "stats": account}
-        print(json.dumps(told | {"profiled": client.profiled}))
-    else:
+    def tell(finish: str) -> None:
+        if as_json:
+            account = client.last_stats.as_dict() if client.last_stats else None
+            told = {"text": "".join(text), "finish": finish, "stats": account}
+            print(json.dumps(told | {"profiled": client.profiled}))
+            return
         print()
-        if client.finish_reason == "context":
+        if finish == "context":
             print("the model's context ended the text", file=sys.stderr)
         sending.tell(client)
+
+    try:
+        run(all_pieces())
+    except KeyboardInterrupt:
+        if client.last_stats is not None:
+            tell("interrupted")
+        raise
+    tell(client.finish_reason)
