@@ -10,17 +10,19 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import Any, TypeVar
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
+from featurewire.wire.parts import PART_POINTS, grid_of_part, parts_of
 from featurewire.wire.runtime import coding_threads, use_threads
 from featurewire_models import Features, Head
 
 from featurewire_client.chunks import chunks_of, cut, next_chunk
 from featurewire_client.head_pass import HeadPass, Seconds
-from featurewire_client.span import GPU_SPAN_TOKENS, Span, code_span, span_tokens
+from featurewire_client.span import GPU_SPAN_TOKENS, Span, code_rows, code_span, span_tokens
 
 Result = TypeVar("Result")
 
@@ -131,6 +133,45 @@ class Edge:
         async with contextlib.aclosing(_drain(coded, run(), encode())) as spans:
             async for span in spans:
                 yield await span
+
+    def takes_parts(self, features: Features) -> bool:
+        """Whether a feature is long enough to be coded in parts, each with a quality of its own."""
+        points = sum(tensor.numel() for tensor in features.tensors.values())
+        return self._coder.codec == "featurewire" and points > PART_POINTS
+
+    async def parts(
+        self, features: Features, quality: Callable[[int], Awaitable[float]], seconds: Seconds
+    ) -> AsyncGenerator[Span, None]:
+        """The bitstreams of one feature: of every sample, part by part.
+
+        `quality` says the SNR of the next one from the feature points that are left.
+
+        Raises:
+            CodecError: as above.
+        """
+        coded: asyncio.Queue[Span | None] = asyncio.Queue(_WAITING)
+
+        async def encode() -> None:
+            left = sum(tensor.numel() for tensor in features.tensors.values())
+            for index, (name, tensor) in enumerate(features.tensors.items()):
+                grid, (_, tokens, channels) = features.grids.get(name), tensor.shape
+                for number, part in product(range(len(tensor)), parts_of((tokens, channels), grid)):
+                    snr_db = await quality(left)
+                    left -= len(part) * channels
+                    rows = tensor[number, part.start : part.stop]
+                    part_grid = grid_of_part(tokens, grid, part)
+                    place = index, number, not left
+                    work = functools.partial(
+                        code_rows, self._coder, name, rows, part_grid, snr_db, *place
+                    )
+                    span = await _on(self._codec, work)
+                    seconds.count(span.encode_s, span.payload_bytes)
+                    await coded.put(span)
+            await coded.put(None)
+
+        async with contextlib.aclosing(_drain(coded, encode())) as parts:
+            async for part in parts:
+                yield part
 
     def _span(self, ids: torch.Tensor) -> int:
         if self.head.device.type == "cuda":

@@ -2,7 +2,8 @@
 
 A long text of a causal model goes span by span, as a prompt does: the head runs on one span while
 the one before it is coded and the tail runs on those before that. Everything else goes as one
-feature, whose chunks are sent as they are coded.
+feature, whose chunks are sent as they are coded; where the quality follows the link, a long one
+goes in parts.
 """
 
 import time
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 
 import torch
+from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_models import Features
 
 from featurewire_client.edge import Edge
@@ -70,7 +72,10 @@ class Inference:
     ) -> Transcript:
         seconds, pieces = self._seconds, tuple[int, ...]()
         features = await self._edge.features(inputs, seconds)
-        request = Transcript(begin_of(features, outputs))
+        begin = begin_of(features, outputs)
+        if self._control is not None and self._edge.takes_parts(features):
+            return await self._in_parts(features, begin, self._control)
+        request = Transcript(begin)
         await self._route.begin(request)
         if self._control is not None:
             spent_s = time.perf_counter() - self._started
@@ -81,8 +86,23 @@ class Inference:
                 await self._route.send(request, chunk)
         await self._route.finish(request)
         if self._control is not None:
-            server_ms = sum(request.server_ms(stage) for stage in ("queue", "decode", "tail"))
             coded = [Coded(self._snr_db, seconds.points, seconds.payload_bytes)]
-            other_s = seconds.encode + server_ms / 1000
+            other_s = seconds.encode + self._server_s(request, "queue", "decode", "tail")
             self._control.learn(coded, request.kept_bytes, request.answer_bytes, other_s)
         return request
+
+    async def _in_parts(
+        self, features: Features, begin: pb.Begin, control: QualityControl
+    ) -> Transcript:
+        coded = await self._sender.feature(features, begin)
+        request, self._snr_db = self._sender.request, self._sender.snr_db
+        await self._route.finish(request)
+        # all parts but one are coded and decoded while others are on their way
+        beside_s = self._seconds.encode + self._server_s(request, "decode")
+        other_s = beside_s / len(coded) + self._server_s(request, "queue", "tail")
+        control.learn(coded, request.kept_bytes, request.answer_bytes, other_s)
+        return request
+
+    @staticmethod
+    def _server_s(request: Transcript, *stages: str) -> float:
+        return sum(request.server_ms(stage) for stage in stages) / 1000

@@ -1,8 +1,9 @@
-"""Tokens of a sequence that are coded together: a pass of the head in, their bitstream out."""
+"""Tokens that are coded together, of a sequence or a long feature: features in, a bitstream out."""
 
 import time
 from dataclasses import dataclass
 
+import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder
 
@@ -15,7 +16,7 @@ _LONG_TOKENS = 512  # from here on fewer passes save more than finer overlap doe
 
 @dataclass(frozen=True)
 class Span:
-    """Coded tokens of a sequence.
+    """Coded tokens of a sequence, or of one sample of a long feature.
 
     Attributes:
         name, channels: of their tensor.
@@ -51,8 +52,22 @@ def code_span(
 ) -> Span:
     """One bitstream of a sequence, of some tokens of a pass, once the head is done with it."""
     ((name, tensor),) = under_way.finish(seconds).tensors.items()
+    return code_rows(coder, name, tensor[0, tokens], None, snr_db)
+
+
+def code_rows(
+    coder: Coder,
+    name: str,
+    rows: torch.Tensor,
+    grid: tuple[int, int] | None,
+    snr_db: float,
+    tensor: int = 0,
+    sample: int = 0,
+    last: bool = False,
+) -> Span:
+    """One bitstream of tokens `[tokens, channels]` of a tensor's sample; `last`: of the feature."""
     started = time.perf_counter()
-    rows = tensor[0, tokens]
-    chunks = [pb.Chunk(payload=piece) for piece in coder.encode(name, rows, None, snr_db)]
-    chunks[-1].tokens = len(rows)
-    return Span(name, tensor.shape[2], snr_db, chunks, time.perf_counter() - started)
+    pieces = coder.encode(name, rows, grid, snr_db)
+    chunks = [pb.Chunk(tensor=tensor, sample=sample, payload=piece) for piece in pieces]
+    chunks[-1].tokens, chunks[-1].last = len(rows), last
+    return Span(name, rows.shape[1], snr_db, chunks, time.perf_counter() - started)

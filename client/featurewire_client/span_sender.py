@@ -1,4 +1,4 @@
-"""A sequence's way to the server: tokens in, coded spans out, each with a quality of its own."""
+"""The way of what is coded in spans to the server, each with a quality of its own."""
 
 import time
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
+from featurewire_models import Features
 
 from featurewire_client.chunks import cut
 from featurewire_client.edge import Edge
@@ -60,6 +61,21 @@ class SpanSender:
                     await self._route.begin(self._request)
                 await self.send(span)
                 coded.append(Coded(span.snr_db, span.points, span.payload_bytes))
+        return coded
+
+    async def feature(self, features: Features, begin: pb.Begin) -> list[Coded]:
+        """Sends a long feature part by part, announced by `begin`.
+
+        Raises:
+            ClientError, CodecError: as `SplitClient.infer`.
+        """
+        begin.parts, coded = True, []
+        self._request = Transcript(begin)
+        await self._route.begin(self._request)
+        async with aclosing(self._edge.parts(features, self._quality, self.seconds)) as parts:
+            async for part in parts:
+                await self.send(part)
+                coded.append(Coded(part.snr_db, part.points, part.payload_bytes))
         return coded
 
     async def send(self, span: Span) -> None:

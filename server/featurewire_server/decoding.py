@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.coder import Coder, SampleDecoder
+from featurewire.wire.parts import grid_of_part
+from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import unpack
 from featurewire_models import Features
 from featurewire_models.transfer import upload
@@ -104,12 +106,25 @@ class Decoding:
         return Decoded(coded.request, features, samples.seconds) if features else None
 
     def _finish(self, samples: _Samples, begin: pb.Begin) -> Features:
-        tensors = {
-            name: upload(torch.stack([sample.finish() for sample in of_it]), self._device)
-            for name, of_it in samples.of_tensor.items()
-        }
+        tensors = {}
+        for tensor in begin.tensors:  # whose samples may have come in parts
+            rows = torch.cat([one.finish() for one in samples.of_tensor[tensor.name]])
+            batch = rows.reshape(tensor.batch, -1, tensor.channels)
+            tensors[tensor.name] = upload(batch, self._device)
         grids = {tensor.name: grid for tensor in begin.tensors if (grid := grid_of(tensor))}
         return Features(tensors, grids, unpack(begin.uncoded))
+
+
+def part_grid(tensor: pb.CodedTensor, part: range) -> tuple[int, int] | None:
+    """The grid of a part of a sample.
+
+    Raises:
+        Refusal: it is not of whole rows.
+    """
+    try:
+        return grid_of_part(tensor.tokens, grid_of(tensor), part)
+    except ValueError as error:
+        raise Refusal("TENSOR_MALFORMED", str(error)) from error
 
 
 def grid_of(tensor: pb.CodedTensor) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ class FeatureBuffer:
         begin: what the client announced, tensors included.
         received_bytes: serialised size of the messages so far, Begin included.
         samples: how many have begun to come, over all tensors.
+        part: of a feature in parts, the last one's tokens in its sample.
         is_complete: it takes no further chunk.
         feature_bytes: what its decoded feature takes, as float32.
         tally: what the tail's pass has come to: bytes, features, seconds of each stage.
@@ -31,9 +32,11 @@ class FeatureBuffer:
     received_bytes: int
     chunks: int = 0
     samples: int = 0
+    part: range = range(0)
     is_complete: bool = False
     tally: Counter[str] = field(default_factory=Counter)
     _sample_bytes: int = 0
+    _missing: int = 0  # tokens of the sample, where it comes in parts
 
     @property
     def feature_bytes(self) -> int:
@@ -53,22 +56,34 @@ class FeatureBuffer:
         if chunk.sample >= tensor.batch:
             raise out_of_order(f"sample {chunk.sample}", str(tensor.batch))
         index = sum(t.batch for t in self.begin.tensors[: chunk.tensor]) + chunk.sample
-        if index == self.samples:
+        if index == self.samples and not self._missing:
             self.samples += 1
             self._sample_bytes = 0
+            self._missing = tensor.tokens if self.begin.parts else 0
         elif index != self.samples - 1:
             raise out_of_order(f"sample {index}", str(self.samples))
+        if self.begin.parts:
+            self._take_part(chunk, tensor.tokens)
         self._sample_bytes += payload_bytes
         allowed = max_coded_bytes(tensor.tokens * tensor.channels)
         if self._sample_bytes > allowed:
             raise too_large("a coded sample's bytes", self._sample_bytes, allowed)
         announced = sum(t.batch for t in self.begin.tensors)
-        if chunk.last and self.samples != announced:
+        if chunk.last and (self.samples != announced or self._missing):
             raise out_of_order(f"the last chunk of {self.samples} samples", str(announced))
         self.received_bytes += chunk.ByteSize()
         self.chunks += 1
         self.is_complete = chunk.last
         return tensor
+
+    def _take_part(self, chunk: pb.Chunk, tokens: int) -> None:
+        if not chunk.payload:
+            raise Refusal("BITSTREAM_INVALID", "a chunk of a part is empty")
+        if not 0 < max(chunk.tokens, 1) <= self._missing:
+            raise too_large("a part's tokens", chunk.tokens, self._missing)
+        start = tokens - self._missing
+        self.part = range(start, start + chunk.tokens)
+        self._missing -= chunk.tokens
 
 
 def check_begin(begin: pb.Begin, most_tokens: int = 0) -> None:

@@ -16,7 +16,7 @@ from featurewire.wire.runtime import coding_threads
 from featurewire_server.answers import Answers, Shared
 from featurewire_server.cache_budget import Reservations
 from featurewire_server.causal_request import CausalRequest
-from featurewire_server.decoding import Coded, Decoded, Decoding, Request, grid_of
+from featurewire_server.decoding import Coded, Decoded, Decoding, Request, grid_of, part_grid
 from featurewire_server.feature_buffer import FeatureBuffer, check_begin
 from featurewire_server.generation import Generation
 from featurewire_server.handshake import Terms
@@ -103,12 +103,12 @@ class Session:
         self._tensors = begin.tensors
         if isinstance(self._request, Generation):
             self._reserved.release(self._request)
+        self._bitstream = []
         if not is_causal:
             feature = FeatureBuffer(begin, received_bytes)
             self._reserved.reserve(feature, "feature", feature.feature_bytes)
             self._request = feature
             return
-        self._bitstream = []
         kind = Generation if begin.HasField("generation") else SpannedFeature
         request = kind(begin, self._terms, received_bytes)
         self._reserved.reserve(request, "cache", request.cache_bytes)
@@ -119,11 +119,10 @@ class Session:
         payload = chunk.payload  # a copy at every read
         if isinstance(request, CausalRequest):
             tokens = request.add(chunk, len(payload))
-            self._bitstream.append(payload)
-            if not tokens:
+            whole = self._collect(payload, tokens)
+            if not whole:
                 return False
             answered = request.is_answered
-            whole, self._bitstream = b"".join(self._bitstream), []
             tensor = request.begin.tensors[0]
             shape = (tokens, tensor.channels)
             await self._decode_next(Coded(request, tensor.name, shape, None, whole))
@@ -132,9 +131,23 @@ class Session:
         tensor = request.add(chunk, len(payload))
         shape, grid = (tensor.tokens, tensor.channels), grid_of(tensor)
         starts, last = request.samples > first, chunk.last
+        if request.begin.parts:
+            payload, starts = self._collect(payload, chunk.tokens), True
+            if not payload:
+                return False
+            shape = (chunk.tokens, tensor.channels)
+            grid = part_grid(tensor, request.part)
         coded = Coded(request, tensor.name, shape, grid, payload, starts, last)
         await self._decode_next(coded)
         return False
+
+    def _collect(self, payload: bytes, tokens: int) -> bytes:
+        """A whole bitstream, once its last piece has come, which says its tokens; else b""."""
+        self._bitstream.append(payload)
+        if not tokens:
+            return b""
+        whole, self._bitstream = b"".join(self._bitstream), []
+        return whole
 
     async def _decode_next(self, coded: Coded) -> None:
         self._unanswered += coded.completes

@@ -6,12 +6,14 @@ import time
 import numpy as np
 import pytest
 import torch
+from featurewire.wire import parts
 from featurewire_bench.relay import Relay
-from featurewire_client import Budget, SplitClient
+from featurewire_client import Budget, SplitClient, edge
 from featurewire_client.link_estimate import Acknowledged, LinkEstimate
 from featurewire_client.quality import Coded, QualityControl, RateCurve
+from featurewire_client.route import Route
 from featurewire_client.window import UnderWay
-from featurewire_models import load_processor
+from featurewire_models import load_model, load_processor
 from featurewire_models.llama import LlamaHead
 from PIL import Image
 
@@ -164,6 +166,54 @@ async def test_a_link_that_slows_tenfold_amid_a_prompt_lowers_the_quality_of_wha
     assert after.snr_db == chosen[-1]
     assert not after.missed_ms
     assert after.sent_bytes < 0.9 * before.sent_bytes
+
+
+def large_images(count: int = 1) -> dict[str, torch.Tensor]:
+    """Of 64 x 64 patches each."""
+    generator = torch.Generator().manual_seed(0)
+    return {"pixel_values": torch.randn(count, 3, 256, 256, generator=generator)}
+
+
+async def test_a_link_that_slows_tenfold_amid_a_long_feature_lowers_the_quality_of_what_is_left(
+    serve, monkeypatch
+):
+    monkeypatch.setattr(parts, "PART_POINTS", 1 << 15)  # eight of this feature
+    fast, slow = 0.8, 0.08
+    async with serve(MODEL) as server:
+        with Relay(server.address, rate_mbit=fast, rtt_ms=10) as link:
+            budget = Budget(latency_ms=5000)
+            async with SplitClient(link.address, MODEL, budget=budget, snr_db=30) as client:
+                await client.infer(large_images())
+                chosen = choices(monkeypatch, after=2, then=lambda: link.set_rate(slow))
+                after = (await client.infer(large_images())).stats
+    assert len(chosen) == 8
+    assert min(chosen[4:]) < max(chosen[:2]) - 5
+    assert after.snr_db == chosen[-1]
+    assert not after.missed_ms
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+async def test_a_feature_in_parts_gives_what_it_gives_whole(serve, monkeypatch, task):
+    """Of several tensors, too, with two samples each."""
+    monkeypatch.setattr(parts, "PART_POINTS", 1 << 15)
+    monkeypatch.setattr(edge, "PART_POINTS", 1 << 15)
+    inputs = large_images(2)
+    expected = load_model(MODEL, task)(inputs).logits
+    begun = []
+    begin = Route.begin
+
+    async def noted(self, request):
+        begun.append(request.begin)
+        await begin(self, request)
+
+    monkeypatch.setattr(Route, "begin", noted)
+    async with serve(MODEL) as server:
+        options = {"task": task, "budget": Budget(latency_ms=60_000, most_snr_db=40)}
+        async with SplitClient(server.address, MODEL, snr_db=40, **options) as client:
+            logits = (await client.infer(inputs)).output.logits
+    assert begun[0].parts
+    error = ((logits - expected) ** 2).sum() / (expected**2).sum()
+    assert error < 1e-3
 
 
 async def test_a_slow_head_is_not_taken_for_a_slow_link(serve, monkeypatch):

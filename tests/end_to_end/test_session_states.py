@@ -267,6 +267,17 @@ async def test_a_text_that_is_over_has_one_line_in_the_log(llama, serve, offer, 
     assert [line.split()[0] for line in caplog.messages].count("request") == 1
 
 
+async def test_a_part_that_ends_amid_a_row_of_patches_is_refused(llama, serve, offer):
+    tensor = pb.CodedTensor(
+        name="hidden", batch=1, tokens=5, channels=CHANNELS, grid_rows=2, grid_columns=2
+    )
+    announced = pb.InferRequest(begin=pb.Begin(request=1, tensors=[tensor], parts=True))
+    async with serve(llama) as server:
+        with pytest.raises(Refusal, match="no whole rows of 2 x 2 patches") as caught:
+            await talk(server.address, pb.InferRequest(handshake=offer), announced, chunk(2))
+    assert caught.value.reason == "TENSOR_MALFORMED"
+
+
 async def test_a_begin_amid_a_generation_gives_it_up(llama, serve, offer):
     async with serve(llama) as server:
         await talk(

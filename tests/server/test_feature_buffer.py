@@ -61,6 +61,57 @@ def test_a_chunk_out_of_order_is_refused(stray):
     assert reason_of(add, buffer, stray) == "MESSAGE_OUT_OF_ORDER"
 
 
+def of_part(sample: int, tokens: int, last: bool = False, payload: bytes = b"x") -> pb.Chunk:
+    return pb.Chunk(request=1, sample=sample, tokens=tokens, last=last, payload=payload)
+
+
+def in_parts() -> FeatureBuffer:
+    buffer = buffer_of((2, 5, 4))
+    buffer.begin.parts = True
+    return buffer
+
+
+def test_the_parts_of_samples_follow_one_another():
+    buffer, seen = in_parts(), []
+    for part in (
+        of_part(0, 3),
+        of_part(0, 0),
+        of_part(0, 2),
+        of_part(1, 4),
+        of_part(1, 1, last=True),
+    ):
+        add(buffer, part)
+        seen.append(buffer.part)
+    assert seen == [range(3), range(3, 3), range(3, 5), range(4), range(4, 5)]
+    assert buffer.is_complete
+
+
+@pytest.mark.parametrize(
+    ("before", "stray", "reason"),
+    [
+        ([], of_part(0, 6), "TOO_LARGE"),
+        ([of_part(0, 5)], of_part(0, 1), "TOO_LARGE"),
+        ([of_part(0, 5)], of_part(0, 0), "TOO_LARGE"),
+        ([of_part(0, 4)], of_part(1, 5), "MESSAGE_OUT_OF_ORDER"),
+        ([of_part(0, 5), of_part(1, 4)], of_part(1, 0, last=True), "MESSAGE_OUT_OF_ORDER"),
+        ([], of_part(0, 0, payload=b""), "BITSTREAM_INVALID"),
+    ],
+    ids=[
+        "too long",
+        "beyond the sample",
+        "of no tokens beyond it",
+        "of the next sample too soon",
+        "the last one too soon",
+        "empty",
+    ],
+)
+def test_a_part_that_does_not_fit_is_refused(before, stray, reason):
+    buffer = in_parts()
+    for part in before:
+        add(buffer, part)
+    assert reason_of(add, buffer, stray) == reason
+
+
 def test_going_back_to_an_earlier_sample_is_refused():
     buffer = buffer_of((2, 3, 4))
     add(buffer, chunk(0, 0))

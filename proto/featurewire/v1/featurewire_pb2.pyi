@@ -184,20 +184,22 @@ class Handshake(_message.Message):
     def __init__(self, protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., split: _Optional[str] = ..., task: _Optional[str] = ..., codec: _Optional[str] = ..., profiles: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("request", "tensors", "uncoded", "generation", "outputs", "spans")
+    __slots__ = ("request", "tensors", "uncoded", "generation", "outputs", "spans", "parts")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     UNCODED_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     SPANS_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     request: int
     tensors: _containers.RepeatedCompositeFieldContainer[CodedTensor]
     uncoded: _containers.RepeatedCompositeFieldContainer[RawTensor]
     generation: Generation
     outputs: _containers.RepeatedScalarFieldContainer[str]
     spans: bool
-    def __init__(self, request: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[CodedTensor, _Mapping]]] = ..., uncoded: _Optional[_Iterable[_Union[RawTensor, _Mapping]]] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ..., outputs: _Optional[_Iterable[str]] = ..., spans: bool = ...) -> None: ...
+    parts: bool
+    def __init__(self, request: _Optional[int] = ..., tensors: _Optional[_Iterable[_Union[CodedTensor, _Mapping]]] = ..., uncoded: _Optional[_Iterable[_Union[RawTensor, _Mapping]]] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ..., outputs: _Optional[_Iterable[str]] = ..., spans: bool = ..., parts: bool = ...) -> None: ...
 
 class Generation(_message.Message):
     __slots__ = ("sampling", "stop", "max_tokens", "delivered")

@@ -6,8 +6,8 @@ CODECS = ("featurewire", "dt-ufc", "float16", "float32")
 TUNABLE_CODECS = ("featurewire", "dt-ufc")
 
 # 4: the feature of a long text may come in spans, each through the tail at once.
-PROTOCOL_MIN = 4
-PROTOCOL_MAX = 4
+PROTOCOL_MIN = 5
+PROTOCOL_MAX = 5
 
 # A message is one chunk and its framing; gRPC refuses a larger one before it is read.
 MAX_CHUNK_BYTES = 128 * 1024
