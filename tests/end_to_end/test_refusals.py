@@ -43,8 +43,8 @@ async def still_serves(address: str, model) -> bool:
 @pytest.mark.parametrize(
     ("change", "reason", "found", "allowed"),
     [
-        ({"protocol_min": 7, "protocol_max": 9}, "PROTOCOL_MISMATCH", "7 to 9", "4 to 4"),
-        ({"protocol_min": 1, "protocol_max": 1}, "PROTOCOL_MISMATCH", "1 to 1", "4 to 4"),
+        ({"protocol_min": 7, "protocol_max": 9}, "PROTOCOL_MISMATCH", "7 to 9", "5 to 5"),
+        ({"protocol_min": 1, "protocol_max": 1}, "PROTOCOL_MISMATCH", "1 to 1", "5 to 5"),
         ({"model": "other"}, "MODEL_UNKNOWN", "other", "random-llama"),
         ({"revision": "abc"}, "REVISION_MISMATCH", "abc", None),
         ({"split": "layers.5"}, "SPLIT_UNKNOWN", "layers.5", "layers.0 to layers.4"),
