@@ -16,7 +16,7 @@ def test_a_server_of_the_protocol_before_is_refused_with_both_values():
     with pytest.raises(
         RefusedError, match=r"client has '5 to 5', the server .* '4 to 4'"
     ) as caught:
-        connection(3, 3).check_protocol()
+        connection(4, 4).check_protocol()
     assert caught.value.reason == "PROTOCOL_MISMATCH"
     assert (caught.value.found, caught.value.allowed) == ("5 to 5", "4 to 4")
 
