@@ -315,10 +315,10 @@ class SplitClient:
                     limit.reschedule((limit.when() or 0.0) + took_s)
 
                 async def agree(connection: Connection) -> pb.Handshake:
-                    return await self._terms.agree(connection, came)
+                    return await self._terms.agree(connection, came, share_s)
 
-                connect_s = min(self._timeout_s / len(self._sessions.addresses.every), _CONNECT_S)
-                return await self._sessions.open(connect_s, agree)
+                share_s = self._timeout_s / len(self._sessions.addresses.every)
+                return await self._sessions.open(min(share_s, _CONNECT_S), agree)
         except TimeoutError as error:
             raise DeadlineError(
                 self._sessions.addresses.overdue(self._timeout_s, "handshake")

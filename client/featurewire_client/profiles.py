@@ -20,7 +20,7 @@ CACHE = Path.home() / ".cache" / "featurewire" / "profiles"
 _MAX_PROFILE_BYTES = 1 << 30
 # A page is as large as what comes in half a second or so: 0.05 Mbit/s take 2.6 s for the least.
 _LEAST_PAGE, _MOST_PAGE, _PAGE_S = 16 * 1024, 1024 * 1024, 0.5
-_SILENT_S = 15.0
+SILENT_S = 15.0
 
 
 async def fetch(
@@ -28,16 +28,19 @@ async def fetch(
     info: ModelInfo,
     split: str,
     task: str,
-    came: Callable[[float], None] = lambda _: None,
+    came: Callable[[float], None],
+    page_s: float,
 ) -> ProfileSet:
     """The server's profiles for a split point, from the model's folder, the cache or the server.
 
-    `came` hears, after each page that the server sends, how many seconds it took.
+    Args:
+        came: hears, after each page that the server sends, how many seconds it took.
+        page_s: seconds that the server has for each, 15 at most.
 
     Raises:
         ProfileError: a profile in the folder or the cache is damaged.
         SessionError: what the server sent is not what it announced.
-        ConnectionLostError: the server is gone, or sends no page for 15 s.
+        ConnectionLostError: the server is gone, or a page does not come in time.
         ClientError: it refuses.
     """
     origin = Origin(info.name, info.revision, split, task)
@@ -57,7 +60,7 @@ async def fetch(
     fresh = Path(tempfile.mkdtemp(dir=CACHE))
     try:
         for tensor in announced.tensors:
-            await _download(connection, announced.digest, tensor, fresh, came)
+            await _download(connection, announced.digest, tensor, fresh, came, page_s)
         ProfileSet(origin).save_pretrained(fresh)
         fetched = ProfileSet.from_pretrained(fresh)
         if fetched.digest != announced.digest:
@@ -73,7 +76,12 @@ async def fetch(
 
 
 async def _download(
-    connection: Connection, digest: str, tensor: str, folder: Path, came: Callable[[float], None]
+    connection: Connection,
+    digest: str,
+    tensor: str,
+    folder: Path,
+    came: Callable[[float], None],
+    page_s: float,
 ) -> None:
     """Writes one profile's files, page by page."""
     if tensor != Path(tensor).name or tensor.startswith("."):
@@ -89,6 +97,7 @@ async def _download(
                     pb.GetProfileRequest(
                         digest=digest, tensor=tensor, file=name, offset=file.tell(), max_bytes=size
                     ),
+                    min(page_s, SILENT_S),
                 )
                 took_s = time.monotonic() - asked
                 came(took_s)
@@ -101,12 +110,14 @@ async def _download(
                     break
 
 
-async def _page(connection: Connection, request: pb.GetProfileRequest) -> pb.GetProfileResponse:
+async def _page(
+    connection: Connection, request: pb.GetProfileRequest, timeout_s: float
+) -> pb.GetProfileResponse:
     try:
-        page: pb.GetProfileResponse = await connection.stub.GetProfile(request, timeout=_SILENT_S)
+        page: pb.GetProfileResponse = await connection.stub.GetProfile(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            message = f"the server at {connection.address} sent no page for {_SILENT_S:g} s"
+            message = f"the server at {connection.address} sent no page for {timeout_s:.3g} s"
             raise ConnectionLostError(message) from error
         raise client_error(error, connection.address, connected=True) from error
     return page

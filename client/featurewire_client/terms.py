@@ -50,10 +50,12 @@ class Terms:
         """
         self.info = await asyncio.to_thread(describe, self.name)
 
-    async def agree(self, connection: Connection, came: Callable[[float], None]) -> pb.Handshake:
+    async def agree(
+        self, connection: Connection, came: Callable[[float], None], page_s: float
+    ) -> pb.Handshake:
         """What to offer to a server, from what it serves.
 
-        `came` hears of the seconds that each page of its profiles took.
+        `came`, `page_s`: of the pages of its profiles, as of `profiles.fetch`.
 
         Raises:
             ClientError: it does not serve the model, speaks another protocol, or is gone.
@@ -63,7 +65,7 @@ class Terms:
         served = connection.model(self.info.name)
         self.split = self._split or served.default_split
         self.task = self._task or served.default_task
-        self.profiles = await self._choose_profiles(connection, came)
+        self.profiles = await self._choose_profiles(connection, came, page_s)
         return self.offer
 
     @property
@@ -94,13 +96,13 @@ class Terms:
         check_weights(self.name, "head", self.split, self.task, self.info.revision)
 
     async def _choose_profiles(
-        self, connection: Connection, came: Callable[[float], None]
+        self, connection: Connection, came: Callable[[float], None], page_s: float
     ) -> ProfileSet:
         origin = Origin(self.info.name, self.info.revision, self.split, self.task)
         if self._profile is None or self.codec != "featurewire":
             return ProfileSet(origin)
         if self._profile == "server":
-            return await profiles.fetch(connection, self.info, self.split, self.task, came)
+            return await profiles.fetch(connection, self.info, self.split, self.task, came, page_s)
         own = ProfileSet.from_pretrained(Path(self._profile))
         own.check(origin)
         return own
