@@ -181,7 +181,7 @@ class SplitClient:
 
     @property
     def offer(self) -> pb.Handshake:
-        """What every session of this client asks for."""
+        """What the first session of this client asks for."""
         return self._terms.offer
 
     @property

@@ -164,8 +164,9 @@ class QualityControl:
         self.shortfall_ms, self.shortfall_bytes = 0.0, 0
         least = self._framing + points * self._curve.bits(budget.least_snr_db) / 8
         if budget.request_bytes is not None:
-            allowed = _SIZE_MARGIN * budget.request_bytes - sent_bytes - waiting_bytes
-            self.shortfall_bytes = max(0, math.ceil(least - allowed))
+            before = sent_bytes + waiting_bytes
+            allowed = _SIZE_MARGIN * budget.request_bytes - before
+            self.shortfall_bytes = max(0, math.ceil(before + least - budget.request_bytes))
         rate, trip = self._link.bytes_per_s, self._link.round_trip_s
         if budget.latency_ms is not None and rate and trip is not None:
             answer_s = median(self._answer_bytes or [0]) / rate  # down as fast as up

@@ -51,6 +51,7 @@ class Sessions:
         self._connection: Connection | None = None
         self._mending = asyncio.Lock()
         self._spare: asyncio.Task[Opened | None] | None = None
+        self._closed = False
 
     @property
     def address(self) -> str:
@@ -72,6 +73,7 @@ class Sessions:
             ConnectionFailedError: no server answers at any address.
             RefusedError: no server that answers has room, or one refuses what the session is.
         """
+        self._closed = False
         failures: dict[str, ConnectionFailedError | RefusedError] = {}
         attempt = 0
         while len(failures) < len(set(self.addresses.every)):
@@ -156,17 +158,18 @@ class Sessions:
             if self.current is not leaving or not leaving.leaving:
                 return
             if self._spare is None:
-                self._spare = asyncio.create_task(self._find_spare())
+                self._spare = asyncio.create_task(self._find_spare(self.addresses.turn + 1))
             if not self._spare.done():
                 return
-            leaving.leaving = False  # tried once
             spare, self._spare, old = self._spare.result(), None, self._connection
             if spare is None:
+                leaving.leaving = False  # every one was tried
                 return
             try:
-                self._take(spare, await spare.repeat(request))
+                await self._take(spare, request)
             except ClientError as error:
                 log.info("stays at %s: %s", self.address, error)
+                self._spare = asyncio.create_task(self._find_spare(spare.turn + 1))
                 return
             take_leave(leaving, request)
             await leaving.close()
@@ -174,11 +177,10 @@ class Sessions:
                 await old.channel.close()
             log.warning("the session moved to %s: its server is about to stop", self.address)
 
-    async def _find_spare(self) -> Opened | None:
-        """A session with the first of the other addresses that opens one."""
+    async def _find_spare(self, first: int) -> Opened | None:
+        """A session with another address, from that turn on, that opens one."""
         assert self._offer is not None
-        here = self.addresses.turn
-        for turn in range(here + 1, here + len(self.addresses.every)):
+        for turn in range(first, self.addresses.turn + len(self.addresses.every)):
             try:
                 async with asyncio.timeout(_CONNECT_S):
                     connection = await self.addresses.dial(_CONNECT_S, turn)
@@ -203,12 +205,19 @@ class Sessions:
         if connection is None:
             connection = await self.addresses.dial(_CONNECT_S)
         opened = await Opened.over(connection, self.addresses.turn, self._offer, self.link)
-        self._take(opened, await opened.repeat(request))
+        await self._take(opened, request)
 
-    def _take(self, opened: Opened, described: list[pb.CodedTensor]) -> None:
+    async def _take(self, opened: Opened, request: Transcript | None) -> None:
+        """Brings a session to where the old one was, and goes on with it."""
+        described = await opened.repeat(request)
+        if self._closed:
+            await opened.close()
+            raise ClientError("the client is closed")
         self.addresses.turn = opened.turn
         self.current, self._connection = opened.session, opened.connection
         self.described = described
+        if request is not None:
+            request.replays += 1
 
     async def _hang_up(self) -> None:
         """Closes the connection."""
@@ -225,7 +234,8 @@ class Sessions:
             self.current = None
 
     async def close(self) -> None:
-        """Ends everything; may be called twice."""
+        """Ends everything, also what is being opened now; may be called twice."""
+        self._closed = True
         await self.leave(None)
         await self._hang_up()
 

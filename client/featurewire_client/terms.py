@@ -70,7 +70,7 @@ class Terms:
 
     @property
     def offer(self) -> pb.Handshake:
-        """What every session asks for."""
+        """What the first session asks for; those after it also for the dtype that it got."""
         return pb.Handshake(
             protocol_min=limits.PROTOCOL_MIN,
             protocol_max=limits.PROTOCOL_MAX,

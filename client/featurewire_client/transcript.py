@@ -67,7 +67,6 @@ class Transcript:
 
     def again(self) -> Iterator[pb.Begin | pb.Chunk]:
         """The messages that bring a new session to where the old one was."""
-        self.replays += 1
         self._outputs = []
         yield self.begin
         yield from self.chunks

@@ -31,6 +31,7 @@ class Coded:
     Attributes:
         shape: its tokens and channels.
         starts: its first bytes.
+        is_whole: all of its bytes, as of a span or a part.
         completes: the last bytes of the feature, or of the span.
     """
 
@@ -41,6 +42,7 @@ class Coded:
     payload: bytes
     starts: bool = True
     completes: bool = True
+    is_whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Decoded:
 
 @dataclass
 class _Samples:
-    """What has come of one feature: the decoders of its samples, and their time."""
+    """What has come of one feature: its samples or parts, whole or not yet, and their time."""
 
-    of_tensor: dict[str, list[SampleDecoder]] = field(default_factory=dict)
+    of_tensor: dict[str, list[SampleDecoder | torch.Tensor]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -100,7 +102,11 @@ class Decoding:
         of_it = samples.of_tensor.setdefault(coded.tensor, [])
         if coded.starts:
             of_it.append(self._coder.decoder(coded.tensor, coded.shape, coded.grid))
-        of_it[-1].feed(coded.payload)
+        decoder = of_it[-1]
+        assert not isinstance(decoder, torch.Tensor)
+        decoder.feed(coded.payload)
+        if coded.is_whole:
+            of_it[-1] = decoder.finish()
         features = self._finish(samples, coded.request.begin) if coded.completes else None
         samples.seconds += time.perf_counter() - started
         return Decoded(coded.request, features, samples.seconds) if features else None
@@ -108,8 +114,9 @@ class Decoding:
     def _finish(self, samples: _Samples, begin: pb.Begin) -> Features:
         tensors = {}
         for tensor in begin.tensors:  # whose samples may have come in parts
-            rows = torch.cat([one.finish() for one in samples.of_tensor[tensor.name]])
-            batch = rows.reshape(tensor.batch, -1, tensor.channels)
+            of_it = samples.of_tensor[tensor.name]
+            rows = [one if isinstance(one, torch.Tensor) else one.finish() for one in of_it]
+            batch = torch.cat(rows).reshape(tensor.batch, -1, tensor.channels)
             tensors[tensor.name] = upload(batch, self._device)
         grids = {tensor.name: grid for tensor in begin.tensors if (grid := grid_of(tensor))}
         return Features(tensors, grids, unpack(begin.uncoded))

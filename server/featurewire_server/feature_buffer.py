@@ -61,7 +61,8 @@ class FeatureBuffer:
             self._sample_bytes = 0
             self._missing = tensor.tokens if self.begin.parts else 0
         elif index != self.samples - 1:
-            raise out_of_order(f"sample {index}", str(self.samples))
+            expected = self.samples - 1 if self._missing else self.samples
+            raise out_of_order(f"sample {index}", str(expected))
         if self.begin.parts:
             self._take_part(chunk, tensor.tokens)
         self._sample_bytes += payload_bytes
@@ -69,7 +70,9 @@ class FeatureBuffer:
         if self._sample_bytes > allowed:
             raise too_large("a coded sample's bytes", self._sample_bytes, allowed)
         announced = sum(t.batch for t in self.begin.tensors)
-        if chunk.last and (self.samples != announced or self._missing):
+        if chunk.last and self._missing:
+            raise out_of_order("the last chunk", f"{self._missing} tokens of its sample")
+        if chunk.last and self.samples != announced:
             raise out_of_order(f"the last chunk of {self.samples} samples", str(announced))
         self.received_bytes += chunk.ByteSize()
         self.chunks += 1
@@ -79,7 +82,9 @@ class FeatureBuffer:
     def _take_part(self, chunk: pb.Chunk, tokens: int) -> None:
         if not chunk.payload:
             raise Refusal("BITSTREAM_INVALID", "a chunk of a part is empty")
-        if not 0 < max(chunk.tokens, 1) <= self._missing:
+        if not self._missing:
+            raise out_of_order("a chunk behind a sample's last part", "the next sample")
+        if chunk.tokens > self._missing:
             raise too_large("a part's tokens", chunk.tokens, self._missing)
         start = tokens - self._missing
         self.part = range(start, start + chunk.tokens)

@@ -23,7 +23,7 @@ from featurewire_server.handshake import Terms
 from featurewire_server.refusals import out_of_order
 from featurewire_server.spanned_feature import SpannedFeature
 
-_CHUNKS_WAITING = 8  # 1 MiB of them
+_CHUNKS_WAITING = 8  # or bitstreams of spans and parts
 _LATE_NS = 1_000_000  # of a message: the one behind it may have waited
 _FEATURES_WAITING = 2
 
@@ -125,20 +125,20 @@ class Session:
             answered = request.is_answered
             tensor = request.begin.tensors[0]
             shape = (tokens, tensor.channels)
-            await self._decode_next(Coded(request, tensor.name, shape, None, whole))
+            coded = Coded(request, tensor.name, shape, None, whole, is_whole=True)
+            await self._decode_next(coded)
             return answered
         first = request.samples
         tensor = request.add(chunk, len(payload))
-        shape, grid = (tensor.tokens, tensor.channels), grid_of(tensor)
-        starts, last = request.samples > first, chunk.last
-        if request.begin.parts:
-            payload, starts = self._collect(payload, chunk.tokens), True
-            if not payload:
-                return False
-            shape = (chunk.tokens, tensor.channels)
-            grid = part_grid(tensor, request.part)
-        coded = Coded(request, tensor.name, shape, grid, payload, starts, last)
-        await self._decode_next(coded)
+        name, channels, last = tensor.name, tensor.channels, chunk.last
+        if not request.begin.parts:
+            shape, starts = (tensor.tokens, channels), request.samples > first
+            coded = Coded(request, name, shape, grid_of(tensor), payload, starts, last)
+            await self._decode_next(coded)
+        elif whole := self._collect(payload, chunk.tokens):
+            shape, grid = (chunk.tokens, channels), part_grid(tensor, request.part)
+            coded = Coded(request, name, shape, grid, whole, completes=last, is_whole=True)
+            await self._decode_next(coded)
         return False
 
     def _collect(self, payload: bytes, tokens: int) -> bytes:

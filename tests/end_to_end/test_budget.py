@@ -192,6 +192,30 @@ async def test_a_link_that_slows_tenfold_amid_a_long_feature_lowers_the_quality_
     assert not after.missed_ms
 
 
+async def test_the_last_parts_of_a_feature_are_no_better_than_the_first(serve, monkeypatch):
+    """What a margin left would all be theirs, over a link that does not change."""
+    monkeypatch.setattr(parts, "PART_POINTS", 1 << 15)
+    async with serve(MODEL) as server:
+        with Relay(server.address, rate_mbit=0.8, rtt_ms=10) as link:
+            budget = Budget(latency_ms=1800)
+            async with SplitClient(link.address, MODEL, budget=budget) as client:
+                await client.infer(large_images())
+                chosen = choices(monkeypatch)
+                stats = (await client.infer(large_images())).stats
+    assert max(chosen) > chosen[0]
+    assert stats.snr_db <= chosen[0]
+    assert not stats.missed_ms
+
+
+def test_a_budget_of_bytes_is_short_only_of_what_is_beyond_it():
+    """At the lowest quality a point takes a bit: 1000 bytes, of which the margin leaves fewer."""
+    for allowed, short in ((1050, 0), (1000, 0), (900, 100)):
+        budget = Budget(request_bytes=allowed, least_snr_db=10)
+        control = QualityControl(budget, 30.0, LinkEstimate(), {10.0: 1.0, 22.0: 3.0})
+        control.choose(8000, 0.0)
+        assert control.shortfall_bytes == short
+
+
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 async def test_a_feature_in_parts_gives_what_it_gives_whole(serve, monkeypatch, task):
     """Of several tensors, too, with two samples each."""

@@ -13,6 +13,7 @@ from featurewire_bench.process import ServerProcess, free_port
 from featurewire_bench.relay import Relay
 from featurewire_client import (
     Budget,
+    ClientError,
     ConnectionFailedError,
     DeadlineError,
     RefusedError,
@@ -190,6 +191,48 @@ async def test_a_draining_servers_tokens_come_while_another_address_hangs(unbrok
             text += await text_of(pieces)  # a token that waited for that address would be late
             assert client.last_stats.replays == 0
     assert text == unbroken
+
+
+async def test_a_draining_server_is_left_for_the_first_address_that_takes_what_was_sent(
+    serve, unbroken, caplog
+):
+    """The next one opens a session, but has no memory for the text."""
+    caplog.set_level(logging.INFO)
+    with ServerProcess([MODEL], (*ALONE, "--grace-s", "30")) as leaving:
+        async with serve(MODEL, cache_mb=0) as small, serve(MODEL, max_batch=1) as good:
+            addresses = f"{leaving.address},{small.address},{good.address}"
+            async with SplitClient(addresses, MODEL) as client:
+                pieces = client.generate(PROMPT, **DRAWN)
+                text = await anext(pieces)
+                leaving.kill(signal.SIGTERM)
+                await asyncio.sleep(0.3)
+                for _ in range(6):
+                    text += await anext(pieces)
+                    await asyncio.sleep(0.1)  # until the next address has opened a session
+                assert f"moved to {good.address}" in caplog.text
+                text += await text_of(pieces)
+                assert client.last_stats.replays == 1  # by the one that was taken alone
+            assert not small.open_sessions
+    assert text == unbroken
+
+
+async def test_a_client_that_is_closed_while_its_session_moves_leaves_none_open(serve):
+    ids = load_processor(MODEL, "generation").inputs(PROMPT)["input_ids"]
+    async with serve(MODEL) as other:
+        with Relay(other.address, rtt_ms=600) as far, ServerProcess([MODEL], ALONE) as doomed:
+            client = SplitClient(f"{doomed.address},{far.address}", MODEL)
+            await client.__aenter__()
+            doomed.kill()
+            task = asyncio.create_task(client.infer({"input_ids": ids}))
+            await asyncio.sleep(1.0)  # amid what opening a session takes over that link
+            await client.close()
+            with pytest.raises(ClientError, match="closed"):
+                await task
+            for _ in range(100):
+                if not other.open_sessions:
+                    break
+                await asyncio.sleep(0.05)
+            assert not other.open_sessions
 
 
 async def test_a_session_moves_past_a_server_that_computes_in_another_dtype(

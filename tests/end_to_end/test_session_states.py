@@ -278,6 +278,16 @@ async def test_a_part_that_ends_amid_a_row_of_patches_is_refused(llama, serve, o
     assert caught.value.reason == "TENSOR_MALFORMED"
 
 
+async def test_a_damaged_part_is_refused_before_the_others_come(llama, serve, offer):
+    offer.codec = "featurewire"
+    tensor = pb.CodedTensor(name="hidden", batch=1, tokens=5, channels=CHANNELS)
+    announced = pb.InferRequest(begin=pb.Begin(request=1, tensors=[tensor], parts=True))
+    async with serve(llama) as server:
+        with pytest.raises(Refusal) as caught:
+            await talk(server.address, pb.InferRequest(handshake=offer), announced, chunk(2))
+    assert caught.value.reason == "BITSTREAM_INVALID"
+
+
 async def test_a_begin_amid_a_generation_gives_it_up(llama, serve, offer):
     async with serve(llama) as server:
         await talk(

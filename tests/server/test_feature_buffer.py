@@ -90,8 +90,8 @@ def test_the_parts_of_samples_follow_one_another():
     ("before", "stray", "reason"),
     [
         ([], of_part(0, 6), "TOO_LARGE"),
-        ([of_part(0, 5)], of_part(0, 1), "TOO_LARGE"),
-        ([of_part(0, 5)], of_part(0, 0), "TOO_LARGE"),
+        ([of_part(0, 5)], of_part(0, 1), "MESSAGE_OUT_OF_ORDER"),
+        ([of_part(0, 5)], of_part(0, 0), "MESSAGE_OUT_OF_ORDER"),
         ([of_part(0, 4)], of_part(1, 5), "MESSAGE_OUT_OF_ORDER"),
         ([of_part(0, 5), of_part(1, 4)], of_part(1, 0, last=True), "MESSAGE_OUT_OF_ORDER"),
         ([], of_part(0, 0, payload=b""), "BITSTREAM_INVALID"),

@@ -5,7 +5,7 @@ CODECS = ("featurewire", "dt-ufc", "float16", "float32")
 # Those with a quality knob, in dB.
 TUNABLE_CODECS = ("featurewire", "dt-ufc")
 
-# 4: the feature of a long text may come in spans, each through the tail at once.
+# 5: a long feature may come in parts, each of a quality of its own.
 PROTOCOL_MIN = 5
 PROTOCOL_MAX = 5
 
