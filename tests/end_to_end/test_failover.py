@@ -217,14 +217,14 @@ async def test_a_draining_server_is_left_for_the_first_address_that_takes_what_w
 
 
 async def test_a_client_that_is_closed_while_its_session_moves_leaves_none_open(serve):
-    ids = load_processor(MODEL, "generation").inputs(PROMPT)["input_ids"]
-    async with serve(MODEL) as other:
-        with Relay(other.address, rtt_ms=600) as far, ServerProcess([MODEL], ALONE) as doomed:
-            client = SplitClient(f"{doomed.address},{far.address}", MODEL)
+    async with serve(MODEL) as other, serve(MODEL, grace_s=0) as doomed:
+        with Relay(doomed.address, rtt_ms=1000) as near, Relay(other.address, rtt_ms=600) as far:
+            client = SplitClient(f"{near.address},{far.address}", MODEL)
             await client.__aenter__()
-            doomed.kill()
-            task = asyncio.create_task(client.infer({"input_ids": ids}))
-            await asyncio.sleep(1.0)  # amid what opening a session takes over that link
+            task = asyncio.create_task(client.infer({"input_ids": torch.tensor([[5, 6]])}))
+            await asyncio.sleep(0.3)  # until all of it is on its way
+            near.disconnect()
+            await asyncio.sleep(1.0)  # amid what opening a session takes over the other link
             await client.close()
             with pytest.raises(ClientError, match="closed"):
                 await task
