@@ -101,8 +101,8 @@ async def _download(
                 )
                 took_s = time.monotonic() - asked
                 came(took_s)
-                if took_s < _PAGE_S:
-                    size = min(2 * size, _MOST_PAGE)
+                wanted = 2 * size if took_s < _PAGE_S else int(size * _PAGE_S / took_s)
+                size = min(max(wanted, _LEAST_PAGE), _MOST_PAGE)
                 file.write(page.payload)
                 if page.total_bytes > _MAX_PROFILE_BYTES:
                     raise SessionError(f"a profile of {page.total_bytes} bytes is too large")

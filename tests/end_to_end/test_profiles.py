@@ -54,6 +54,13 @@ async def test_a_fast_links_pages_grow(serve, model, learned, pages):
     assert max(pages) > 2 * profiles._LEAST_PAGE
 
 
+async def test_a_slow_links_pages_stay_small(serve, model, learned, pages):
+    async with serve(model, profiles=learned) as server:
+        with Relay(server.address, rate_mbit=1) as link:
+            async with SplitClient(link.address, str(model), SPLIT):
+                assert max(pages) < 0.2 * sum(pages)
+
+
 async def test_where_pages_do_not_come_the_deadline_holds_and_another_server_is_asked(
     serve, model, learned, monkeypatch
 ):
