@@ -123,8 +123,7 @@ class Edge:
                     work = functools.partial(
                         code_span, self._coder, under_way, snr_db, seconds, slice(first, last)
                     )
-                    span = _on(self._codec, work)
-                    span.add_done_callback(functools.partial(_count, seconds))
+                    span = _code(self._codec, work, seconds)
                     await coded.put(span)
                     if callable(quality):
                         await asyncio.wait([span])
@@ -164,9 +163,7 @@ class Edge:
                     work = functools.partial(
                         code_rows, self._coder, name, rows, part_grid, snr_db, *place
                     )
-                    span = await _on(self._codec, work)
-                    seconds.count(span.encode_s, span.payload_bytes)
-                    await coded.put(span)
+                    await coded.put(await _code(self._codec, work, seconds))
             await coded.put(None)
 
         async with contextlib.aclosing(_drain(coded, encode())) as parts:
@@ -190,9 +187,7 @@ class Edge:
             under_way = HeadPass(self.head, inputs, cache)
             return code_span(self._coder, under_way, snr_db, seconds, slice(None))
 
-        span = await _on(self._torch, work)
-        seconds.count(span.encode_s, span.payload_bytes)
-        return span
+        return await _code(self._torch, work, seconds)
 
     def close(self) -> None:
         self._torch.shutdown(wait=False, cancel_futures=True)
@@ -203,11 +198,19 @@ def _on(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> asyncio.Futu
     return asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-def _count(seconds: Seconds, coding: asyncio.Future[Span]) -> None:
-    """Counts a span in once it is coded; who takes it hears of what went wrong."""
-    if not coding.cancelled() and coding.exception() is None:
-        span = coding.result()
-        seconds.count(span.encode_s, span.payload_bytes)
+def _code(
+    threads: ThreadPoolExecutor, work: Callable[[], Span], seconds: Seconds
+) -> asyncio.Future[Span]:
+    """A span, which is counted in once it is coded, before anyone takes it."""
+
+    def count(coding: asyncio.Future[Span]) -> None:
+        if not coding.cancelled() and coding.exception() is None:
+            span = coding.result()
+            seconds.count(span.encode_s, span.payload_bytes)
+
+    coding = _on(threads, work)
+    coding.add_done_callback(count)
+    return coding
 
 
 async def _drain(queue: "asyncio.Queue[Result | None]", *work: Any) -> AsyncGenerator[Result, None]:

@@ -60,8 +60,7 @@ class SpanSender:
                     )
                     self._request = Transcript(begin)
                     await self._route.begin(self._request)
-                await self.send(span)
-                coded.append(Coded(span.snr_db, span.points, span.payload_bytes))
+                coded.append(await self.send(span))
         return coded
 
     async def feature(self, features: Features, begin: pb.Begin) -> list[Coded]:
@@ -75,15 +74,15 @@ class SpanSender:
         await self._route.begin(self._request)
         async with aclosing(self._edge.parts(features, self._no_rise, self.seconds)) as parts:
             async for part in parts:
-                await self.send(part)
-                coded.append(Coded(part.snr_db, part.points, part.payload_bytes))
+                coded.append(await self.send(part))
         return coded
 
-    async def send(self, span: Span) -> None:
-        """Sends one more span of the request."""
+    async def send(self, span: Span) -> Coded:
+        """Sends one more span of the request; what it came to."""
         for chunk in cut(span.chunks, PROBING_BYTES if self._control else ()):
             await self._route.send(self.request, chunk)
             self._sent_payload_bytes += len(chunk.payload)
+        return Coded(span.snr_db, span.points, span.payload_bytes)
 
     def learn(self, control: QualityControl, coded: Sequence[Coded], waited_s: float) -> None:
         """Tells what the sequence came to; `waited_s`: from its last chunk to the answer."""

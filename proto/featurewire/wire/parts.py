@@ -2,9 +2,11 @@
 
 from itertools import pairwise
 
+from featurewire_codec.encoder import CHUNK_FEATURES
+
 Grid = tuple[int, int] | None
 
-PART_POINTS = 1 << 18  # about; a chunk of the codec
+PART_POINTS = CHUNK_FEATURES  # about
 _BAND = 8  # rows of a grid: whole blocks of every transform
 
 
