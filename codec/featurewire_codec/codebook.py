@@ -8,6 +8,7 @@ Gersho and Gray, "Vector Quantization and Signal Compression" (1992), chapter 12
 
 import functools
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -79,11 +80,18 @@ class GroupedTokens:
 
     def _members(self, index: Index) -> list[tuple[int, NDArray[np.int32]]]:
         """Return each group that the index names, and its tokens."""
-        group = self.group[index]
-        return [
-            (int(number), np.flatnonzero(group == number).astype(np.int32))
-            for number in np.unique(group)
-        ]
+        return _members_of(self.group[index])
+
+
+def _members_of(group: NDArray[np.uint8]) -> list[tuple[int, NDArray[np.int32]]]:
+    """Return each group that there is, and its tokens, of the group of every token."""
+    order, ends = np.argsort(group, kind="stable").astype(np.int32), np.cumsum(np.bincount(group))
+    starts = np.concatenate([[0], ends])
+    return [
+        (number, order[start:end])
+        for number, (start, end) in enumerate(pairwise(starts.tolist()))
+        if start < end
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,14 +143,16 @@ class TokenCodebook(GroupedTokens):
         import torch
 
         matrices = self._backs if back else self._rotations
-        present = np.unique(group)
-        if len(present) == 1:
-            whole: Floats = (torch.from_numpy(rows) @ matrices[present[0]]).numpy()
+        members = _members_of(group)
+        if len(members) == 1:
+            whole: Floats = (torch.from_numpy(rows) @ matrices[members[0][0]]).numpy()
             return whole
+        tokens = np.concatenate([tokens for _, tokens in members])
+        parts = torch.from_numpy(rows[tokens]).split([len(tokens) for _, tokens in members])
         rotated = np.empty_like(rows)
-        for number in present:
-            members = np.flatnonzero(group == number)
-            rotated[members] = (torch.from_numpy(rows[members]) @ matrices[number]).numpy()
+        rotated[tokens] = torch.cat(
+            [part @ matrices[number] for (number, _), part in zip(members, parts, strict=True)]
+        ).numpy()
         return rotated
 
     def codeword(self, index: NDArray[np.int32]) -> Floats:
