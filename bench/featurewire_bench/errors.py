@@ -3,7 +3,7 @@
 BenchError
 ├── LinkError           an impossible address, rate or delay; a relay that cannot listen
 ├── ServerProcessError  the server died or never became healthy; tells its last lines
-├── LoadError           not one request was answered while load was measured
+├── LoadError           too few requests were answered while load was measured
 ├── SampleError         a held-out sample is missing or is not what its task needs
 └── MissingExtraError   an optional library is not installed
 """

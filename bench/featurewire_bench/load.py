@@ -2,14 +2,17 @@
 
 Clients replay features that were coded before the clock starts, each its next request when the
 last one is answered. The bare tail runs the same features in batches, in this process, on as many
-threads as the server has.
+threads as the server has. Both are measured in turns, since a machine's speed wanders.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
+from itertools import pairwise
+from operator import truediv
+from statistics import fmean, median, quantiles
+from typing import NamedTuple
 
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
@@ -26,14 +29,17 @@ from featurewire_bench.errors import LoadError
 from featurewire_bench.process import ServerProcess
 
 BATCH = 8  # half of sixteen clients: while one half is in the tail, the other half is decoded
+TURNS = 5
 
 
 @dataclass(frozen=True)
 class Load:
     """Requests a second of the bare tail, one by one and in batches, and of the server.
 
-    threads: of the tail. requests: answered within the seconds. p50_ms, p99_ms: from a request's
-    first message to its account.
+    threads: of the tail. requests: answered within the seconds, all turns together. served and the
+    bare rates: medians of the turns. of_bare: the part of the batched tail's own throughput that
+    clients get, the median of each turn's ratio to the bare tail just before and after it. p50_ms,
+    p99_ms: from a request's first message to its account.
     """
 
     model: str
@@ -45,14 +51,17 @@ class Load:
     bare_alone: float
     bare_batched: float
     served: float
+    of_bare: float
     p50_ms: float
     p99_ms: float
     sent_bytes: int
 
-    @property
-    def of_bare(self) -> float:
-        """The part of the batched tail's own throughput that clients get."""
-        return self.served / self.bare_batched
+
+class Answered(NamedTuple):
+    """When a request was answered, and how long that took, in seconds."""
+
+    at_s: float
+    took_s: float
 
 
 async def run_load(
@@ -77,13 +86,18 @@ async def run_load(
             features, chunks = await _coded(client, inputs)
             split, task = client.split, client.task
             offer = client.offer
-        await _replay(server.address, offer, features, chunks, clients, min(seconds, 2.0))
-        times = await _replay(server.address, offer, features, chunks, clients, seconds)
-    tail = load_tail(model, split=split, task=task)
-    torch.set_num_threads(threads)
-    alone_s = _seconds_of(lambda: tail(features), seconds / 2)
-    batch = stack([features] * BATCH)
-    batched_s = _seconds_of(lambda: tail(batch), seconds / 2)
+        tail = load_tail(model, split=split, task=task)
+        torch.set_num_threads(threads)
+        batch, turn_s = stack([features] * BATCH), seconds / TURNS
+        await _replay(server.address, offer, features, chunks, clients, turn_s)
+        alone_s = _seconds_of(lambda: tail(features), turn_s)
+        batched = [BATCH / _seconds_of(lambda: tail(batch), turn_s / 2)]
+        turns = []
+        for _ in range(TURNS):
+            turns.append(await _replay(server.address, offer, features, chunks, clients, turn_s))
+            batched.append(BATCH / _seconds_of(lambda: tail(batch), turn_s / 2))
+    served = [_rate(turn, min(clients, BATCH)) for turn in turns]
+    times = [request.took_s for turn in turns for request in turn]
     return Load(
         model=model,
         clients=clients,
@@ -92,8 +106,9 @@ async def run_load(
         requests=len(times),
         tail_ms=1000 * alone_s,
         bare_alone=1 / alone_s,
-        bare_batched=BATCH / batched_s,
-        served=len(times) / seconds,
+        bare_batched=median(batched),
+        served=median(served),
+        of_bare=median(map(truediv, served, map(fmean, pairwise(batched)))),
         p50_ms=1000 * median(times),
         p99_ms=1000 * _p99(times),
         sent_bytes=sum(chunk.ByteSize() for chunk in chunks),
@@ -116,14 +131,14 @@ async def _replay(
     chunks: list[pb.Chunk],
     clients: int,
     seconds: float,
-) -> list[float]:
-    """Seconds of each request that ended within the time.
+) -> list[Answered]:
+    """The requests that were answered within the time.
 
     Raises:
-        LoadError: none did.
+        LoadError: none was.
     """
-    ends = asyncio.get_running_loop().time() + seconds
-    times: list[float] = []
+    ends = time.perf_counter() + seconds
+    answered: list[Answered] = []
 
     async def agree(_: Connection) -> pb.Handshake:
         return offer
@@ -132,21 +147,31 @@ async def _replay(
         sessions = Sessions(address)
         route = Route(sessions)
         await sessions.open(10.0, agree)
-        while asyncio.get_running_loop().time() < ends:
-            started = time.perf_counter()
+        while (started := time.perf_counter()) < ends:
             request = Transcript(begin_of(features, ()))
-            await route.begin(request)
             for chunk in chunks:
                 await route.send(request, chunk)
             await route.finish(request)
-            if asyncio.get_running_loop().time() < ends:
-                times.append(time.perf_counter() - started)
+            if (now := time.perf_counter()) < ends:
+                answered.append(Answered(now, now - started))
         await route.close()
 
     await asyncio.gather(*(one() for _ in range(clients)))
-    if not times:
+    if not answered:
         raise LoadError(f"no request of {clients} clients was answered within {seconds:g} s")
-    return times
+    return answered
+
+
+def _rate(answered: list[Answered], first: int) -> float:
+    """Requests a second behind the `first`, which had to fill the server: a pass of the tail.
+
+    Raises:
+        LoadError: there are no others.
+    """
+    ends = sorted(request.at_s for request in answered)
+    if len(ends) <= first:
+        raise LoadError(f"{len(ends)} requests were answered, too few to tell a rate")
+    return (len(ends) - first) / (ends[-1] - ends[first - 1])
 
 
 def _p99(times: list[float]) -> float:

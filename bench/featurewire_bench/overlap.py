@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import truediv
 from pathlib import Path
 from statistics import median
 
@@ -12,10 +13,11 @@ from featurewire_client import SplitClient
 from featurewire_client.span import span_tokens
 from featurewire_client.stats import InferStats
 
-from featurewire_bench.pipeline import alone_of, company, ideal_ms
+from featurewire_bench.pipeline import alone_of, ideal_ms
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.random_models import prompt_of, random_dinov2, random_llama
 from featurewire_bench.relay import Relay
+from featurewire_bench.stage_time import StageTimer
 
 PROMPT_TOKENS = 1000
 LAST = {"logits_to_keep": torch.tensor(1)}
@@ -27,8 +29,10 @@ class Overlap:
     """One request over one link, milliseconds.
 
     The stages by themselves, and `sum_ms`, what it takes one after the other. `idle_ideal_ms` is
-    the ideal of these times; `ideal_ms` of the times that a prompt's stages take while other cores
-    do the same work, as they do in a pipeline.
+    the ideal of these times; `ideal_ms` that of the processor time that the stages had in the very
+    request: cores share caches and memory, and their speed wanders from one second to the next.
+    Each is the median of several runs, and `over_ideal` and `over_idle_ideal` those of their
+    ratios: 1.1 is a tenth more than the ideal.
     """
 
     what: str
@@ -44,11 +48,8 @@ class Overlap:
     idle_ideal_ms: float
     ideal_ms: float
     measured_ms: float
-
-    @property
-    def over_ideal(self) -> float:
-        """1.1: a tenth more than the ideal."""
-        return self.measured_ms / self.ideal_ms
+    over_ideal: float
+    over_idle_ideal: float
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,23 @@ class Work:
         return 0 if ids is None else -(-ids.shape[1] // span_tokens(ids.shape[1]))
 
     async def run(self, client: SplitClient) -> InferStats:
-        """The account of one request, the second of its session: the link's rate is known then."""
-        for _ in range(2):
-            if not self.prompt:
-                await client.infer(self.inputs, outputs=["logits"])
-                continue
+        """The account of one request."""
+        if not self.prompt:
+            await client.infer(self.inputs, outputs=["logits"])
+        else:
             async for _ in client.generate(self.prompt, max_tokens=1):
                 pass
         assert client.last_stats is not None
         return client.last_stats
+
+
+@dataclass(frozen=True)
+class Run:
+    """One request, and its stages: one after the other just before it, and in it; milliseconds."""
+
+    stats: InferStats
+    alone_ms: tuple[float, ...]
+    stages_ms: tuple[float, ...]
 
 
 def works(folder: Path) -> list[Work]:
@@ -110,45 +119,42 @@ async def run_overlap(
         every = works(Path(folder))
         models = list(dict.fromkeys(str(work.model) for work in every))
         with ServerProcess(models, ["--threads", "1"]) as server:
-
-            async def request(work: Work, address: str) -> InferStats:
-                model = str(work.model)
-                async with SplitClient(address, model, work.split, snr_db=snr_db) as client:
-                    return await work.run(client)
-
             for work in every:
-                progress(f"{work.what}, stage by stage")
-                own = await request(work, server.address)
                 stages = alone_of(work.model, work.split, work.inputs, snr_db)
-                alone = busy = _middle(stages)
-                if work.spans:
-                    with company(work.model, work.split, work.inputs, snr_db):
-                        busy = _middle(stages)
                 for rate in rates_mbit:
                     progress(f"{work.what}, {rate:g} Mbit/s")
                     async with Relay(server.address, rate, rtt_ms) as link:
-                        runs = [await request(work, link.address) for _ in range(REPEATS)]
-                    rows.append(_row(work, rate, rtt_ms, own.sent_bytes, alone, busy, runs))
+                        runs = [
+                            await _run(work, link.address, snr_db, server.id, stages)
+                            for _ in range(REPEATS)
+                        ]
+                    rows.append(_row(work, rate, rtt_ms, runs))
     return rows
 
 
-def _middle(stages: Callable[[], tuple[float, ...]]) -> tuple[float, ...]:
-    """The stages of the run that took the median time, as the requests are told by their median."""
-    return sorted((stages() for _ in range(REPEATS)), key=sum)[REPEATS // 2]
+async def _run(
+    work: Work, address: str, snr_db: float, server: int, stages: Callable[[], tuple[float, ...]]
+) -> Run:
+    """The second request of a session: the link's rate is known then."""
+    async with SplitClient(address, str(work.model), work.split, snr_db=snr_db) as client:
+        await work.run(client)
+        alone_ms, timer = stages(), StageTimer([os.getpid(), server])
+        stats = await work.run(client)
+        return Run(stats, alone_ms, timer.stages_ms())
 
 
-def _row(
-    work: Work,
-    rate_mbit: float,
-    rtt_ms: float,
-    sent_bytes: int,
-    stages: tuple[float, ...],
-    busy: tuple[float, ...],
-    runs: list[InferStats],
-) -> Overlap:
+def _row(work: Work, rate_mbit: float, rtt_ms: float, runs: list[Run]) -> Overlap:
+    sent_bytes = runs[0].stats.sent_bytes
     wire_ms = 8 * sent_bytes / rate_mbit / 1000
-    head_ms, encode_ms, decode_ms, tail_ms = stages
     cores = min(2, os.cpu_count() or 1)
+    head_ms, encode_ms, decode_ms, tail_ms = stages = [
+        median(stage) for stage in zip(*(run.alone_ms for run in runs), strict=True)
+    ]
+    ideal, idle = (
+        [ideal_ms(one, wire_ms, rtt_ms, work.spans, cores) for one in every]
+        for every in ([run.stages_ms for run in runs], [run.alone_ms for run in runs])
+    )
+    measured = [run.stats.total_ms for run in runs]
     return Overlap(
         what=work.what,
         rate_mbit=rate_mbit,
@@ -160,7 +166,9 @@ def _row(
         decode_ms=decode_ms,
         tail_ms=tail_ms,
         sum_ms=sum(stages) + wire_ms + rtt_ms,
-        idle_ideal_ms=ideal_ms(stages, wire_ms, rtt_ms, work.spans, cores),
-        ideal_ms=ideal_ms(busy, wire_ms, rtt_ms, work.spans, cores),
-        measured_ms=median(run.total_ms for run in runs),
+        idle_ideal_ms=median(idle),
+        ideal_ms=median(ideal),
+        measured_ms=median(measured),
+        over_ideal=median(map(truediv, measured, ideal)),
+        over_idle_ideal=median(map(truediv, measured, idle)),
     )

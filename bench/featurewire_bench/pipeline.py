@@ -4,26 +4,19 @@ Ideal for a prompt of a causal model, whose spans go through all stages at once:
 wire's time at the link's rate, the processor's time of all stages over the cores they share, and
 the slowest stage; then one round trip, and one span of each other stage. For a feature that the
 tail needs whole: head, then the longest of encoding, wire and decoding, then tail and one round
-trip. The stages' own times are of one after the other in this process, on one thread: with nothing
-beside them, or, as cores share caches, memory and often more, with the same work in `company`.
+trip. The stages' own times are of one after the other in this process, on one thread.
 """
 
-import contextlib
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing.synchronize import Event
 from operator import sub
 from pathlib import Path
-from typing import Any
 
 import torch
 from featurewire.wire.coder import Coder
 from featurewire_client.span import span_tokens
 from featurewire_models import load_head, load_tail
-
-from featurewire_bench.errors import BenchError
 
 
 def ideal_ms(
@@ -82,35 +75,3 @@ def alone_of(
         return tuple(1000 * seconds for seconds in spent)
 
     return run
-
-
-@contextlib.contextmanager
-def company(
-    model: Path, split: str, inputs: dict[str, torch.Tensor], snr_db: float
-) -> Iterator[None]:
-    """Runs the stages in another process meanwhile, again and again: no core is idle."""
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    ids = {name: tensor.numpy() for name, tensor in inputs.items()}
-    arguments = (model, split, ids, snr_db, ready)
-    other = context.Process(target=_again_and_again, args=arguments, daemon=True)
-    other.start()
-    try:
-        while not ready.wait(0.1):
-            if not other.is_alive():
-                raise BenchError(f"what runs beside the stages ended with {other.exitcode}")
-        yield
-    finally:
-        other.kill()
-        other.join()
-
-
-def _again_and_again(
-    model: Path, split: str, inputs: dict[str, Any], snr_db: float, ready: Event
-) -> None:
-    torch.set_num_threads(1)
-    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    stages = alone_of(model, split, tensors, snr_db)
-    while True:
-        stages()
-        ready.set()

@@ -48,6 +48,12 @@ class ServerProcess:
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def id(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
     def log(self) -> str:
         """Everything the server has printed so far."""
         if self._log is None:

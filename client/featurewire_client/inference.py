@@ -76,7 +76,6 @@ class Inference:
         if self._control is not None and self._edge.takes_parts(features):
             return await self._in_parts(features, begin, self._control)
         request = Transcript(begin)
-        await self._route.begin(request)
         if self._control is not None:
             spent_s = time.perf_counter() - self._started
             self._snr_db = self._control.choose(seconds.points, spent_s)

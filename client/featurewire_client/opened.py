@@ -56,7 +56,7 @@ class Opened:
         try:
             for message in request.again():
                 if isinstance(message, pb.Begin):
-                    await self.session.begin(message)
+                    self.session.begin(message)
                     described = list(message.tensors)
                 else:
                     await self.session.send(message)

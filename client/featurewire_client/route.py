@@ -30,12 +30,8 @@ class Route:
         session = self.sessions.current
         return session.under_way.bytes if session else 0
 
-    async def begin(self, request: Transcript) -> None:
-        """Announces a request.
-
-        Raises:
-            ClientError: no server takes it.
-        """
+    async def _begin(self, request: Transcript) -> None:
+        """Has a request announced, with its first chunk."""
         session = self.sessions.current
         if session is None or session.ended:
             await self.sessions.mend(session, None)
@@ -51,14 +47,17 @@ class Route:
             del short.tensors[:]
         self.sessions.described = tensors
         request.sent_bytes += short.ByteSize()
-        await self._try(request, lambda session: session.begin(short))
+        assert self.sessions.current is not None
+        self.sessions.current.begin(short)
 
     async def send(self, request: Transcript, chunk: pb.Chunk) -> None:
-        """Sends one more chunk of the request, in pieces where the link is slow.
+        """Sends one more chunk of the request, or begins it, in pieces where the link is slow.
 
         Raises:
             ClientError: no server takes it.
         """
+        if request is not self._begun:
+            await self._begin(request)
         session = self.sessions.current
         under_way = session.under_way if session else UnderWay()
         for piece in cut([chunk], [under_way.piece_bytes]):

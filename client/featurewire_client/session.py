@@ -42,6 +42,7 @@ class Session:
         self._pulse = Pulse(connection)
         self._silence: ConnectionLostError | None = None
         self._watcher = asyncio.create_task(self._watch())
+        self._begin: pb.Begin | None = None  # until its first chunk goes
         self._listener: asyncio.Task[None] | None = None
 
     @classmethod
@@ -69,13 +70,9 @@ class Session:
         session._listener = asyncio.create_task(session._listen())
         return session
 
-    async def begin(self, begin: pb.Begin) -> None:
-        """Announces a request.
-
-        Raises:
-            ClientError: the server is gone, or has refused.
-        """
-        await self._write(pb.InferRequest(begin=begin))
+    def begin(self, begin: pb.Begin) -> None:
+        """Announces a request, with its first chunk."""
+        self._begin = begin
 
     async def send(self, chunk: pb.Chunk) -> None:
         """Sends a chunk once the link, and the server's limit of them under way, have room for it.
@@ -96,7 +93,8 @@ class Session:
             if self._failure:
                 raise self._failure
             self.under_way.sent(chunk.ByteSize())
-        await self._write(pb.InferRequest(chunk=chunk))
+        begin, self._begin = self._begin, None
+        await self._write(pb.InferRequest(begin=begin, chunk=chunk))
 
     async def answer(self, request: int) -> pb.InferResponse:
         """The next answer to the request: an output, a token or the account.
@@ -129,7 +127,7 @@ class Session:
         try:
             while True:
                 response = await self._read()
-                kind = response.WhichOneof("message")
+                kind = _kind_of(response)
                 if kind == "go_away":
                     self.leaving = True
                     continue
@@ -218,7 +216,7 @@ class Session:
             raise self._silence from None
 
     def _unexpected(self, response: pb.InferResponse, expected: str) -> SessionError:
-        found = response.WhichOneof("message")
+        found = _kind_of(response)
         return SessionError(f"the server sent a {found} where {expected} was expected")
 
     async def _ended(self) -> ClientError:
@@ -231,6 +229,9 @@ class Session:
         return client_error(status, address, connected=True)
 
 
+def _kind_of(response: pb.InferResponse) -> str:
+    return response.WhichOneof("message") or "account"
+
+
 def _request_of(response: pb.InferResponse) -> int:
-    answer = getattr(response, response.WhichOneof("message") or "")
-    return int(answer.request)
+    return int(getattr(response, _kind_of(response)).request)

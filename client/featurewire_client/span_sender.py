@@ -59,7 +59,6 @@ class SpanSender:
                         name=span.name, batch=1, tokens=ids.shape[1], channels=span.channels
                     )
                     self._request = Transcript(begin)
-                    await self._route.begin(self._request)
                 coded.append(await self.send(span))
         return coded
 
@@ -71,7 +70,6 @@ class SpanSender:
         """
         begin.parts, coded = True, []
         self._request = Transcript(begin)
-        await self._route.begin(self._request)
         async with aclosing(self._edge.parts(features, self._no_rise, self.seconds)) as parts:
             async for part in parts:
                 coded.append(await self.send(part))

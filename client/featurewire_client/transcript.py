@@ -53,17 +53,16 @@ class Transcript:
 
     def note(self, response: pb.InferResponse) -> pb.Token | None:
         """Takes an answer in; the token, where it is one."""
-        kind = response.WhichOneof("message")
-        if kind == "output":
-            self._outputs.append(response.output)
-        elif kind == "account":
+        if response.HasField("account"):
             self.account = response.account
-        elif kind == "token":
-            token = response.token
-            self.begin.generation.delivered.append(token.id)
-            self._told.update(queue=token.queue_us, decode=token.decode_us, tail=token.tail_us)
-            return token
-        return None
+        if response.HasField("output"):
+            self._outputs.append(response.output)
+        if not response.HasField("token"):
+            return None
+        token = response.token
+        self.begin.generation.delivered.append(token.id)
+        self._told.update(queue=token.queue_us, decode=token.decode_us, tail=token.tail_us)
+        return token
 
     def again(self) -> Iterator[pb.Begin | pb.Chunk]:
         """The messages that bring a new session to where the old one was."""

@@ -148,7 +148,8 @@ class TokenCodebook(GroupedTokens):
             whole: Floats = (torch.from_numpy(rows) @ matrices[members[0][0]]).numpy()
             return whole
         tokens = np.concatenate([tokens for _, tokens in members])
-        parts = torch.from_numpy(rows[tokens]).split([len(tokens) for _, tokens in members])
+        sizes = [len(tokens) for _, tokens in members]
+        parts = torch.split(torch.from_numpy(rows[tokens]), sizes)
         rotated = np.empty_like(rows)
         rotated[tokens] = torch.cat(
             [part @ matrices[number] for (number, _), part in zip(members, parts, strict=True)]

@@ -1,7 +1,7 @@
 """Features through the tail: one that is decoded in, the answers to its request out."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -96,12 +96,9 @@ class Answers:
             )
         )
         outputs = _wanted(ran.result, list(request.begin.outputs))
-        output_bytes = 0
-        for chunk in output_chunks(request.begin.request, outputs):
-            output_bytes += chunk.ByteSize()
-            yield pb.InferResponse(output=chunk)
-        self._accounts.record(decoded, ran, output_bytes)
-        yield self._account(request)
+        chunks = output_chunks(request.begin.request, outputs)
+        for answer in self._with_account(chunks, decoded, ran):
+            yield answer
 
     def _join(self, span: Decoded) -> Decoded | None:
         """The span, with those before it that the tail takes with it; None: with more of them."""
@@ -129,13 +126,8 @@ class Answers:
         # alone, as prompts do: a pass of a span is long enough to gain little from company
         ran = await self._run(scheduler.join(None, run, decoded.features))
         outputs = _wanted(ran.result, list(request.begin.outputs)) if ran.result else {}
-        output_bytes = 0
-        for chunk in request.chunks_of(outputs):
-            output_bytes += chunk.ByteSize()
-            yield pb.InferResponse(output=chunk)
-        self._accounts.record(decoded, ran, output_bytes)
-        if request.is_over:
-            yield self._account(request)
+        for answer in self._with_account(request.chunks_of(outputs), decoded, ran):
+            yield answer
 
     async def _next_token(
         self, decoded: Decoded, generation: Generation
@@ -147,16 +139,31 @@ class Answers:
         ran = await self._run(scheduler.join(key, lambda steps: run_steps(steps, terms), step))
         token = generation.tell(ran, decoded.decode_s)
         self._accounts.record(decoded, ran, token.ByteSize() if token else 0)
-        if token is not None:
-            yield pb.InferResponse(token=token)
-        if generation.is_complete:
-            yield self._account(generation)
+        account = self._account(generation) if generation.is_complete else None
+        if token is not None or account is not None:
+            yield pb.InferResponse(token=token, account=account)
 
-    def _account(self, request: Request) -> pb.InferResponse:
+    def _with_account(
+        self, chunks: Iterable[pb.OutputChunk], decoded: Decoded, ran: Ran[Outputs]
+    ) -> Iterator[pb.InferResponse]:
+        """The outputs of a pass; with the last one the account, where the request is over."""
+        request, last, output_bytes = decoded.request, pb.InferResponse(), 0
+        for chunk in chunks:
+            output_bytes += chunk.ByteSize()
+            if last.HasField("output"):
+                yield last
+            last = pb.InferResponse(output=chunk)
+        self._accounts.record(decoded, ran, output_bytes)
+        if not isinstance(request, SpannedFeature) or request.is_over:
+            last.account.CopyFrom(self._account(request))
+        if last.ByteSize():
+            yield last
+
+    def _account(self, request: Request) -> pb.Account:
         """What the client is told of a request that is over."""
         self._is_over(request)
         self._accounts.write(request)
-        return pb.InferResponse(account=account_of(request))
+        return account_of(request)
 
     async def _run(self, job: Awaitable[Ran[Result]]) -> Ran[Result]:
         """What a job gives; what torch says of masks and positions is the client's to hear."""

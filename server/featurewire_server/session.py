@@ -55,7 +55,12 @@ class Session:
     @property
     def at_rest(self) -> bool:
         """Whether no request is under way."""
-        return not self.is_busy and (self._request is None or self._request.is_complete)
+        return not self.is_busy and self._expects_begin
+
+    @property
+    def _expects_begin(self) -> bool:
+        """Whether no request takes a further chunk."""
+        return self._request is None or self._request.is_complete
 
     async def rest(self) -> None:
         """Waits until no request is under way."""
@@ -70,14 +75,17 @@ class Session:
             Refusal: the message is out of order, too large, or asks for what is not here.
             ModelError: a sequence for a model that is not causal.
         """
-        kind, request = message.WhichOneof("message"), self._request
-        under_way = request is not None and not request.is_complete
-        may_begin = not under_way or isinstance(request, Generation)
-        if kind == "begin" and may_begin:
+        kind, begins = message.WhichOneof("message"), message.HasField("begin")
+        may_begin = self._expects_begin or isinstance(self._request, Generation)
+        if begins and not may_begin:
+            raise out_of_order("a begin message", "a chunk")
+        if begins:
             self._begin(message.begin)
-            return None
-        if kind != "chunk" or request is None or not under_way:
-            expected = "begin" if may_begin else "chunk"
+            if kind is None:
+                return None
+        request = self._request
+        if kind != "chunk" or request is None or self._expects_begin:
+            expected = "begin" if may_begin and not begins else "chunk"
             raise out_of_order(f"a {kind or 'nameless'} message", f"a {expected}")
         received_ns, late = time.monotonic_ns(), self._late
         answered = await self._take(message.chunk, request)

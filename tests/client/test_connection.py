@@ -14,11 +14,11 @@ def connection(least: int, most: int) -> Connection:
 
 def test_a_server_of_the_protocol_before_is_refused_with_both_values():
     with pytest.raises(
-        RefusedError, match=r"client has '5 to 5', the server .* '4 to 4'"
+        RefusedError, match=r"client has '6 to 6', the server .* '5 to 5'"
     ) as caught:
-        connection(4, 4).check_protocol()
+        connection(5, 5).check_protocol()
     assert caught.value.reason == "PROTOCOL_MISMATCH"
-    assert (caught.value.found, caught.value.allowed) == ("5 to 5", "4 to 4")
+    assert (caught.value.found, caught.value.allowed) == ("6 to 6", "5 to 5")
 
 
 def test_a_server_that_has_our_protocol_among_others_is_taken():

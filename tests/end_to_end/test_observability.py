@@ -152,7 +152,7 @@ async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, serv
         session, cache = await Session.open(connection, offer), head.new_cache()
         tensor = pb.CodedTensor(name="hidden", batch=1, tokens=1, channels=32)
         generation = pb.Generation(max_tokens=4)
-        await session.begin(pb.Begin(request=1, tensors=[tensor], generation=generation))
+        session.begin(pb.Begin(request=1, tensors=[tensor], generation=generation))
         for step in range(4):
             features = head({"input_ids": torch.tensor([[5 + step]])}, cache=cache)
             data = features.tensors["hidden"].detach().numpy().tobytes()

@@ -98,7 +98,7 @@ async def test_a_session_that_ends_takes_nothing_from_the_one_that_took_over(ser
             old = await Session.open(connection, offer, link)
             new = await Session.open(taking_over, offer, link)
             tensor = pb.CodedTensor(name="hidden", batch=1, tokens=tokens, channels=1024)
-            await new.begin(pb.Begin(request=1, tensors=[tensor]))
+            new.begin(pb.Begin(request=1, tensors=[tensor]))
             size = 2 * tokens * 1024
             sending = asyncio.create_task(send_in_eight(new, size))
             while new.under_way.chunks < 2:  # noqa: ASYNC110

@@ -152,14 +152,14 @@ class CodedTensor(_message.Message):
     def __init__(self, name: _Optional[str] = ..., batch: _Optional[int] = ..., tokens: _Optional[int] = ..., channels: _Optional[int] = ..., grid_rows: _Optional[int] = ..., grid_columns: _Optional[int] = ...) -> None: ...
 
 class InferRequest(_message.Message):
-    __slots__ = ("handshake", "begin", "chunk")
+    __slots__ = ("handshake", "chunk", "begin")
     HANDSHAKE_FIELD_NUMBER: _ClassVar[int]
-    BEGIN_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
     handshake: Handshake
-    begin: Begin
     chunk: Chunk
-    def __init__(self, handshake: _Optional[_Union[Handshake, _Mapping]] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
+    begin: Begin
+    def __init__(self, handshake: _Optional[_Union[Handshake, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ...) -> None: ...
 
 class Handshake(_message.Message):
     __slots__ = ("protocol_min", "protocol_max", "model", "revision", "split", "task", "codec", "profiles", "dtype")
@@ -242,20 +242,20 @@ class Chunk(_message.Message):
     def __init__(self, request: _Optional[int] = ..., tensor: _Optional[int] = ..., sample: _Optional[int] = ..., payload: _Optional[bytes] = ..., last: bool = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class InferResponse(_message.Message):
-    __slots__ = ("handshake", "ack", "output", "token", "account", "go_away")
+    __slots__ = ("handshake", "ack", "output", "token", "go_away", "account")
     HANDSHAKE_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
-    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     GO_AWAY_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     handshake: HandshakeReply
     ack: Ack
     output: OutputChunk
     token: Token
-    account: Account
     go_away: GoAway
-    def __init__(self, handshake: _Optional[_Union[HandshakeReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., output: _Optional[_Union[OutputChunk, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., account: _Optional[_Union[Account, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ...) -> None: ...
+    account: Account
+    def __init__(self, handshake: _Optional[_Union[HandshakeReply, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., output: _Optional[_Union[OutputChunk, _Mapping]] = ..., token: _Optional[_Union[Token, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., account: _Optional[_Union[Account, _Mapping]] = ...) -> None: ...
 
 class HandshakeReply(_message.Message):
     __slots__ = ("protocol", "model", "revision", "split", "task", "codec", "profiles", "dtype", "limits")

@@ -5,9 +5,9 @@ CODECS = ("featurewire", "dt-ufc", "float16", "float32")
 # Those with a quality knob, in dB.
 TUNABLE_CODECS = ("featurewire", "dt-ufc")
 
-# 5: a long feature may come in parts, each of a quality of its own.
-PROTOCOL_MIN = 5
-PROTOCOL_MAX = 5
+# 6: a Begin may come with the first Chunk, an Account with the last answer.
+PROTOCOL_MIN = 6
+PROTOCOL_MAX = 6
 
 # A message is one chunk and its framing; gRPC refuses a larger one before it is read.
 MAX_CHUNK_BYTES = 128 * 1024

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +14,9 @@ Result = TypeVar("Result")
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
+# One of prctl(2), and what it takes.
+_PR_SET_NAME = 15
+_NAME_BYTES = 15
 _KEPT_BYTES = 256 * 1024 * 1024
 
 
@@ -44,8 +48,16 @@ def use_threads(count: int) -> None:
     """
     import torch
 
+    _name_thread()
     torch.set_num_threads(count)
     torch.get_num_threads()  # now, and not when another thread has set another one
+
+
+def _name_thread() -> None:
+    """Tells the kernel what Python calls this thread: `top -H` shows what each stage takes."""
+    if sys.platform.startswith("linux") and sys.version_info < (3, 14):  # which does so itself
+        name = threading.current_thread().name.encode()[:_NAME_BYTES]
+        getattr(ctypes.CDLL(None), "prctl", lambda *_: None)(_PR_SET_NAME, name, 0, 0, 0)
 
 
 def coding_threads() -> int:
