@@ -1,6 +1,5 @@
 """A generation at the edge: a prompt in, pieces of text out, one token a message."""
 
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -11,14 +10,12 @@ from featurewire.wire import limits
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client.edge import Edge
-from featurewire_client.errors import ClientError, SessionError, SettingError
+from featurewire_client.errors import SessionError, SettingError
 from featurewire_client.quality import QualityControl
 from featurewire_client.route import Route
 from featurewire_client.span_sender import SpanSender
 from featurewire_client.stats import InferStats, of_request
 from featurewire_client.stop_strings import stop_strings
-
-log = logging.getLogger("featurewire.client")
 
 _REASONS = {
     pb.FINISH_STOP: "stop",
@@ -113,12 +110,6 @@ class Generation:
         self.finish_reason = "stop" if self._text.ended else _REASONS[token.finish]
         if not token.finish:  # a server without a tokenizer knows neither stop strings nor ends
             await self._route.abandon()
-            return
-        try:
-            async with deadline():
-                await self._route.account(self._sender.request)
-        except ClientError as error:
-            log.warning("the text is complete, its account did not come: %s", error)
 
     async def _prompt(self, ids: torch.Tensor, cache: object, settings: pb.Generation) -> pb.Token:
         coded = await self._sender.sequence(ids, cache, pb.Begin(generation=settings))

@@ -83,23 +83,9 @@ class Route:
             raise SessionError(
                 f"the server at {self.sessions.address} answered a step with no token"
             )
+        if token.finish:
+            self._over(request)
         return token
-
-    async def account(self, request: Transcript) -> None:
-        """Waits for the account of a text that is complete: nothing is repeated for its sake.
-
-        Raises:
-            ClientError: the session is lost, and the account with it.
-        """
-        session = self.sessions.current
-        if session is None:
-            raise ConnectionLostError("there is no session")
-        try:
-            while request.account is None:
-                request.note(await session.answer(self._requests))
-        finally:
-            take_leave(session, request)
-            self._begun = None
 
     async def finish(self, request: Transcript) -> None:
         """Waits until the request is answered whole, outputs and account.
@@ -109,6 +95,9 @@ class Route:
         """
         while request.account is None:
             request.note(await self._answer(request))
+        self._over(request)
+
+    def _over(self, request: Transcript) -> None:
         if self.sessions.current is not None:
             take_leave(self.sessions.current, request)
         self._begun = None

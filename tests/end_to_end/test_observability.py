@@ -157,9 +157,10 @@ async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, serv
             features = head({"input_ids": torch.tensor([[5 + step]])}, cache=cache)
             data = features.tensors["hidden"].detach().numpy().tobytes()
             await session.send(pb.Chunk(request=1, payload=data, tokens=1))
-            token = (await session.answer(1)).token
+            answer = await session.answer(1)
+            token, account = answer.token, answer.account
         assert token.finish == pb.FINISH_LENGTH
-        assert (await session.answer(1)).account.features == 128
+        assert account.features == 128
         counted = await asyncio.to_thread(scrape, port)
         await session.close()
         await connection.channel.close()
