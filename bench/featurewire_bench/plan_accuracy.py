@@ -1,8 +1,8 @@
-"""How near predictions come: a plan over several links, and what runs at its split points took."""
+"""How near predictions come: plans over several links, and what runs at their split points took."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median, mode
 from typing import Any
 
 from featurewire_client import SplitClient
@@ -18,10 +18,12 @@ from featurewire_bench.overlap import LAST
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
 
+TURNS = 3  # plans and their runs: the machine's speed wanders between them, too
+
 
 @dataclass(frozen=True)
 class Figure:
-    """Milliseconds as predicted, and the median of runs."""
+    """Milliseconds as predicted, and the median of runs; of the turn whose error is the median."""
 
     predicted_ms: float
     measured_ms: float
@@ -37,7 +39,7 @@ class Predicted:
     """One split point over one link.
 
     Attributes:
-        is_best: the plan's choice.
+        is_best: the choice of most plans.
         total: an inference, or a text with all its tokens.
         first, token: of a text, up to its first token and each one after it; else None.
     """
@@ -77,7 +79,7 @@ async def run_plan_accuracy(
     runs: int,
     progress: Callable[[str], None],
 ) -> list[Predicted]:
-    """Plans over each link, then runs at each of the split points.
+    """Plans over each link, and after each plan runs at each of the split points.
 
     Raises:
         BenchError: the server does not start.
@@ -93,14 +95,37 @@ async def run_plan_accuracy(
                 def client_of(split: str, address: str = address) -> SplitClient:
                     return SplitClient(address, model, split, task, snr_db=snr_db)
 
-                async with connected(address, timeout_s=10) as connection:
-                    plan = await make_plan(
-                        connection, client_of, splits, work, runs, lambda _: None
-                    )
-                for cost in plan.costs:
-                    async with client_of(cost.split) as client:
-                        took = [await _run(client, work) for _ in range(runs + 1)][1:]
-                    rows.append(_row(model, rate, plan, cost, took))
+                turns = []
+                for _ in range(TURNS):
+                    async with connected(address, timeout_s=10) as connection:
+                        plan = await make_plan(
+                            connection, client_of, splits, work, runs, lambda _: None
+                        )
+                    turn = []
+                    for cost in plan.costs:
+                        async with client_of(cost.split) as client:
+                            took = [await _run(client, work) for _ in range(runs + 1)][1:]
+                        turn.append(_row(model, rate, plan, cost, took))
+                    turns.append(turn)
+                rows += _middle(turns)
+    return rows
+
+
+def _middle(turns: Sequence[Sequence[Predicted]]) -> list[Predicted]:
+    """Of each split point, and of each of its figures, the turn of the median error."""
+    best = mode(row.split for turn in turns for row in turn if row.is_best)
+
+    def middle(figures: Iterable[Figure | None]) -> Figure | None:
+        known = sorted((one for one in figures if one), key=lambda figure: figure.error)
+        return known[len(known) // 2] if known else None
+
+    rows = []
+    for every in zip(*turns, strict=True):
+        total = middle(row.total for row in every)
+        assert total is not None
+        first, token = middle(row.first for row in every), middle(row.token for row in every)
+        is_best = every[0].split == best
+        rows.append(replace(every[0], is_best=is_best, total=total, first=first, token=token))
     return rows
 
 

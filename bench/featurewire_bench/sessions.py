@@ -17,7 +17,7 @@ from featurewire_bench.random_models import random_dinov2
 
 OVERLAP_MBIT = (10.0, 50.0, 200.0)
 PLAN_MBIT = (1.0, 10.0, 100.0)
-PLAN_RUNS, PLAN_TOKENS = 7, 16
+PLAN_RUNS, PLAN_TOKENS = 5, 16
 PLANNED = (  # and how many tokens to generate, of a language model
     ("tiny-dinov2", "classification", 0),
     ("tiny-llama3", "generation", PLAN_TOKENS),

@@ -13,10 +13,11 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.runtime import use_threads
-from featurewire_bench import load, overlap, sessions
+from featurewire_bench import load, overlap, plan_accuracy, sessions
 from featurewire_bench.errors import BenchError, LoadError
 from featurewire_bench.overlap import Work
 from featurewire_bench.pipeline import ideal_ms
+from featurewire_bench.plan_accuracy import Figure, Predicted
 from featurewire_bench.random_models import prompt_of, random_dinov2, random_llama
 from featurewire_bench.stage_time import StageTimer
 from featurewire_client.span import SPAN_TOKENS
@@ -46,6 +47,7 @@ def found() -> sessions.Sessions:
         patch.setattr(overlap, "REPEATS", 1)
         patch.setattr(load, "TURNS", 1)
         patch.setattr(sessions, "PLAN_RUNS", 1)
+        patch.setattr(plan_accuracy, "TURNS", 2)
         patch.setattr(sessions, "PLANNED", (("tiny-dinov2", "classification", 0),))
         patch.setattr(sessions, "OVERLAP_MBIT", (MBIT,))
         patch.setattr(sessions, "PLAN_MBIT", (MBIT,))
@@ -173,3 +175,21 @@ def test_the_slowest_of_a_hundred_is_never_beyond_what_was_measured():
     assert load._p99([3.0]) == 3.0
     assert load._p99([1.0, 2.0]) == pytest.approx(1.99)
     assert load._p99([float(number) for number in range(101)]) == pytest.approx(99)
+
+
+def test_a_figure_is_that_of_the_turn_with_the_median_error():
+    def turn(best: str, *totals: tuple[float, float]) -> list[Predicted]:
+        return [
+            Predicted("model", 1.0, split, split == best, Figure(*total), first=Figure(*total))
+            for split, total in zip(("a", "b"), totals, strict=True)
+        ]
+
+    turns = [
+        turn("a", (10, 20), (8, 8)),  # errors -50 and 0 %
+        turn("b", (22, 20), (12, 8)),  # 10 and 50 %
+        turn("a", (30, 20), (6, 8)),  # 50 and -25 %
+    ]
+    one, other = plan_accuracy._middle(turns)
+    assert (one.split, one.is_best, one.total, one.first) == ("a", True, *[Figure(22, 20)] * 2)
+    assert (other.split, other.is_best, other.total) == ("b", False, Figure(8, 8))
+    assert one.token is None

@@ -2,7 +2,9 @@
 
 import re
 import socket
+import sys
 import urllib.request
+from pathlib import Path
 
 import grpc
 import pytest
@@ -169,3 +171,12 @@ async def test_a_generation_is_one_request_in_log_and_metrics(llama, serve, serv
     (line,) = [line for line in server_log() if line.startswith("request ")]
     assert "features=128 " in line
     assert "tokens=4 " in line
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel is not Linux")
+async def test_the_kernel_names_the_threads_of_every_stage(serve):
+    pixels, model = torch.rand(1, 3, 64, 64), "tiny-dinov2"
+    async with serve(model) as server, SplitClient(server.address, model) as client:
+        await client.infer({"pixel_values": pixels})
+        names = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+    assert names >= {"head_0", "encode_0", "decode_0", "tail-0"}

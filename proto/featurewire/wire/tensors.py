@@ -24,8 +24,9 @@ _DATA_TYPES = {dtype: data_type for data_type, dtype in _DTYPES.items()}
 
 def to_bytes(tensor: torch.Tensor) -> bytes:
     """The tensor's elements in row-major order; any dtype, device and stride."""
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    if tensor.dtype is torch.bfloat16:  # numpy has none
+        tensor = tensor.detach().view(torch.int16)
+    return tensor.numpy(force=True).tobytes()
 
 
 def from_bytes(payload: bytes, dtype: torch.dtype, shape: Iterable[int]) -> torch.Tensor:
