@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from featurewire.wire.runtime import cores
 from featurewire_client import SplitClient
 from featurewire_client.span import span_tokens
 from featurewire_client.stats import InferStats
@@ -30,7 +31,8 @@ class Overlap:
 
     The stages by themselves, and `sum_ms`, what it takes one after the other. `idle_ideal_ms` is
     the ideal of these times; `ideal_ms` that of the processor time that the stages had in the very
-    request: cores share caches and memory, and their speed wanders from one second to the next.
+    request: cores share caches and memory, and their speed wanders from one second to the next. It
+    tells how well stages overlap; that they take longer than each by itself, `idle_ideal_ms` does.
     Each is the median of several runs, and `over_ideal` and `over_idle_ideal` those of their
     ratios: 1.1 is a tenth more than the ideal.
     """
@@ -146,12 +148,11 @@ async def _run(
 def _row(work: Work, rate_mbit: float, rtt_ms: float, runs: list[Run]) -> Overlap:
     sent_bytes = runs[0].stats.sent_bytes
     wire_ms = 8 * sent_bytes / rate_mbit / 1000
-    cores = min(2, os.cpu_count() or 1)
     head_ms, encode_ms, decode_ms, tail_ms = stages = [
         median(stage) for stage in zip(*(run.alone_ms for run in runs), strict=True)
     ]
     ideal, idle = (
-        [ideal_ms(one, wire_ms, rtt_ms, work.spans, cores) for one in every]
+        [ideal_ms(one, wire_ms, rtt_ms, work.spans, cores()) for one in every]
         for every in ([run.stages_ms for run in runs], [run.alone_ms for run in runs])
     )
     measured = [run.stats.total_ms for run in runs]

@@ -4,7 +4,8 @@ Ideal for a prompt of a causal model, whose spans go through all stages at once:
 wire's time at the link's rate, the processor's time of all stages over the cores they share, and
 the slowest stage; then one round trip, and one span of each other stage. For a feature that the
 tail needs whole: head, then the longest of encoding, wire and decoding, then tail and one round
-trip. The stages' own times are of one after the other in this process, on one thread.
+trip. The stages' times may be those of one after the other in this process, on one thread, which is
+`alone_of`, or what their threads had in a request (`stage_time`).
 """
 
 import time
@@ -25,7 +26,7 @@ def ideal_ms(
     """Milliseconds of the ideal pipeline.
 
     Args:
-        stages_ms: head, encoding, decoding and tail, each by itself.
+        stages_ms: head, encoding, decoding and tail: processor's time.
         wire_ms: of all bytes at the link's rate.
         rtt_ms: round trip of the link.
         spans: that a prompt goes in; 0: the tail needs the feature whole.

@@ -29,7 +29,7 @@ class StageTimer:
         """
         spent = self._now()
         spent.subtract(self._before)
-        if not any(spent[stage] for stage in STAGES):
+        if not any(spent[stage] > 0 for stage in STAGES):
             raise BenchError("the system does not tell the processor time of threads; Linux does")
         return tuple(spent[stage] / 1e6 for stage in STAGES)
 

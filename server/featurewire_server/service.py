@@ -259,9 +259,9 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             await asyncio.gather(*told, return_exceptions=True)
 
     def _agree(self, first: pb.InferRequest) -> Terms:
-        if not first.HasField("handshake"):
-            kind = first.WhichOneof("message") or "nameless"
-            raise out_of_order(f"a {kind} message", "a handshake")
+        if first.HasField("begin") or not first.HasField("handshake"):
+            found = "begin" if first.HasField("begin") else first.WhichOneof("message")
+            raise out_of_order(f"a {found or 'nameless'} message", "a handshake alone")
         return agree(first.handshake, self._tails, self._config.dtype)
 
     def _profile_file(self, request: pb.GetProfileRequest) -> Path:

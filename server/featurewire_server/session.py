@@ -75,19 +75,19 @@ class Session:
             Refusal: the message is out of order, too large, or asks for what is not here.
             ModelError: a sequence for a model that is not causal.
         """
+        received_ns, late = time.monotonic_ns(), self._late
         kind, begins = message.WhichOneof("message"), message.HasField("begin")
         may_begin = self._expects_begin or isinstance(self._request, Generation)
-        if begins and not may_begin:
-            raise out_of_order("a begin message", "a chunk")
+        fits = may_begin if begins else kind is not None and not self._expects_begin
+        if kind == "handshake" or not fits:
+            found = kind if kind == "handshake" or not begins else "begin"
+            expected = "begin" if may_begin else "chunk"
+            raise out_of_order(f"a {found or 'nameless'} message", f"a {expected}")
         if begins:
             self._begin(message.begin)
-            if kind is None:
-                return None
         request = self._request
-        if kind != "chunk" or request is None or self._expects_begin:
-            expected = "begin" if may_begin and not begins else "chunk"
-            raise out_of_order(f"a {kind or 'nameless'} message", f"a {expected}")
-        received_ns, late = time.monotonic_ns(), self._late
+        if kind is None or request is None:
+            return None
         answered = await self._take(message.chunk, request)
         self._late = time.monotonic_ns() - received_ns > _LATE_NS
         if answered:

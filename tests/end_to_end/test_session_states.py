@@ -90,6 +90,10 @@ BAD = {
     "of another request": ([begin(3), chunk(3, request=2)], "MESSAGE_OUT_OF_ORDER"),
     "after the last token": ([begin(3, max_tokens=1), chunk(3), chunk(1)], "MESSAGE_OUT_OF_ORDER"),
     "without a begin": ([chunk(3)], "MESSAGE_OUT_OF_ORDER"),
+    "a prompt that is refused with its first chunk": (
+        [together(begin(CONTEXT + 1), chunk(2))],
+        "TOO_LARGE",
+    ),
     "a prompt longer than the context": ([begin(CONTEXT + 1)], "TOO_LARGE"),
     "more delivered than there is room": ([begin(3, delivered=[1] * 70)], "TOO_LARGE"),
     "too many stop strings": ([begin(3, stop=["x"] * 17)], "TOO_LARGE"),
@@ -183,6 +187,58 @@ async def test_features_in_spans_by_hand_one_before_the_other_is_answered(llama,
     assert shapes == [[1, 5, 97], [1, 1, 97]]
     accounts = [a.account for a in answers if a.HasField("account")]
     assert [account.features for account in accounts] == [n * CHANNELS for n in (5, 4, 2)]
+
+
+async def test_a_begin_with_its_chunk_gives_a_text_up_amid_its_prompt_and_amid_its_steps(
+    llama, serve, offer
+):
+    async with serve(llama) as server:
+        answers = await talk(
+            server.address,
+            pb.InferRequest(handshake=offer),
+            together(begin(5), chunk(2)),
+            together(begin(3, request=2), chunk(3, request=2)),
+            together(begin(2, request=3, max_tokens=1), chunk(2, request=3)),
+        )
+        assert await settled(server)
+    assert parts_of(answers[-1]) == "token account"
+    assert (answers[-1].token.request, answers[-1].account.request) == (3, 3)
+    assert [a.account.request for a in answers if a.HasField("account")] == [3]
+
+
+async def test_the_account_comes_with_the_last_piece_of_the_outputs(llama, serve, offer):
+    tokens = 60  # 97 logits each, in float32
+    tensor = pb.CodedTensor(name="hidden", batch=8, tokens=tokens, channels=CHANNELS)
+    features = torch.randn(tokens, CHANNELS).half().numpy().tobytes()
+    chunks = [pb.Chunk(request=1, sample=i, payload=features, last=i == 7) for i in range(8)]
+    announced = pb.Begin(request=1, tensors=[tensor])
+    async with serve(llama) as server:
+        answers = await talk(
+            server.address,
+            pb.InferRequest(handshake=offer),
+            pb.InferRequest(begin=announced, chunk=chunks[0]),
+            *[pb.InferRequest(chunk=one) for one in chunks[1:]],
+        )
+    outputs = [parts_of(answer) for answer in answers if answer.HasField("output")]
+    assert outputs == ["output", "output", "output account"]
+    assert sum(len(answer.output.payload) for answer in answers) == 8 * tokens * 97 * 4
+    sent = announced.ByteSize() + sum(one.ByteSize() for one in chunks)
+    assert answers[-1].account.received_bytes == sent
+
+
+@pytest.mark.parametrize("first", ["a begin beside its handshake", "a begin", "nothing"])
+async def test_a_session_begins_with_a_handshake_alone(llama, serve, offer, first):
+    message = {
+        "a begin beside its handshake": pb.InferRequest(handshake=offer, begin=begin().begin),
+        "a begin": together(begin(), chunk(3)),
+        "nothing": pb.InferRequest(),
+    }[first]
+    found = "nameless" if first == "nothing" else "begin"
+    async with serve(llama) as server:
+        with pytest.raises(Refusal, match=f"a {found} message came") as caught:
+            await talk(server.address, message, chunk(3))
+        assert caught.value.reason == "MESSAGE_OUT_OF_ORDER"
+        assert await settled(server)
 
 
 BAD_SPANS = {

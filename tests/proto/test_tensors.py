@@ -63,6 +63,9 @@ def test_a_malformed_tensor_is_refused(message):
     assert caught.value.reason == "TENSOR_MALFORMED"
 
 
-def test_a_dtype_that_the_wire_has_no_number_for_is_refused():
-    with pytest.raises(Refusal, match="complex64 cannot travel"):
-        pack({"odd": torch.zeros(1, dtype=torch.complex64)})
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn])
+def test_a_dtype_that_the_wire_has_no_number_for_is_refused(dtype):
+    with pytest.raises(Refusal, match="cannot travel"):
+        pack({"odd": torch.zeros(1).to(dtype)})
+    with pytest.raises(Refusal, match="cannot travel"):
+        list(output_chunks(1, {"odd": torch.zeros(1).to(dtype)}))

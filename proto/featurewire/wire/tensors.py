@@ -23,7 +23,7 @@ _DATA_TYPES = {dtype: data_type for data_type, dtype in _DTYPES.items()}
 
 
 def to_bytes(tensor: torch.Tensor) -> bytes:
-    """The tensor's elements in row-major order; any dtype, device and stride."""
+    """The tensor's elements in row-major order; any dtype that travels, device and stride."""
     if tensor.dtype is torch.bfloat16:  # numpy has none
         tensor = tensor.detach().view(torch.int16)
     return tensor.numpy(force=True).tobytes()
@@ -106,7 +106,7 @@ def unpack(messages: Iterable[pb.RawTensor]) -> dict[str, torch.Tensor]:
 def output_chunks(request: int, outputs: Mapping[str, torch.Tensor]) -> Iterator[pb.OutputChunk]:
     """Outputs as messages of bounded size (`limits`); each tensor's first one describes it."""
     for name, tensor in outputs.items():
-        payload = to_bytes(tensor)
+        data_type, payload = data_type_of(tensor), to_bytes(tensor)
         for start in range(0, max(len(payload), 1), MAX_OUTPUT_CHUNK_BYTES):
             piece = payload[start : start + MAX_OUTPUT_CHUNK_BYTES]
             if start:
@@ -115,7 +115,7 @@ def output_chunks(request: int, outputs: Mapping[str, torch.Tensor]) -> Iterator
                 yield pb.OutputChunk(
                     request=request,
                     name=name,
-                    data_type=data_type_of(tensor),
+                    data_type=data_type,
                     shape=list(tensor.shape),
                     payload=piece,
                 )
