@@ -11,7 +11,7 @@ from featurewire_bench.relay import Relay
 from featurewire_client import Budget, SplitClient, edge
 from featurewire_client.link_estimate import Acknowledged, LinkEstimate
 from featurewire_client.quality import Coded, QualityControl, RateCurve
-from featurewire_client.route import Route
+from featurewire_client.session import Session
 from featurewire_client.window import UnderWay
 from featurewire_models import load_model, load_processor
 from featurewire_models.llama import LlamaHead
@@ -230,13 +230,13 @@ async def test_a_feature_in_parts_gives_what_it_gives_whole(serve, monkeypatch, 
     inputs = large_images(2)
     expected = load_model(MODEL, task)(inputs).logits
     begun = []
-    begin = Route.begin
+    begin = Session.begin
 
-    async def noted(self, request):
-        begun.append(request.begin)
-        await begin(self, request)
+    def noted(self, announced):
+        begun.append(announced)
+        begin(self, announced)
 
-    monkeypatch.setattr(Route, "begin", noted)
+    monkeypatch.setattr(Session, "begin", noted)
     async with serve(MODEL) as server:
         options = {"task": task, "budget": Budget(latency_ms=60_000, most_snr_db=40)}
         async with SplitClient(server.address, MODEL, snr_db=40, **options) as client:
