@@ -230,7 +230,8 @@ class Session:
 
 
 def _kind_of(response: pb.InferResponse) -> str:
-    return response.WhichOneof("message") or "account"
+    alone = "account" if response.HasField("account") else "nameless message"
+    return response.WhichOneof("message") or alone
 
 
 def _request_of(response: pb.InferResponse) -> int:
