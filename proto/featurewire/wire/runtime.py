@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -113,6 +114,8 @@ def run_command(name: str, app: Callable[..., object], errors: Sequence[str]) ->
         if sentence:  # without arguments, the help alone
             print(f"{name}: {sentence}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        gc.freeze()  # Python's last look for cycles would take a second, with all that torch keeps
     sys.exit(status if isinstance(status, int) else 0)
 
 
