@@ -1,7 +1,6 @@
-"""The gRPC service: calls in, sessions driven, failures turned into statuses."""
+"""The gRPC service: calls in, sessions driven."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn
@@ -12,55 +11,19 @@ from featurewire.v1 import featurewire_pb2_grpc as rpc
 from featurewire.wire import limits
 from featurewire.wire.coder import Coder
 from featurewire.wire.profiles import PROFILE_FILES
-from featurewire.wire.status import Refusal, trailers
-from featurewire_codec import CodecError
-from featurewire_models import ModelError
+from featurewire.wire.status import Refusal
 
 from featurewire_server.answers import Shared
 from featurewire_server.config import ServerConfig
+from featurewire_server.failures import forget, refused, status_of
 from featurewire_server.handshake import Terms, agree
 from featurewire_server.refusals import out_of_order, server_full
 from featurewire_server.session import Session
-from featurewire_server.stream import Context, GoneError, NotReadingError, Stream
+from featurewire_server.stream import Context, GoneError, Stream
 from featurewire_server.tails import Tails
-
-log = logging.getLogger("featurewire.server")
-
-Status = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
 _PAGE_BYTES = 1024 * 1024
 _TELLING_S = 1.0  # that every session has to take a GoAway
-
-
-def as_refusal(error: Exception) -> Refusal | None:
-    """The refusal that an error of ours comes to; None for one that nobody expected."""
-    if isinstance(error, Refusal):
-        return error
-    if isinstance(error, CodecError):
-        return Refusal("BITSTREAM_INVALID", str(error))
-    if isinstance(error, ModelError):
-        return Refusal("INPUT_INVALID", str(error))
-    return None
-
-
-def _first(error: Exception) -> Exception:
-    """The error that ended a group of tasks: one of ours before one of gRPC's."""
-    while isinstance(error, ExceptionGroup):
-        error = min(error.exceptions, key=lambda one: as_refusal(one) is None)
-    return error
-
-
-def _forget(error: BaseException) -> None:
-    """Lets go of the frames that an error came through, and of what they hold: features.
-
-    An error is often part of a cycle with them, and may be there until Python looks for those.
-    """
-    error.__traceback__ = None
-    within = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    before = [one for one in (error.__cause__, error.__context__) if one is not None]
-    error.__cause__ = error.__context__ = None
-    for one in (*within, *before):
-        _forget(one)
 
 
 class SplitInferenceService(rpc.SplitInferenceServiceServicer):
@@ -124,8 +87,8 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         try:
             await self._converse(request_iterator, stream)
         except Exception as error:
-            failed, status = True, self._status(_first(error), stream)
-            _forget(error)
+            failed, status = True, status_of(error, stream.peer, self._metrics)
+            forget(error)
         finally:
             leaving.cancel()
             self._streams.discard(stream)
@@ -134,21 +97,6 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
             await context.abort(*status)
         if failed:
             raise asyncio.CancelledError
-
-    def _status(self, error: Exception, stream: Stream) -> Status | None:
-        """How to end a stream that came to an error, which is logged; None: gRPC resets it."""
-        if isinstance(error, NotReadingError):
-            log.warning("dropped peer=%s: it does not read", stream.peer)
-            return None  # it would wait behind a write that is stuck
-        if isinstance(error, GoneError):
-            log.info("cancelled peer=%s amid a request", stream.peer)
-            self._metrics.errors.labels("CANCELLED").inc()
-            return None
-        if (refusal := as_refusal(error)) is not None:
-            return self._refused(refusal, stream.peer)
-        log.error("error peer=%s", stream.peer, exc_info=error)
-        self._metrics.errors.labels("INTERNAL").inc()
-        return grpc.StatusCode.INTERNAL, "the server failed; see its log", ()
 
     async def _converse(self, requests: AsyncIterator[pb.InferRequest], stream: Stream) -> None:
         """Handshake, then messages in and answers out, each in a task of its own."""
@@ -275,11 +223,5 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         return held.folder / request.tensor / request.file
 
     async def _abort(self, context: Context, refusal: Refusal) -> NoReturn:
-        await context.abort(*self._refused(refusal, context.peer()))
+        await context.abort(*refused(refusal, context.peer(), self._metrics))
         raise refusal  # abort has raised already; this tells the type checker
-
-    def _refused(self, refusal: Refusal, peer: str) -> Status:
-        """A refusal as gRPC sends it; logged and counted."""
-        self._metrics.errors.labels(refusal.code.name).inc()
-        log.warning("refused peer=%s reason=%s: %s", peer, refusal.reason, refusal)
-        return refusal.code, str(refusal), trailers(refusal)
