@@ -78,11 +78,13 @@ class Tail(Half):
     """The cloud's half.
 
     ``per_sample`` names the uncoded tensors that have a row for each sample of the batch; a feature
-    with any other goes through the tail alone. ``of_tokens``: a tensor's tokens are those of the
-    input, of which the model's context bounds the number.
+    with any other goes through the tail alone. ``of_all`` names those that say the same of every
+    sample. ``of_tokens``: a tensor's tokens are those of the input, of which the model's context
+    bounds the number.
     """
 
     per_sample: ClassVar[frozenset[str]] = frozenset()
+    of_all: ClassVar[frozenset[str]] = frozenset()
     of_tokens: ClassVar[bool] = False
 
     @abstractmethod

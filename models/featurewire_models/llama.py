@@ -90,7 +90,8 @@ class LlamaTail(Tail):
     where labels came, ``.loss``: the mean of the next-token losses, in nats.
     """
 
-    per_sample = frozenset({"attention_mask"})
+    per_sample = frozenset({"attention_mask", "position_ids"})
+    of_all = frozenset({"logits_to_keep"})
     of_tokens = True
     language_model: Any
 

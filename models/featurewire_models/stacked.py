@@ -1,4 +1,4 @@
-"""Several features as one for one pass of a tail, and its outputs parted again."""
+"""Features as passes of a tail take them: several as one, and parted again; a large one cut."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ def stack(features: Sequence[Features]) -> Features:
         for parts in ([f.tensors for f in features], [f.uncoded for f in features])
     )
     return Features(tensors, first.grids, uncoded)
+
+
+def cut_batch(tail: Tail, features: Features, samples: int) -> list[Features]:
+    """A batch as batches of so many samples at most, whose outputs follow one another.
+
+    As it is, where something uncoded makes outputs of all samples together, as labels do a loss.
+    """
+    batch = len(next(iter(features.tensors.values())))
+    rows = {name: features.uncoded[name] for name in features.uncoded if name not in tail.of_all}
+    alike = all(tensor.dim() and len(tensor) == batch for tensor in rows.values())
+    if batch <= samples or not (alike and set(rows) <= tail.per_sample):
+        return [features]
+    return [
+        Features(
+            {name: tensor[start : start + samples] for name, tensor in features.tensors.items()},
+            features.grids,
+            {
+                name: tensor[start : start + samples] if name in rows else tensor
+                for name, tensor in features.uncoded.items()
+            },
+        )
+        for start in range(0, batch, samples)
+    ]
 
 
 def join_tokens(features: Sequence[Features]) -> Features:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -11,10 +11,10 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire.status import Refusal
 from featurewire.wire.tensors import output_chunks
 from featurewire_models import Features
-from featurewire_models.stacked import join_tokens, stacking_key
+from featurewire_models.stacked import cut_batch, join_tokens, stacking_key
 
 from featurewire_server.accounts import Accounts, account_of
-from featurewire_server.cache_budget import CacheBudget
+from featurewire_server.cache_budget import CacheBudget, Reservations
 from featurewire_server.decoding import Decoded, Request
 from featurewire_server.feature_buffer import FeatureBuffer
 from featurewire_server.generation import Generation, Step, run_steps
@@ -28,6 +28,8 @@ from featurewire_server.spanned_feature import SpannedFeature
 log = logging.getLogger("featurewire.server")
 
 Result = TypeVar("Result")
+
+_PASS_SAMPLES = 16  # of a batch, so that no session waits for more than a pass of them
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,22 @@ class Answers:
 
     Args:
         peer: the client's address.
+        reserved: memory of the session's requests.
         is_over: hears of every request that is, before its account is sent.
     """
 
     def __init__(
-        self, terms: Terms, shared: Shared, peer: str, is_over: Callable[[Request], None]
+        self,
+        terms: Terms,
+        shared: Shared,
+        peer: str,
+        reserved: Reservations,
+        is_over: Callable[[Request], None],
     ) -> None:
         self._terms = terms
         self._shared = shared
         self._peer = peer
+        self._reserved = reserved
         self._is_over = is_over
         self._accounts = Accounts(terms, shared.metrics, peer)
         self._spans: list[Decoded] = []  # of a sequence, until they are a pass of the tail
@@ -69,6 +78,8 @@ class Answers:
         if isinstance(decoded.request, Generation):
             decoded.request.check_open()
         self._accounts.follow(decoded.request)
+        if isinstance(decoded.request, Generation) and decoded.request.given_up:
+            return
         whole = self._join(decoded)
         if whole is None:
             return
@@ -85,20 +96,32 @@ class Answers:
     async def _outputs(
         self, decoded: Decoded, request: FeatureBuffer
     ) -> AsyncIterator[pb.InferResponse]:
-        tail, shared = self._terms.tail, self._shared
-        key = stacking_key(tail, decoded.features)
-        ran = await self._run(
-            shared.scheduler.join(
-                key and (id(tail), key),
-                lambda features: run_together(features, tail),
-                decoded.features,
-                shared.batch_wait_s if shared.metrics.open_sessions > 1 else 0.0,
-            )
-        )
-        outputs = _wanted(ran.result, list(request.begin.outputs))
+        outputs, batch = list[Outputs](), len(next(iter(decoded.features.tensors.values())))
+        queue_s = run_s = 0.0
+        for part in cut_batch(self._terms.tail, decoded.features, _PASS_SAMPLES):
+            ran = await self._run(self._pass_of(part))
+            queue_s, run_s = queue_s + ran.queue_s, run_s + ran.run_s
+            outputs.append(_wanted(ran.result, list(request.begin.outputs)))
+            if len(outputs) == 1:  # those of the other samples will be as large
+                size = sum(tensor.nbytes for tensor in outputs[0].values())
+                samples = len(next(iter(part.tensors.values())))
+                self._reserved.reserve(request, "outputs", size * batch // samples)
         chunks = output_chunks(request.begin.request, outputs)
-        for answer in self._with_account(chunks, decoded, ran):
+        for answer in self._with_account(
+            chunks, decoded, replace(ran, queue_s=queue_s, run_s=run_s)
+        ):
             yield answer
+
+    def _pass_of(self, features: Features) -> Awaitable[Ran[Outputs]]:
+        tail, shared = self._terms.tail, self._shared
+        key = stacking_key(tail, features)
+        return shared.scheduler.join(
+            key and (id(tail), key),
+            lambda together: run_together(together, tail),
+            features,
+            shared.batch_wait_s if shared.metrics.open_sessions > 1 else 0.0,
+            len(next(iter(features.tensors.values()))),
+        )
 
     def _join(self, span: Decoded) -> Decoded | None:
         """The span, with those before it that the tail takes with it; None: with more of them."""

@@ -1,4 +1,4 @@
-"""How much memory all requests may take together: features, caches and outputs that wait."""
+"""How much memory all requests may take together: features, caches and outputs."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from featurewire_server.refusals import server_full
 
 
 class CacheBudget:
-    """Reservations within `allowed` bytes: a request reserves all that it may come to."""
+    """Reservations within `allowed` bytes."""
 
     def __init__(self, allowed: int, tell: Callable[[float], None]) -> None:
         """`tell` hears of every change of what is reserved."""
@@ -16,15 +16,19 @@ class CacheBudget:
         self._tell = tell
         self.reserved = 0
 
-    def reserve(self, what: str, size: int) -> None:
-        """Raises Refusal: the bytes are not free now, or are more than there ever are."""
+    def reserve(self, what: str, size: int, before: int = 0) -> None:
+        """`before`: what the request has already, for what comes before that.
+
+        Raises:
+            Refusal: the bytes are not free now, or are more than there ever are.
+        """
         if self.reserved + size > self._allowed:
             message = (
                 f"the request's {what} needs {size} bytes;"
                 f" {self._allowed - self.reserved} of {self._allowed} are free"
             )
             found, allowed = str(size), str(self._allowed)
-            if size > self._allowed:
+            if before + size > self._allowed:
                 raise Refusal("CACHE_TOO_SMALL", message, found=found, allowed=allowed)
             raise server_full(message, found, allowed)
         self.reserved += size
@@ -44,9 +48,14 @@ class Reservations:
         self._sizes: dict[object, int] = {}
 
     def reserve(self, request: object, what: str, size: int) -> None:
-        """Raises Refusal: as of the budget."""
-        self._budget.reserve(what, size)
-        self._sizes[request] = size
+        """Reserves so much more for a request.
+
+        Raises:
+            Refusal: as of the budget.
+        """
+        before = self._sizes.get(request, 0)
+        self._budget.reserve(what, size, before)
+        self._sizes[request] = before + size
 
     def release(self, request: object) -> None:
         """Gives back what a request had reserved, finished or given up; may be called twice."""

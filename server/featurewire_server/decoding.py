@@ -22,6 +22,7 @@ from featurewire_server.spanned_feature import SpannedFeature
 Request = FeatureBuffer | Generation | SpannedFeature
 
 _INLINE_FEATURES = 8192  # fewer are decoded sooner than another thread takes over
+_SAMPLE_FEATURES = 1024  # that take as long as what comes with every sample
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class _Samples:
     """What has come of one feature: its samples or parts, whole or not yet, and their time."""
 
     of_tensor: dict[str, list[SampleDecoder | torch.Tensor]] = field(default_factory=dict)
+    features: int = 0
     seconds: float = 0.0
 
 
@@ -89,7 +91,10 @@ class Decoding:
         samples = self._samples
         if coded.completes:
             self._samples = _Samples()
-        few = math.prod(coded.shape) <= _INLINE_FEATURES and self._coder.codec != "dt-ufc"
+        if coded.starts:
+            samples.features += max(math.prod(coded.shape), _SAMPLE_FEATURES)
+        # with the last of them all may be decoded
+        few = samples.features <= _INLINE_FEATURES and self._coder.codec != "dt-ufc"
         if not few:
             return loop.run_in_executor(self._threads, self._decode, coded, samples)
         decoding: asyncio.Future[Decoded | None] = loop.create_future()

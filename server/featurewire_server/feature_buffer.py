@@ -13,6 +13,8 @@ from featurewire.wire.status import Refusal
 
 from featurewire_server.refusals import check_chunk, out_of_order, too_large
 
+DECODER_BYTES = 1024  # that one of a sample takes, at most
+
 
 @dataclass(eq=False)
 class FeatureBuffer:
@@ -24,7 +26,7 @@ class FeatureBuffer:
         samples: how many have begun to come, over all tensors.
         part: of a feature in parts, the last one's tokens in its sample.
         is_complete: it takes no further chunk.
-        feature_bytes: what its decoded feature takes, as float32.
+        feature_bytes: what its decoded feature takes, as float32, with a decoder of each sample.
         tally: what the tail's pass has come to: bytes, features, seconds of each stage.
     """
 
@@ -40,7 +42,9 @@ class FeatureBuffer:
 
     @property
     def feature_bytes(self) -> int:
-        return 4 * sum(t.batch * t.tokens * t.channels for t in self.begin.tensors)
+        return sum(
+            t.batch * (4 * t.tokens * t.channels + DECODER_BYTES) for t in self.begin.tensors
+        )
 
     def add(self, chunk: pb.Chunk, payload_bytes: int) -> pb.CodedTensor:
         """Counts one chunk in: the tensor that it belongs to; its sample is the last of `samples`.

@@ -30,7 +30,11 @@ class Drawn:
 
 
 class Generation(CausalRequest):
-    """A prompt and what is drawn after it, token by token, and its settings."""
+    """A prompt and what is drawn after it, token by token, and its settings.
+
+    Attributes:
+        given_up: another request has begun in place of the rest: none of it runs any more.
+    """
 
     def __init__(self, begin: pb.Begin, terms: Terms, received_bytes: int) -> None:
         """`received_bytes`: of the Begin as it came.
@@ -60,6 +64,7 @@ class Generation(CausalRequest):
         self._prompt = tensor.tokens
         self._drawn = 0
         self._finished = False
+        self.given_up = False
         self._max_tokens = most
         self._vocabulary = terms.vocabulary
         self._text = TextStream(terms.vocabulary, settings.stop) if terms.vocabulary else None

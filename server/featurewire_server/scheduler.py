@@ -40,6 +40,7 @@ class _Job:
     item: Any
     key: Hashable | None
     wait_s: float
+    samples: int
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Ran[Any]]"
     submitted: float = field(default_factory=time.perf_counter)
@@ -64,7 +65,7 @@ class Scheduler:
 
     Args:
         workers: passes that run at once.
-        max_batch: jobs of one pass; 1 never lets any share one.
+        max_batch: samples of a pass that jobs share; 1 never lets any share one.
         threads: of one pass's operators.
     """
 
@@ -87,6 +88,7 @@ class Scheduler:
         work: Callable[[list[Item]], Sequence[Result | Exception]],
         item: Item,
         wait_s: float = 0.0,
+        samples: int = 1,
     ) -> Ran[Result]:
         """Runs one job together with others of the same key.
 
@@ -94,18 +96,15 @@ class Scheduler:
             key: jobs of equal keys have interchangeable `work`; None: the job runs by itself.
             work: items in, a result or an exception for each out, in their order.
             wait_s: how long a pass that is not full waits for more, from the job's arrival.
+            samples: of this job.
         """
-        return await self._submit(work, item, key, wait_s)
-
-    async def _submit(
-        self, work: Callable[[list[Any]], Any], item: Any, key: Hashable | None, wait_s: float
-    ) -> Ran[Any]:
         loop = asyncio.get_running_loop()
-        job = _Job(work, item, key, wait_s, loop, loop.create_future())
+        future: asyncio.Future[Ran[Result]] = loop.create_future()
+        job = _Job(work, item, key, wait_s, samples, loop, future)
         with self._changed:
             self._jobs.append(job)
             self._changed.notify_all()
-        return await job.future
+        return await future
 
     def _work(self) -> None:
         use_threads(self._intraop)
@@ -142,8 +141,8 @@ class Scheduler:
         """The oldest job that waits for no more company, with its own; else how long none does."""
         now, soonest = time.perf_counter(), None
         for first in self._jobs:
-            batch, left_s = self._company(first), first.submitted + first.wait_s - now
-            if len(batch) == self._max_batch or left_s <= 0:
+            (batch, full), left_s = self._company(first), first.submitted + first.wait_s - now
+            if full or left_s <= 0:
                 return batch, None
             soonest = left_s if soonest is None else min(soonest, left_s)
         return [], soonest
@@ -152,10 +151,18 @@ class Scheduler:
         for job in [job for job in self._jobs if job.future.cancelled()]:
             self._jobs.remove(job)
 
-    def _company(self, first: _Job) -> list[_Job]:
+    def _company(self, first: _Job) -> tuple[list[_Job], bool]:
+        """The oldest jobs that can share a pass with this one, and whether it has room for none."""
         if first.key is None:
-            return [first]
-        return [job for job in self._jobs if job.key == first.key][: self._max_batch]
+            return [first], True
+        company, samples = list[_Job](), 0
+        for job in self._jobs:
+            if job.key == first.key:
+                if company and samples + job.samples > self._max_batch:
+                    return company, True
+                company.append(job)
+                samples += job.samples
+        return company, samples >= self._max_batch
 
     def close(self) -> None:
         """Takes no further job; a pass under way ends by itself."""

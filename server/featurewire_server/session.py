@@ -24,7 +24,8 @@ from featurewire_server.refusals import out_of_order
 from featurewire_server.spanned_feature import SpannedFeature
 
 _CHUNKS_WAITING = 8  # or bitstreams of spans and parts
-_LATE_NS = 1_000_000  # of a message: the one behind it may have waited
+_LATE_NS = 1_000_000  # that a message took: one that comes soon after may have waited for it
+_SOON_NS = 100_000_000
 _FEATURES_WAITING = 2
 
 
@@ -36,14 +37,14 @@ class Session:
         self._request: Request | None = None  # the last that was begun, until it is over
         self._reserved = Reservations(shared.budget)
         self._decoding = Decoding(coder, terms.tail.device, shared.decoders)
-        self._answers = Answers(terms, shared, peer, self._over)
+        self._answers = Answers(terms, shared, peer, self._reserved, self._over)
         self._tensors: Sequence[pb.CodedTensor] = ()
         self._bitstream: list[bytes] = []
         self._coded: asyncio.Queue[Coded | None] = asyncio.Queue(_CHUNKS_WAITING)
         self._decoded: asyncio.Queue[asyncio.Future[Decoded | None] | None]
         self._decoded = asyncio.Queue(_FEATURES_WAITING)
         self._decoders = asyncio.Semaphore(coding_threads())
-        self._late = False
+        self._taken_ns = self._took_ns = 0  # when the last message was dealt with, and how long
         self._unanswered = 0  # features, and bitstreams of sequences
         self._answered = asyncio.Event()
 
@@ -75,7 +76,24 @@ class Session:
             Refusal: the message is out of order, too large, or asks for what is not here.
             ModelError: a sequence for a model that is not causal.
         """
-        received_ns, late = time.monotonic_ns(), self._late
+        received_ns = time.monotonic_ns()
+        late = self._took_ns > _LATE_NS and received_ns - self._taken_ns < _SOON_NS
+        request = await self._deal_with(message)
+        self._taken_ns = time.monotonic_ns()
+        self._took_ns = self._taken_ns - received_ns
+        if request is None:
+            return None
+        ack = pb.Ack(
+            request=message.chunk.request,
+            chunks=request.chunks,
+            bytes=request.received_bytes,
+            received_ns=received_ns,
+            late=late,
+        )
+        return pb.InferResponse(ack=ack)
+
+    async def _deal_with(self, message: pb.InferRequest) -> Request | None:
+        """The request of a chunk that an Ack is to answer."""
         kind, begins = message.WhichOneof("message"), message.HasField("begin")
         may_begin = self._expects_begin or isinstance(self._request, Generation)
         fits = may_begin if begins else kind is not None and not self._expects_begin
@@ -86,20 +104,9 @@ class Session:
         if begins:
             self._begin(message.begin)
         request = self._request
-        if kind is None or request is None:
+        if kind is None or request is None or await self._take(message.chunk, request):
             return None
-        answered = await self._take(message.chunk, request)
-        self._late = time.monotonic_ns() - received_ns > _LATE_NS
-        if answered:
-            return None
-        ack = pb.Ack(
-            request=message.chunk.request,
-            chunks=request.chunks,
-            bytes=request.received_bytes,
-            received_ns=received_ns,
-            late=late,
-        )
-        return pb.InferResponse(ack=ack)
+        return request
 
     def _begin(self, begin: pb.Begin) -> None:
         received_bytes = begin.ByteSize()
@@ -111,6 +118,7 @@ class Session:
         self._tensors = begin.tensors
         if isinstance(self._request, Generation):
             self._reserved.release(self._request)
+            self._request.given_up = True
         self._bitstream = []
         if not is_causal:
             feature = FeatureBuffer(begin, received_bytes)
@@ -138,6 +146,7 @@ class Session:
             return answered
         first = request.samples
         tensor = request.add(chunk, len(payload))
+        self._reserved.reserve(request, "coded feature", len(payload))
         name, channels, last = tensor.name, tensor.channels, chunk.last
         if not request.begin.parts:
             shape, starts = (tensor.tokens, channels), request.samples > first

@@ -53,7 +53,7 @@ class SpannedFeature(CausalRequest):
             self._kept = first.shape[1] + self._announced - self.cache.length
         self._unsent.append(outputs)
         while self.is_complete and self._unsent:
-            for chunk in output_chunks(self.begin.request, self._unsent.pop(0)):
+            for chunk in output_chunks(self.begin.request, [self._unsent.pop(0)]):
                 if chunk.shape and chunk.name in self._described:
                     chunk.ClearField("shape")
                     chunk.ClearField("data_type")

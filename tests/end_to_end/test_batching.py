@@ -8,6 +8,7 @@ import torch
 from featurewire_client import RefusedError, SplitClient
 from featurewire_models import load_model, load_processor
 from featurewire_models.dinov2 import Dinov2Tail
+from featurewire_models.llama import LlamaTail
 from PIL import Image
 
 MODEL = "tiny-dinov2"
@@ -100,3 +101,56 @@ async def test_what_fails_in_company_fails_alone(serve):
     expected = load_model(model)(good).logits
     for number in (0, 2, 3):
         torch.testing.assert_close(found[number], expected, rtol=1e-4, atol=1e-4)
+
+
+async def test_a_large_batch_goes_through_the_tail_in_passes(serve, images, passes):
+    whole = load_model(MODEL, task="classification")
+    batch = {"pixel_values": torch.cat([one["pixel_values"] for one in images] * 4)}
+    expected = whole(batch).logits
+    passes.clear()
+    async with (
+        serve(MODEL) as server,
+        SplitClient(server.address, MODEL, codec="float32") as client,
+    ):
+        result = await client.infer(batch)
+    torch.testing.assert_close(result.output.logits, expected, rtol=1e-4, atol=1e-4)
+    assert passes == [16, 16, 16]
+    assert result.stats.tail_ms > 0
+
+
+TEXTS = torch.randint(1, 97, (40, 12), generator=torch.Generator().manual_seed(1))
+BESIDE = {
+    "nothing": {},
+    "a row for each sample": {
+        "attention_mask": torch.ones(40, 12).long(),
+        "position_ids": torch.arange(12).expand(40, -1) + torch.arange(40)[:, None],
+        "logits_to_keep": torch.tensor(2),
+    },
+    "logits to keep by number": {"logits_to_keep": torch.tensor([1, 11])},
+    "positions of all": {"position_ids": torch.arange(12)[None] + 3},
+    "labels": {"labels": TEXTS},
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+async def test_texts_of_a_large_batch_have_the_outputs_of_the_unsplit_model(
+    llama, serve, monkeypatch, beside
+):
+    seen: list[int] = []
+    call = LlamaTail.__call__
+
+    def counted(self, features, cache=None):
+        seen.append(len(features.tensors["hidden"]))
+        return call(self, features, cache)
+
+    monkeypatch.setattr(LlamaTail, "__call__", counted)
+    inputs = {"input_ids": TEXTS, **BESIDE[beside]}
+    expected = load_model(llama)(inputs)
+    name = str(llama)
+    async with serve(llama) as server, SplitClient(server.address, name, codec="float32") as client:
+        output = (await client.infer(inputs)).output
+    torch.testing.assert_close(output.logits, expected.logits, rtol=1e-4, atol=1e-4)
+    if beside == "labels":  # whose loss is of all samples together
+        torch.testing.assert_close(output.loss, expected.loss)
+    together = beside in ("labels", "positions of all")
+    assert seen == ([40] if together else [16, 16, 8])

@@ -26,11 +26,19 @@ def feature(tokens: int) -> bytes:
     return torch.randn(tokens, CHANNELS).half().numpy().tobytes()
 
 
-def one_shot(request: int) -> list[pb.InferRequest]:
-    tensor = pb.CodedTensor(name="hidden", batch=1, tokens=SPAN, channels=CHANNELS)
+def one_shot(request: int, batch: int = 1) -> list[pb.InferRequest]:
+    tensor = pb.CodedTensor(name="hidden", batch=batch, tokens=SPAN, channels=CHANNELS)
     begin = pb.Begin(request=request, tensors=[tensor], outputs=["logits"])
-    chunk = pb.Chunk(request=request, payload=feature(SPAN), last=True)
-    return [pb.InferRequest(begin=begin), pb.InferRequest(chunk=chunk)]
+    payload = feature(SPAN)
+    chunks = [
+        pb.Chunk(request=request, sample=sample, payload=payload, last=sample == batch - 1)
+        for sample in range(batch)
+    ]
+    return [pb.InferRequest(begin=begin), *(pb.InferRequest(chunk=chunk) for chunk in chunks)]
+
+
+def large_batch(request: int) -> list[pb.InferRequest]:
+    return one_shot(request, 100)
 
 
 def long_prompt(request: int) -> list[pb.InferRequest]:
@@ -48,18 +56,21 @@ class Order:
         flood: its passes so far.
         queued: from the arrival of each of the other's jobs in the queue.
         received: from the arrival of its message.
+        largest: of all passes' batches.
     """
 
     def __init__(self, monkeypatch) -> None:
-        self.flood = 0
+        self.flood = self.largest = 0
         self.queued: list[int] = []
         self.received: list[int] = []
         read: list[int] = []
         join, receive = Scheduler.join, Session.receive
 
-        async def noted_join(scheduler, key, work, item, wait_s=0.0):
+        async def noted_join(scheduler, key, work, item, wait_s=0.0, samples=1):
             features = getattr(item, "features", item)
-            is_flood = next(iter(features.tensors.values())).shape[1] == SPAN
+            batch, tokens, _ = next(iter(features.tensors.values())).shape
+            self.largest = max(self.largest, batch)
+            is_flood = tokens == SPAN
             arrived = self.flood
 
             def noted_work(items):
@@ -71,7 +82,7 @@ class Order:
                     self.received.append(self.flood - read.pop(0))
                 return work(items)
 
-            return await join(scheduler, key, noted_work, item, wait_s)
+            return await join(scheduler, key, noted_work, item, wait_s, samples)
 
         async def noted_receive(session, message):
             if message.HasField("chunk") and len(message.chunk.payload) < SPAN * CHANNELS * 2:
@@ -113,7 +124,7 @@ async def flooded(address: str, offer: pb.Handshake, message, order: Order) -> A
         await floods
 
 
-@pytest.mark.parametrize("message", [one_shot, long_prompt])
+@pytest.mark.parametrize("message", [one_shot, large_batch, long_prompt])
 @pytest.mark.parametrize("wanted", ["one-shot requests", "a generation"])
 async def test_single_requests_wait_for_one_job_of_each_session_that_floods(
     llama, serve, offer, monkeypatch, message, wanted
@@ -135,6 +146,7 @@ async def test_single_requests_wait_for_one_job_of_each_session_that_floods(
             await generated(client, ids)
         during = order.flood - before
     assert len(order.queued) == ASKED
+    assert order.largest <= 16
     # what had come before it, and nothing that came after it
     assert max(order.queued) <= FLOODS
     # reading and decoding make it wait for few more

@@ -14,6 +14,7 @@ from featurewire.wire.status import Refusal, refusal_of
 from featurewire.wire.tensors import pack
 from featurewire_client import SplitClient
 from featurewire_server.decoding import Decoding
+from featurewire_server.feature_buffer import DECODER_BYTES
 
 CHANNELS, CONTEXT = 32, 64
 
@@ -102,8 +103,9 @@ async def test_an_idle_session_keeps_no_feature(llama, serve, decoded):
 
 
 async def test_features_of_all_sessions_share_the_memory_that_is_allowed(llama, serve, offer):
-    begin, *chunks = feature(batch=100, tokens=CONTEXT)  # 800 KiB as float32
-    async with serve(llama, cache_mb=1) as server:
+    begin, *chunks = feature(batch=100, tokens=CONTEXT)  # 3.7 MiB with what is coded and put out
+    coded = 2 * CONTEXT * CHANNELS
+    async with serve(llama, cache_mb=4) as server:
         async with grpc.aio.insecure_channel(server.address) as channel:
             offer.codec = "float16"
             call = rpc.SplitInferenceServiceStub(channel).Infer()
@@ -112,16 +114,29 @@ async def test_features_of_all_sessions_share_the_memory_that_is_allowed(llama, 
             await call.write(chunks[0])
             while not (await call.read()).HasField("ack"):
                 pass
-            assert server.reserved_cache_bytes == 4 * 100 * CONTEXT * CHANNELS
-            refusal = await refused(server.address, offer, begin)
+            assert server.reserved_cache_bytes == 100 * (2 * coded + DECODER_BYTES) + coded
+            another = feature(batch=420, tokens=CONTEXT)[0]
+            refusal = await refused(server.address, offer, another)
             assert (refusal.reason, refusal.retry_s) == ("SERVER_FULL", 1.0)
             for message in chunks[1:]:
                 await call.write(message)
             while not (await call.read()).HasField("account"):
                 pass
             assert not server.reserved_cache_bytes
-        refusal = await refused(server.address, offer, *feature(batch=200, tokens=CONTEXT)[:1])
+        refusal = await refused(server.address, offer, *feature(batch=600, tokens=CONTEXT)[:1])
         assert refusal.reason == "CACHE_TOO_SMALL"
+
+
+async def test_what_is_coded_and_put_out_counts_too(llama, serve, offer):
+    async with serve(llama, cache_mb=2) as server:
+        refusal = await refused(server.address, offer, *feature(batch=100, tokens=CONTEXT))
+        assert (refusal.reason, "outputs" in str(refusal)) == ("CACHE_TOO_SMALL", True)
+        begin, *chunks = feature(batch=500, tokens=1)
+        for message in chunks:
+            message.chunk.payload *= 60  # what is allowed beyond the feature for a header
+        refusal = await refused(server.address, offer, begin, *chunks)
+        assert (refusal.reason, "coded" in str(refusal)) == ("CACHE_TOO_SMALL", True)
+        assert not server.reserved_cache_bytes
 
 
 async def test_a_text_longer_than_the_context_is_refused_before_its_chunks_come(

@@ -74,11 +74,9 @@ async def test_a_generation_by_hand(llama, serve, offer):
                 chunk(3),
                 chunk(1),
                 chunk(1),
-                begin(2, request=2, max_tokens=1),
-                chunk(2, request=2),
             )
         ]
-    expected = ["handshake", "ack", "token", "token", "token account", "token account"]
+    expected = ["handshake", "ack", "token", "token", "token account"]
     assert sorted(kinds) == sorted(expected)
     assert kinds[-1] == "token account"
 
@@ -372,6 +370,24 @@ async def test_a_begin_amid_a_generation_gives_it_up(llama, serve, offer):
             chunk(2, request=50),
         )
         assert await settled(server)
+
+
+async def test_what_is_given_up_is_not_computed_any_more(llama, serve, offer, monkeypatch):
+    passes: list[int] = []
+    steps = LlamaTail.steps
+
+    def slow(self, features, caches):
+        passes.append(len(features))
+        time.sleep(0.02)
+        return steps(self, features, caches)
+
+    monkeypatch.setattr(LlamaTail, "steps", slow)
+    texts = [(begin(9, request=number), chunk(9, request=number)) for number in range(1, 51)]
+    async with serve(llama) as server:
+        messages = [pb.InferRequest(handshake=offer), *(one for text in texts for one in text)]
+        *_, last = await talk(server.address, *messages)
+    assert last.token.request == 50
+    assert len(passes) < 25
 
 
 async def test_spans_of_a_prompt_that_is_given_up_are_not_the_next_ones(

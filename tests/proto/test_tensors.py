@@ -34,12 +34,12 @@ def test_every_dtype_and_shape_comes_back_as_it_was():
 
 
 def test_outputs_come_back_from_their_chunks():
-    assert_same(join_outputs(output_chunks(1, TENSORS)))
+    assert_same(join_outputs(output_chunks(1, [TENSORS])))
 
 
 def test_a_large_output_travels_in_bounded_chunks():
     large = torch.randn(100_000)
-    chunks = list(output_chunks(1, {"large": large}))
+    chunks = list(output_chunks(1, [{"large": large}]))
     assert len(chunks) == 7
     assert max(len(chunk.payload) for chunk in chunks) == MAX_OUTPUT_CHUNK_BYTES
     assert torch.equal(join_outputs(chunks)["large"], large)
@@ -68,4 +68,4 @@ def test_a_dtype_that_the_wire_has_no_number_for_is_refused(dtype):
     with pytest.raises(Refusal, match=f"{dtype} cannot travel"):
         pack({"odd": torch.zeros(1).to(dtype)})
     with pytest.raises(Refusal, match=f"{dtype} cannot travel"):
-        list(output_chunks(1, {"odd": torch.zeros(1).to(dtype)}))
+        list(output_chunks(1, [{"odd": torch.zeros(1).to(dtype)}]))

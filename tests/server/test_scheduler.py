@@ -68,6 +68,19 @@ async def test_jobs_of_one_key_share_passes_of_bounded_size_and_the_oldest_goes_
     assert all(one.queue_s > 0 for one in ran)
 
 
+async def test_jobs_of_several_samples_share_a_pass_as_far_as_it_is_bounded(scheduler, passes):
+    gate, first = await held(scheduler)
+    sizes = [2, 1, 2, 5, 1]
+    jobs = [
+        asyncio.create_task(scheduler.join("a", doubled(passes), size, samples=size))
+        for size in sizes
+    ]
+    await asyncio.sleep(0.05)
+    gate.opened.set()
+    await asyncio.gather(first, *jobs)
+    assert passes == [[2, 1], [2], [5], [1]]
+
+
 async def test_a_cancelled_job_is_never_run(scheduler, passes):
     gate, first = await held(scheduler)
     jobs = [

@@ -1,8 +1,9 @@
 """Tensors that travel as they are: `torch.Tensor` <-> `RawTensor`, row-major and little-endian."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from featurewire.v1 import featurewire_pb2 as pb
@@ -24,9 +25,13 @@ _DATA_TYPES = {dtype: data_type for data_type, dtype in _DTYPES.items()}
 
 def to_bytes(tensor: torch.Tensor) -> bytes:
     """The tensor's elements in row-major order; any dtype that travels, device and stride."""
+    return _elements(tensor).tobytes()
+
+
+def _elements(tensor: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     if tensor.dtype is torch.bfloat16:  # numpy has none
         tensor = tensor.detach().view(torch.int16)
-    return tensor.numpy(force=True).tobytes()
+    return tensor.numpy(force=True).reshape(-1).view(np.uint8)
 
 
 def from_bytes(payload: bytes, dtype: torch.dtype, shape: Iterable[int]) -> torch.Tensor:
@@ -103,22 +108,24 @@ def unpack(messages: Iterable[pb.RawTensor]) -> dict[str, torch.Tensor]:
     }
 
 
-def output_chunks(request: int, outputs: Mapping[str, torch.Tensor]) -> Iterator[pb.OutputChunk]:
-    """Outputs as messages of bounded size (`limits`); each tensor's first one describes it."""
-    for name, tensor in outputs.items():
-        data_type, payload = data_type_of(tensor), to_bytes(tensor)
-        for start in range(0, max(len(payload), 1), MAX_OUTPUT_CHUNK_BYTES):
-            piece = payload[start : start + MAX_OUTPUT_CHUNK_BYTES]
-            if start:
-                yield pb.OutputChunk(request=request, name=name, payload=piece)
-            else:
-                yield pb.OutputChunk(
-                    request=request,
-                    name=name,
-                    data_type=data_type,
-                    shape=list(tensor.shape),
-                    payload=piece,
-                )
+def output_chunks(
+    request: int, parts: Sequence[Mapping[str, torch.Tensor]]
+) -> Iterator[pb.OutputChunk]:
+    """Outputs as messages of bounded size (`limits`); each tensor's first one describes it.
+
+    Several parts of a batch, in order, are one answer; no copy of all of it is made.
+    """
+    for name, first in parts[0].items():
+        data_type, shape = data_type_of(first), list(first.shape)
+        if parts[1:]:
+            shape[0] = sum(len(part[name]) for part in parts)
+        description = {"data_type": data_type, "shape": shape}
+        for part in parts:
+            elements = _elements(part[name])
+            for start in range(0, max(len(elements), 1), MAX_OUTPUT_CHUNK_BYTES):
+                piece = elements[start : start + MAX_OUTPUT_CHUNK_BYTES].tobytes()
+                yield pb.OutputChunk(request=request, name=name, payload=piece, **description)
+                description = {}
 
 
 def join_outputs(chunks: Iterable[pb.OutputChunk]) -> dict[str, torch.Tensor]:
