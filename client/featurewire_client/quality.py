@@ -26,6 +26,9 @@ _MOST_RISE_DB = 8.0  # at once: an estimate from few bytes may be too good
 _STEP_DB = 0.5
 _UNSEEN = 0.04  # more bits than thought, for each dB from what was seen: features differ in it
 _AHEAD = 0.02  # of the time allowed: what may be under way when a quality is chosen
+_SAFE = 0.9  # of the time allowed: a request that took as long says that no more can be sent
+_ABOUT = 1.02  # of the bytes of one that held its time: the least quality holds it too
+_FALLEN = 0.4  # of a link's rate: what was held before says nothing any more
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,17 @@ class Coded:
     snr_db: float
     points: int
     payload_bytes: int
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A request that held its time: what it sent and took, and what its quality was chosen by."""
+
+    points: int
+    request_bytes: int
+    took_s: float
+    spent_s: float
+    rate: float
 
 
 class RateCurve:
@@ -130,6 +144,9 @@ class QualityControl:
         self._others_s: deque[float] = deque(maxlen=3)  # stages but for head and wire
         self._answer_bytes: deque[int] = deque(maxlen=3)
         self._framing = 0
+        self._chosen: tuple[int, float, float] | None = None  # points, seconds spent, link's rate
+        self._request_bytes = 0
+        self._held: _Held | None = None
         self.snr_db = min(max(snr_db, budget.least_snr_db), budget.most_snr_db)
         self.shortfall_ms = 0.0
         self.shortfall_bytes = 0
@@ -173,8 +190,18 @@ class QualityControl:
             others_s = median(self._others_s or [0.0])
             left_s = budget.latency_ms / 1000 - spent_s - others_s - answer_s - trip
             before = under_way_bytes + waiting_bytes
-            allowed = min(allowed, _MARGIN * rate * left_s - before)
+            in_time = _MARGIN * rate * left_s - before
             self.shortfall_ms = max(0.0, 1000 * ((before + least) / rate - left_s))
+            if not sent_bytes:
+                self._chosen = points, spent_s, rate
+                if held := self._held_alike(points, rate):
+                    spare_s = _SAFE * budget.latency_ms / 1000 - held.took_s
+                    spare_s -= spent_s - held.spent_s
+                    spare_bytes = rate * (_MARGIN * spare_s if spare_s > 0 else spare_s)
+                    in_time = max(in_time, held.request_bytes + spare_bytes)
+                    if least <= _ABOUT * held.request_bytes:
+                        self.shortfall_ms = 0.0
+            allowed = min(allowed, in_time)
         if allowed == math.inf:
             return self.snr_db
         bits = 8 * max(allowed - self._framing, 0) / points
@@ -185,10 +212,24 @@ class QualityControl:
             self.snr_db = min(wanted, self.snr_db + _MOST_RISE_DB)
         return self.snr_db
 
+    def _held_alike(self, points: int, rate: float) -> _Held | None:
+        """The request before, if it held its time with so many points over such a link.
+
+        A few bytes tell a link's rate too low: what they did take says more.
+        """
+        held = self._held
+        return held if held and held.points == points and rate >= _FALLEN * held.rate else None
+
     def missed_ms(self, took_ms: float) -> float:
-        """Milliseconds beyond the budget, of a request that took so many; 0 where it held."""
+        """Takes in how long the last request took: milliseconds beyond the budget; 0: it held."""
         latency_ms = self._budget.latency_ms
-        return max(0.0, took_ms - latency_ms) if latency_ms is not None else 0.0
+        if latency_ms is None:
+            return 0.0
+        self._held = None
+        if took_ms <= latency_ms and self._chosen is not None and self._request_bytes:
+            points, spent_s, rate = self._chosen
+            self._held = _Held(points, self._request_bytes, took_ms / 1000, spent_s, rate)
+        return max(0.0, took_ms - latency_ms)
 
     def learn(
         self, coded: Iterable[Coded], request_bytes: int, answer_bytes: int, other_s: float
@@ -205,6 +246,7 @@ class QualityControl:
             return
         for snr_db, size in payload_bytes.items():
             self._curve.see(snr_db, 8 * size / points[snr_db])
+        self._request_bytes = request_bytes
         self._framing = request_bytes - payload_bytes.total()
         self._answer_bytes.append(answer_bytes)
         self._others_s.append(other_s)

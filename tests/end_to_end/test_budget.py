@@ -421,6 +421,34 @@ def test_quality_falls_at_once_and_rises_only_where_it_is_worth_it():
     assert control.shortfall_ms > 0
 
 
+@pytest.mark.parametrize(
+    ("took_ms", "rate", "held"),
+    [(120, 1500.0, True), (120, 500.0, False), (160, 1500.0, False)],
+    ids=["a request held it", "the link has fallen since", "no request held it"],
+)
+def test_a_budget_that_is_held_is_not_said_to_be_missed(took_ms, rate, held):
+    """A few bytes tell a link of 8 kB/s as one of 2: 400 of them would take 200 ms."""
+    link = LinkEstimate()
+    link.know(2000.0, 1e-4)
+    control = QualityControl(Budget(latency_ms=150), 5.0, link, {5.0: 1.0, 17.0: 3.0})
+    control.choose(3200, 0.01)
+    assert control.shortfall_ms > 40
+    control.learn([Coded(5.0, 3200, 400)], 410, 0, 0.001)
+    control.missed_ms(took_ms)
+    link.know(rate, 1e-4)
+    snr_db = control.choose(3200, 0.01)
+    assert (control.shortfall_ms == 0) == held
+    assert snr_db == 5.0  # it rises only by what is worth it
+    if held:
+        control.learn([Coded(5.0, 3200, 400)], 410, 0, 0.001)
+        control.missed_ms(30)
+        for _ in range(2):
+            link.know(4000.0, 1e-4)
+        assert control.choose(6400, 0.01) == 5.0  # of another size: nothing is known
+        assert control.shortfall_ms > 40
+        assert control.choose(3200, 0.01) > 7.0
+
+
 def test_each_quality_that_a_prompt_had_is_learned_by_what_its_own_spans_came_to():
     """At 20 dB the first half took 2 bits a point, at 10 dB the second one 1."""
     control = QualityControl(Budget(request_bytes=9), 20.0, LinkEstimate(), {10.0: 0.5, 22.0: 3.0})

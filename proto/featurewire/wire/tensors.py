@@ -116,16 +116,17 @@ def output_chunks(
     Several parts of a batch, in order, are one answer; no copy of all of it is made.
     """
     for name, first in parts[0].items():
-        data_type, shape = data_type_of(first), list(first.shape)
+        shape = list(first.shape)
         if parts[1:]:
             shape[0] = sum(len(part[name]) for part in parts)
-        description = {"data_type": data_type, "shape": shape}
+        described = pb.OutputChunk(data_type=data_type_of(first), shape=shape)
         for part in parts:
             elements = _elements(part[name])
             for start in range(0, max(len(elements), 1), MAX_OUTPUT_CHUNK_BYTES):
-                piece = elements[start : start + MAX_OUTPUT_CHUNK_BYTES].tobytes()
-                yield pb.OutputChunk(request=request, name=name, payload=piece, **description)
-                description = {}
+                described.request, described.name = request, name
+                described.payload = elements[start : start + MAX_OUTPUT_CHUNK_BYTES].tobytes()
+                yield described
+                described = pb.OutputChunk()
 
 
 def join_outputs(chunks: Iterable[pb.OutputChunk]) -> dict[str, torch.Tensor]:
