@@ -40,7 +40,7 @@ class Addresses:
         """
         self.every = parse_addresses(addresses)
         self.turn = 0
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}
 
     @property
     def next(self) -> str:
@@ -74,15 +74,17 @@ class Addresses:
             other_kind = error.reason.endswith(("_MISMATCH", "_UNKNOWN"))
             if not (others and (other_kind or error.reason in NO_ROOM)):
                 raise error
-        self._trouble = str(error)
+        self._troubles[self.next] = str(error)
         log.info("no session yet: %s", error)
         self.turn += 1
 
     def found(self) -> None:
         """There is a session: what was in its way is history."""
-        self._trouble = ""
+        self._troubles.clear()
 
     def overdue(self, timeout_s: float, what: str = "answer") -> str:
         """What to say of a request, or a handshake, that took longer than it may."""
-        cause = f"; the last failure: {self._trouble}" if self._trouble else ""
+        troubles = [self._troubles[one] for one in self.every if one in self._troubles]
+        cause = f"; the last failure{'s' * (len(troubles) > 1)}: " if troubles else ""
+        cause += "; ".join(troubles)
         return f"no {what} from {', '.join(self.every)} within {timeout_s:g} s{cause}"

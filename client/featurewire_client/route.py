@@ -38,17 +38,17 @@ class Route:
         elif session.leaving:
             await self.sessions.move(session, None)
         self._requests += 1
-        self._begun = request
-        self.sessions.link.begin()
         request.begin.request = self._requests
         short, tensors = pb.Begin(), list(request.begin.tensors)
         short.CopyFrom(request.begin)
         if tensors == self.sessions.described:
             del short.tensors[:]
-        self.sessions.described = tensors
-        request.sent_bytes += short.ByteSize()
         assert self.sessions.current is not None
         self.sessions.current.begin(short)
+        self.sessions.link.begin()
+        self.sessions.described = tensors
+        request.sent_bytes += short.ByteSize()
+        self._begun = request
 
     async def send(self, request: Transcript, chunk: pb.Chunk) -> None:
         """Sends one more chunk of the request, or begins it, in pieces where the link is slow.

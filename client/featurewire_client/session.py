@@ -8,7 +8,13 @@ import grpc
 from featurewire.v1 import featurewire_pb2 as pb
 
 from featurewire_client.connection import Connection
-from featurewire_client.errors import ClientError, ConnectionLostError, SessionError, client_error
+from featurewire_client.errors import (
+    ClientError,
+    ConnectionLostError,
+    SessionError,
+    SettingError,
+    client_error,
+)
 from featurewire_client.link_estimate import Acknowledged, LinkEstimate
 from featurewire_client.pulse import Pulse
 from featurewire_client.stream_end import StreamEnd
@@ -71,7 +77,17 @@ class Session:
         return session
 
     def begin(self, begin: pb.Begin) -> None:
-        """Announces a request, with its first chunk."""
+        """Announces a request, with its first chunk.
+
+        Raises:
+            SettingError: what travels uncoded is more than the server takes.
+        """
+        size = sum(len(raw.payload) for raw in begin.uncoded)
+        allowed = self.terms.limits.max_uncoded_bytes
+        if size > allowed:
+            names = ", ".join(raw.name for raw in begin.uncoded)
+            message = f"{names} travel uncoded and have {size} bytes; {allowed} are allowed"
+            raise SettingError(message)
         self._begin = begin
 
     async def send(self, chunk: pb.Chunk) -> None:

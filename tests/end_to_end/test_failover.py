@@ -448,12 +448,12 @@ async def test_the_deadline_holds_over_all_attempts():
             await anext(pieces)
             doomed.kill()
             started = time.monotonic()
-            with pytest.raises(DeadlineError, match=r"within 2 s; the last failure: no server"):
+            with pytest.raises(DeadlineError, match=r"within 2 s; the last failures?: no server"):
                 await text_of(pieces)
             assert time.monotonic() - started < 10
 
 
-async def test_a_deadline_over_servers_that_are_dead_or_full_tries_each_and_says_what_failed_last(
+async def test_a_deadline_over_servers_that_are_dead_or_full_tries_each_and_says_what_failed(
     spare, unbroken, caplog
 ):
     caplog.set_level(logging.INFO, logger="featurewire.client")
@@ -471,7 +471,8 @@ async def test_a_deadline_over_servers_that_are_dead_or_full_tries_each_and_says
                 with pytest.raises(
                     DeadlineError,
                     match=rf"no answer from {doomed.address}, {dead}, {full.address} within 6 s;"
-                    " the last failure: (no server answers|no place for another session: 1 open)",
+                    rf" the last failures: no server answers at {doomed.address}.*;"
+                    rf" no server answers at {dead}.*; .*no place for another session: 1 open",
                 ):
                     await text_of(pieces)
             tried = [line for line in caplog.messages if line.startswith("no session yet")]

@@ -7,8 +7,9 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.v1 import featurewire_pb2_grpc as rpc
+from featurewire.wire import limits
 from featurewire.wire.status import Refusal, refusal_of
-from featurewire_client import ConnectionFailedError, RefusedError, SplitClient
+from featurewire_client import ConnectionFailedError, RefusedError, SettingError, SplitClient
 from featurewire_codec import FeatureCodec
 from featurewire_models import describe
 
@@ -123,6 +124,19 @@ async def test_a_feature_that_the_tail_does_not_take_is_refused(llama, serve, of
             await talk(server.address, [pb.InferRequest(handshake=offer), *messages])
         assert caught.value.reason == "INPUT_INVALID"
         assert await still_serves(server.address, llama)
+
+
+async def test_more_uncoded_than_the_server_takes_is_not_sent(llama, serve, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_UNCODED_BYTES", 100)
+    texts = {length: torch.ones(1, length, dtype=torch.int64) for length in (12, 13)}
+    async with serve(llama) as server, SplitClient(server.address, str(llama)) as client:
+        for length in (13, 12, 13, 12):
+            inputs = {"input_ids": texts[length], "attention_mask": texts[length]}
+            if 8 * length > 100:
+                with pytest.raises(SettingError, match=r"attention_mask.* 104 bytes; 100 are"):
+                    await client.infer(inputs)
+            else:
+                assert (await client.infer(inputs)).output.logits.shape == (1, length, 97)
 
 
 async def test_positions_beyond_the_model_are_refused_and_not_fatal(llama, serve, offer):
