@@ -93,8 +93,9 @@ class Decoding:
             self._samples = _Samples()
         if coded.starts:
             samples.features += max(math.prod(coded.shape), _SAMPLE_FEATURES)
-        # with the last of them all may be decoded
-        few = samples.features <= _INLINE_FEATURES and self._coder.codec != "dt-ufc"
+        # with the last bytes all samples may be decoded
+        features = samples.features if coded.completes else math.prod(coded.shape)
+        few = features <= _INLINE_FEATURES and self._coder.codec != "dt-ufc"
         if not few:
             return loop.run_in_executor(self._threads, self._decode, coded, samples)
         decoding: asyncio.Future[Decoded | None] = loop.create_future()

@@ -169,3 +169,20 @@ async def test_spans_whose_quality_follows_the_link_are_coded_one_after_the_othe
     ):
         await client.infer({"input_ids": torch.arange(4 * SPAN_TOKENS)[None] % 97})
     assert encoders.most == 1
+
+
+@pytest.mark.parametrize(("batch", "beside"), [(2, False), (40, True)])
+async def test_many_short_samples_are_decoded_beside_the_event_loop(
+    serve, monkeypatch, batch, beside
+):
+    threads: list[str] = []
+    finish = decoding.Decoding._finish
+
+    def noted(self, *arguments):
+        threads.append(threading.current_thread().name)
+        return finish(self, *arguments)
+
+    monkeypatch.setattr(decoding.Decoding, "_finish", noted)
+    async with serve("tiny-llama3") as server, SplitClient(server.address, "tiny-llama3") as client:
+        await client.infer({"input_ids": torch.ones(batch, 2, dtype=torch.int64)})
+    assert [name.startswith("decode") for name in threads] == [beside]
