@@ -24,7 +24,7 @@ class CacheBudget:
         """
         if self.reserved + size > self._allowed:
             message = (
-                f"the request's {what} needs {size} bytes;"
+                f"no memory for the request's {what}, {size} bytes;"
                 f" {self._allowed - self.reserved} of {self._allowed} are free"
             )
             found, allowed = str(size), str(self._allowed)

@@ -198,7 +198,7 @@ async def test_caches_beyond_the_memory_are_refused_with_a_time_to_retry(serve):
         async with SplitClient(server.address, MODEL) as first:
             pieces = first.generate("Return the", max_tokens=400)
             await anext(pieces)
-            with pytest.raises(RefusedError, match="cache needs") as refused:
+            with pytest.raises(RefusedError, match="no memory for the request's cache") as refused:
                 await alone(server.address, "Return the", max_tokens=400)
             assert refused.value.reason == "SERVER_FULL"
             assert refused.value.retry_s > 0
