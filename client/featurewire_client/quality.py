@@ -192,7 +192,7 @@ class QualityControl:
             before = under_way_bytes + waiting_bytes
             in_time = _MARGIN * rate * left_s - before
             self.shortfall_ms = max(0.0, 1000 * ((before + least) / rate - left_s))
-            if not sent_bytes:
+            if not (sent_bytes or waiting_bytes):
                 self._chosen = points, spent_s, rate
                 if held := self._held_alike(points, rate):
                     spare_s = _SAFE * budget.latency_ms / 1000 - held.took_s

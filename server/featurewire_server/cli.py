@@ -128,7 +128,7 @@ def serve(
         ServerConfig.workers
     ),
     max_batch: Annotated[
-        int, typer.Option(min=1, help="Requests or steps that may share a pass; 1: none do.")
+        int, typer.Option(min=1, help="Samples, or steps of texts, that may share a pass; 1: none do.")
     ] = ServerConfig.max_batch,
     batch_wait_ms: Annotated[
         float,
@@ -140,7 +140,7 @@ def serve(
     cache_mb: Annotated[
         int,
         typer.Option(
-            min=1, help="MiB that features, caches and waiting outputs of all requests may take."
+            min=1, help="MiB that features, caches and outputs of all requests may take together."
         ),
     ] = ServerConfig.cache_mb,
     idle_s: Annotated[

@@ -21,12 +21,12 @@ class ServerConfig:
         threads: CPU threads of one tail's operators; 0: torch's own choice, and one where the tails
             are on a GPU.
         workers: tails that run at once.
-        max_batch: requests of one shape, or steps of generations, that may share one pass of a
-            tail; 1: none do, and no answer depends on its company in its last bits.
+        max_batch: samples of requests of one shape, or steps of generations, that may share one
+            pass of a tail; 1: none do, and no answer depends on its company in its last bits.
         batch_wait_ms: how long a one-shot request waits for others to share its pass, when other
             sessions are open.
-        cache_mb: mebibytes that the features, the caches and the outputs that wait of all requests
-            may take together.
+        cache_mb: mebibytes that the features, the caches and the outputs of all requests may take
+            together.
         idle_s: seconds without a message after which a session is ended; a stream that has not
             shaken hands is ended sooner.
         grace_s: seconds that requests may go on for after SIGTERM.

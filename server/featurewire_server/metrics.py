@@ -12,7 +12,7 @@ class ServerMetrics(WireMetrics):
         self.open_sessions = 0
         self.cache_bytes = Gauge(
             "featurewire_server_cache_bytes",
-            "What the features, caches and waiting outputs of all requests may grow to.",
+            "What the features, caches and outputs of all requests may grow to.",
             registry=registry,
         )
         self.pass_requests = Histogram(
