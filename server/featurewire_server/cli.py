@@ -128,7 +128,7 @@ def serve(
         ServerConfig.workers
     ),
     max_batch: Annotated[
-        int, typer.Option(min=1, help="Samples, or steps of texts, that may share a pass; 1: none do.")
+        int, typer.Option(min=1, help="Samples, or steps of texts, of one shared pass; 1: none.")
     ] = ServerConfig.max_batch,
     batch_wait_ms: Annotated[
         float,

@@ -446,6 +446,7 @@ def test_a_budget_that_is_held_is_not_said_to_be_missed(took_ms, rate, held):
             link.know(4000.0, 1e-4)
         assert control.choose(6400, 0.01) == 5.0  # of another size: nothing is known
         assert control.shortfall_ms > 40
+        assert control.choose(3200, 0.01, waiting_bytes=1) == 5.0  # what is left of a request
         assert control.choose(3200, 0.01) > 7.0
 
 
