@@ -97,7 +97,11 @@ class Generation(CausalRequest):
         return self.cache.length < self._prompt
 
     def draw(self, logits: torch.Tensor) -> Drawn:
-        """The next token from the logits `[vocabulary]` of the last one; on a worker's thread."""
+        """The next token from the logits `[vocabulary]` of the last one; on a worker's thread.
+
+        Raises:
+            Refusal: a delivered token is none of the vocabulary.
+        """
         seen = self.cache.length
         if seen < self._prompt:
             return Drawn(None, seen)
@@ -105,6 +109,10 @@ class Generation(CausalRequest):
         replayed = self._drawn < len(settings.delivered)
         if replayed:
             token = settings.delivered[self._drawn]
+            if token >= len(logits):
+                found, allowed = str(token), f"0 to {len(logits) - 1}"
+                message = f"a delivered token is {found}; {allowed} are allowed"
+                raise Refusal("INPUT_INVALID", message, found=found, allowed=allowed)
         else:
             token = next_token(logits, settings.sampling, seen)
         self._drawn += 1

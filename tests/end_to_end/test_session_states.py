@@ -101,6 +101,7 @@ BAD = {
         "INPUT_INVALID",
     ),
     "a probability that is none": ([begin(3, sampling=pb.Sampling(top_p=1.5))], "INPUT_INVALID"),
+    "a delivered token that is none": ([begin(3, delivered=[97]), chunk(3)], "INPUT_INVALID"),
     "of a sample that is not there": (
         [begin(3), pb.InferRequest(chunk=pb.Chunk(request=1, sample=1, tokens=1))],
         "MESSAGE_OUT_OF_ORDER",
