@@ -33,7 +33,7 @@ class Generation(CausalRequest):
     """A prompt and what is drawn after it, token by token, and its settings.
 
     Attributes:
-        given_up: another request has begun in place of the rest: none of it runs any more.
+        given_up: another request has begun in place of its next chunk: none of it runs any more.
     """
 
     def __init__(self, begin: pb.Begin, terms: Terms, received_bytes: int) -> None:
@@ -84,6 +84,11 @@ class Generation(CausalRequest):
     def is_complete(self) -> bool:
         """Whether it takes no further chunk: the last token has been drawn."""
         return self._finished
+
+    @property
+    def has_come(self) -> bool:
+        """Whether all chunks are here that it may take, answered or not."""
+        return self._taken >= self._prompt + self._max_tokens - 1
 
     @property
     def is_answered(self) -> bool:

@@ -116,7 +116,7 @@ class Session:
         is_bounded = self._terms.tail.of_tokens and not is_causal
         check_begin(begin, self._terms.context if is_bounded else 0)
         self._tensors = begin.tensors
-        if isinstance(self._request, Generation):
+        if isinstance(self._request, Generation) and not self._request.has_come:
             self._reserved.release(self._request)
             self._request.given_up = True
         self._bitstream = []

@@ -74,9 +74,11 @@ async def test_a_generation_by_hand(llama, serve, offer):
                 chunk(3),
                 chunk(1),
                 chunk(1),
+                begin(2, request=2, max_tokens=1),
+                chunk(2, request=2),
             )
         ]
-    expected = ["handshake", "ack", "token", "token", "token account"]
+    expected = ["handshake", "ack", "token", "token", "token account", "token account"]
     assert sorted(kinds) == sorted(expected)
     assert kinds[-1] == "token account"
 

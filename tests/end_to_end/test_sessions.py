@@ -97,7 +97,7 @@ async def test_a_long_prompt_goes_in_spans_and_others_are_served_between_them(
     spans = [number for number, (_, tokens) in enumerate(passes) if tokens > 8]
     assert sum(passes[number][1] for number in spans) >= ids.shape[1] - SPAN_TOKENS
     assert max(passes[number][1] for number in spans) == SPAN_TOKENS
-    assert spans[-1] - spans[0] > len(spans) - 1  # steps in between
+    assert spans[-1] - spans[1] > len(spans) - 2  # steps in between
     cache, words = model.new_cache(), []
     for _ in range(8):
         with torch.inference_mode():

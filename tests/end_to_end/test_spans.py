@@ -290,7 +290,9 @@ async def test_outputs_that_wait_for_the_last_span_are_reserved_with_the_cache(s
     async with serve(MODEL, cache_mb=1) as server:
         async with SplitClient(server.address, MODEL, split="layers.8") as client:
             assert size > 1 << 20
-            with pytest.raises(RefusedError, match=f"{size} bytes") as caught:
+            with pytest.raises(
+                RefusedError, match=f"no memory for the request's cache, {size} bytes"
+            ) as caught:
                 await client.infer(text)
             assert (await client.infer(last)).output.logits.shape[1] == 1
         assert await no_caches_left(server)
