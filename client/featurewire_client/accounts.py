@@ -51,7 +51,7 @@ class Accounts:
 def _with_shortfall(stats: InferStats, control: QualityControl) -> InferStats:
     """The account with what is beyond the budget, which is said."""
     took_ms = stats.first_token_ms if stats.tokens else stats.total_ms
-    missed_ms = control.missed_ms(took_ms)
+    missed_ms = control.ended(took_ms)
     if missed_ms:
         log.warning("the budget was missed by %.0f ms: it took %.0f ms", missed_ms, took_ms)
     if control.shortfall_ms or control.shortfall_bytes:

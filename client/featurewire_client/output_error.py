@@ -29,7 +29,7 @@ class OutputError:
 
     def add(self, features: Features) -> None:
         """Remembers a batch; each of its rows is a sample."""
-        rows = len(next(iter(features.tensors.values())))
+        rows = features.batch
         self._samples += [(features, row) for row in range(rows)]
 
     def measure(self, name: str, number: int, decoded: NDArray[np.float32]) -> float:

@@ -220,8 +220,8 @@ class QualityControl:
         held = self._held
         return held if held and held.points == points and rate >= _FALLEN * held.rate else None
 
-    def missed_ms(self, took_ms: float) -> float:
-        """Takes in how long the last request took: milliseconds beyond the budget; 0: it held."""
+    def ended(self, took_ms: float) -> float:
+        """Takes in how long the last request took; the milliseconds beyond the budget, or 0."""
         latency_ms = self._budget.latency_ms
         if latency_ms is None:
             return 0.0

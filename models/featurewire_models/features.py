@@ -24,6 +24,11 @@ class Features:
     grids: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     uncoded: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def batch(self) -> int:
+        """How many samples."""
+        return len(next(iter(self.tensors.values())))
+
 
 def require(features: Features, name: str, channels: int) -> Tensor:
     """The tensor of that name, ``[batch, tokens, channels]``; InputError when it is not such."""

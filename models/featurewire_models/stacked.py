@@ -40,10 +40,9 @@ def cut_batch(tail: Tail, features: Features, samples: int) -> list[Features]:
 
     As it is, where something uncoded makes outputs of all samples together, as labels do a loss.
     """
-    batch = len(next(iter(features.tensors.values())))
-    rows = {name: features.uncoded[name] for name in features.uncoded if name not in tail.of_all}
-    alike = all(tensor.dim() and len(tensor) == batch for tensor in rows.values())
-    if batch <= samples or not (alike and set(rows) <= tail.per_sample):
+    batch, rows = features.batch, set(features.uncoded) - tail.of_all
+    alike = (features.uncoded[name].shape[:1] == (batch,) for name in rows)
+    if batch <= samples or not (rows <= tail.per_sample and all(alike)):
         return [features]
     return [
         Features(

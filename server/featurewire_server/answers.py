@@ -96,20 +96,18 @@ class Answers:
     async def _outputs(
         self, decoded: Decoded, request: FeatureBuffer
     ) -> AsyncIterator[pb.InferResponse]:
-        outputs, batch = list[Outputs](), len(next(iter(decoded.features.tensors.values())))
-        queue_s = run_s = 0.0
+        outputs, queue_s, run_s = list[Outputs](), 0.0, 0.0
         for part in cut_batch(self._terms.tail, decoded.features, _PASS_SAMPLES):
             ran = await self._run(self._pass_of(part))
             queue_s, run_s = queue_s + ran.queue_s, run_s + ran.run_s
             outputs.append(_wanted(ran.result, list(request.begin.outputs)))
             if len(outputs) == 1:  # those of the other samples will be as large
                 size = sum(tensor.nbytes for tensor in outputs[0].values())
-                samples = len(next(iter(part.tensors.values())))
-                self._reserved.reserve(request, "outputs", size * batch // samples)
+                size = size * decoded.features.batch // part.batch
+                self._reserved.reserve(request, "outputs", size)
+        ran = replace(ran, queue_s=queue_s, run_s=run_s)  # of all passes together
         chunks = output_chunks(request.begin.request, outputs)
-        for answer in self._with_account(
-            chunks, decoded, replace(ran, queue_s=queue_s, run_s=run_s)
-        ):
+        for answer in self._with_account(chunks, decoded, ran):
             yield answer
 
     def _pass_of(self, features: Features) -> Awaitable[Ran[Outputs]]:
@@ -120,7 +118,7 @@ class Answers:
             lambda together: run_together(together, tail),
             features,
             shared.batch_wait_s if shared.metrics.open_sessions > 1 else 0.0,
-            len(next(iter(features.tensors.values()))),
+            features.batch,
         )
 
     def _join(self, span: Decoded) -> Decoded | None:

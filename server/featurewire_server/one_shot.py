@@ -14,7 +14,7 @@ def run_together(features: Sequence[Features], tail: Tail) -> list[Outputs | Exc
     """Runs the tail once for all; one by one where that fails, so that each has its own error."""
     if len(features) > 1:
         try:
-            batches = [len(next(iter(one.tensors.values()))) for one in features]
+            batches = [one.batch for one in features]
             return list(part(_outputs(tail, stack(features)), batches))
         except Exception:
             pass

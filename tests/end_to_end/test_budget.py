@@ -434,14 +434,14 @@ def test_a_budget_that_is_held_is_not_said_to_be_missed(took_ms, rate, held):
     control.choose(3200, 0.01)
     assert control.shortfall_ms > 40
     control.learn([Coded(5.0, 3200, 400)], 410, 0, 0.001)
-    control.missed_ms(took_ms)
+    control.ended(took_ms)
     link.know(rate, 1e-4)
     snr_db = control.choose(3200, 0.01)
     assert (control.shortfall_ms == 0) == held
     assert snr_db == 5.0  # it rises only by what is worth it
     if held:
         control.learn([Coded(5.0, 3200, 400)], 410, 0, 0.001)
-        control.missed_ms(30)
+        control.ended(30)
         for _ in range(2):
             link.know(4000.0, 1e-4)
         assert control.choose(6400, 0.01) == 5.0  # of another size: nothing is known
