@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featurewire_client.budget import Budget
     from featurewire_client.client import InferResult, SplitClient
     from featurewire_client.errors import (
         AddressError,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
         SessionError,
         SettingError,
     )
-    from featurewire_client.quality import Budget
     from featurewire_client.stats import InferStats
     from featurewire_client.sync import SyncSplitClient
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Budget": "quality",
+    "Budget": "budget",
     "InferResult": "client",
     "InferStats": "stats",
     "SplitClient": "client",

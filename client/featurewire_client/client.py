@@ -18,13 +18,15 @@ from featurewire_models import TaskError, load_head, load_processor, tensors_to_
 from featurewire_models.text_stream import TextStream
 
 from featurewire_client.accounts import Accounts
+from featurewire_client.budget import Budget
 from featurewire_client.connection import Connection, probe
 from featurewire_client.edge import Edge
 from featurewire_client.errors import ConnectionFailedError, DeadlineError, RefusedError
 from featurewire_client.generation import Generation, settings_of
 from featurewire_client.inference import Inference
 from featurewire_client.link_estimate import LinkEstimate
-from featurewire_client.quality import Budget, QualityControl, known_rates
+from featurewire_client.quality import QualityControl
+from featurewire_client.rate_curve import known_rates
 from featurewire_client.route import Route
 from featurewire_client.sessions import Sessions
 from featurewire_client.stats import InferStats

@@ -15,7 +15,8 @@ from featurewire.v1 import featurewire_pb2 as pb
 from featurewire_models import Features
 
 from featurewire_client.edge import Edge
-from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
+from featurewire_client.quality import PROBING_BYTES, QualityControl
+from featurewire_client.rate_curve import Coded
 from featurewire_client.route import Route
 from featurewire_client.span_sender import SpanSender
 from featurewire_client.stats import InferStats, of_request

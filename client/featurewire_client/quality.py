@@ -10,65 +10,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
-import numpy as np
-from featurewire_codec import Profile
-
-from featurewire_client.errors import SettingError
+from featurewire_client.budget import Budget
 from featurewire_client.link_estimate import LinkEstimate
+from featurewire_client.rate_curve import Coded, RateCurve
 
 # Pieces that tell rate and round trip apart: a small one first, and enough behind it.
 PROBING_BYTES = (256, 4096, 8192)
-_DB_A_BIT = 6.02
 _MARGIN = 0.75  # of the time that is left for the wire
 _SIZE_MARGIN = 0.9
 _RISE_DB = 2.0  # less is within what a link's rate is known to
 _MOST_RISE_DB = 8.0  # at once: an estimate from few bytes may be too good
-_STEP_DB = 0.5
-_UNSEEN = 0.04  # more bits than thought, for each dB from what was seen: features differ in it
 _AHEAD = 0.02  # of the time allowed: what may be under way when a quality is chosen
 _SAFE = 0.9  # of the time allowed: a request that took as long says that no more can be sent
 _ABOUT = 1.02  # of the bytes of one that held its time: the least quality holds it too
 _FALLEN = 0.4  # of a link's rate: what was held before says nothing any more
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a request may take.
-
-    Attributes:
-        latency_ms: from the call to its answer; of a generation, to its first token.
-        request_bytes: aimed at for a request's, or a text's prompt's, bytes as sent; the first
-            requests teach how much that is.
-        least_snr_db, most_snr_db: the qualities to choose from, in dB.
-
-    Raises:
-        SettingError: a bound allows nothing or is infinite, or the least quality is above the most.
-    """
-
-    latency_ms: float | None = None
-    request_bytes: int | None = None
-    least_snr_db: float = 5.0
-    most_snr_db: float = 30.0
-
-    def __post_init__(self) -> None:
-        if self.latency_ms is not None and not 0 < self.latency_ms < math.inf:
-            found = f"{self.latency_ms:g} ms"
-            raise SettingError(f"a budget's latency is {found}; a finite one above 0 is allowed")
-        if self.request_bytes is not None and not 1 <= self.request_bytes < math.inf:
-            found = f"{self.request_bytes} bytes"
-            raise SettingError(f"a budget's size is {found}; a finite one from 1 on is allowed")
-        if not self.least_snr_db <= self.most_snr_db:
-            found = f"{self.least_snr_db:g} dB, and the most {self.most_snr_db:g} dB"
-            raise SettingError(f"a budget's least quality is {found}; the least must not be above")
-
-
-@dataclass(frozen=True)
-class Coded:
-    """What feature points came to at a quality, in dB: bytes of payload."""
-
-    snr_db: float
-    points: int
-    payload_bytes: int
 
 
 @dataclass(frozen=True)
@@ -80,50 +35,6 @@ class _Held:
     took_s: float
     spent_s: float
     rate: float
-
-
-class RateCurve:
-    """Bits a feature point by SNR: a known curve, corrected where something was coded since."""
-
-    def __init__(self, known: dict[float, float]) -> None:
-        """`known`: bits by SNR; without any, a bit for 10 dB and one more each 6 dB."""
-        self._known = sorted((known or {10.0: 1.0, 22.0: 3.0}).items())
-        self._ratios: dict[float, float] = {}  # logarithms of what came, over the known
-
-    def see(self, snr_db: float, bits: float) -> None:
-        """Takes in what a feature came to."""
-        near = [snr for snr in self._ratios if abs(snr - snr_db) < _STEP_DB]
-        for snr in near:
-            del self._ratios[snr]
-        self._ratios[snr_db] = math.log(max(bits, 1e-4) / self._prior(snr_db))
-
-    def bits(self, snr_db: float) -> float:
-        """Bits a feature point at that SNR."""
-        seen = sorted(self._ratios)
-        if not seen:
-            return self._prior(snr_db)
-        ratio = float(np.interp(snr_db, seen, [self._ratios[snr] for snr in seen]))
-        far_db = min(abs(snr_db - one) for one in seen)
-        return self._prior(snr_db) * math.exp(ratio) * (1 + _UNSEEN * far_db)
-
-    def _prior(self, snr_db: float) -> float:
-        """Straight lines in the logarithm; 6 dB a bit above, halved each 4 dB below."""
-        (least, low), (most, high) = self._known[0], self._known[-1]
-        if snr_db > most:
-            return high + (snr_db - most) / _DB_A_BIT
-        if snr_db < least:
-            return float(low * 2 ** ((snr_db - least) / 4))
-        snrs, bits = zip(*self._known, strict=True)
-        return math.exp(float(np.interp(snr_db, snrs, np.log(bits))))
-
-    def snr_db(self, bits: float, least: float, most: float) -> float:
-        """The highest SNR of so many bits, between the two."""
-        if self.bits(least) >= bits:
-            return least
-        while most - least > 0.01:
-            middle = (least + most) / 2
-            least, most = (middle, most) if self.bits(middle) <= bits else (least, middle)
-        return least
 
 
 class QualityControl:
@@ -255,13 +166,3 @@ class QualityControl:
         """Of the wait for an answer, what neither its bytes nor the round trip took."""
         rate, trip = self._link.bytes_per_s, self._link.round_trip_s
         return max(0.0, waited_s - answer_bytes / rate - trip) if rate and trip else waited_s
-
-
-def known_rates(profiles: Iterable[Profile]) -> dict[float, float]:
-    """Bits a feature point by SNR, as calibration measured them: the mean over the profiles."""
-    rates: dict[float, list[float]] = {}
-    for profile in profiles:
-        by_mode = profile.report.get("bpfp_by_mode_and_snr_db", {})
-        for snr_db, bits in by_mode.get(profile.report.get("kept"), {}).items():
-            rates.setdefault(float(snr_db), []).append(float(bits))
-    return {snr_db: sum(bits) / len(bits) for snr_db, bits in rates.items()}

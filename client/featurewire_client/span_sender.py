@@ -11,7 +11,8 @@ from featurewire_models import Features
 from featurewire_client.chunks import cut
 from featurewire_client.edge import Edge
 from featurewire_client.head_pass import Seconds
-from featurewire_client.quality import PROBING_BYTES, Coded, QualityControl
+from featurewire_client.quality import PROBING_BYTES, QualityControl
+from featurewire_client.rate_curve import Coded
 from featurewire_client.route import Route
 from featurewire_client.span import Span
 from featurewire_client.transcript import Transcript

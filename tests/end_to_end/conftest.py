@@ -1,5 +1,6 @@
 """Small random models saved as hub-style folders, and servers of them on real sockets."""
 
+import asyncio
 import contextlib
 import logging
 import sys
@@ -10,11 +11,16 @@ import pytest
 import torch
 from featurewire.v1 import featurewire_pb2 as pb
 from featurewire.wire import limits
+from featurewire_bench.process import ServerProcess
+from featurewire_client import SplitClient
 from featurewire_models import describe
 from featurewire_server import Server, ServerConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # for the hub on loopback
+sys.path.insert(0, str(Path(__file__).parent))
+
+from drawn_text import ALONE, DRAWN, MODEL, PROMPT, text_of
 
 
 def save_llama(folder: Path, **sizes: int) -> Path:
@@ -65,6 +71,27 @@ async def serving(*models: Path | str, **settings) -> AsyncIterator[Server]:
 @pytest.fixture
 def serve():
     return serving
+
+
+@pytest.fixture(scope="module")
+def spare():
+    """A server process that no test harms."""
+    with ServerProcess([MODEL], ALONE) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def unbroken(spare) -> str:
+    """The drawn text, from one server all along."""
+
+    async def run() -> str:
+        async with SplitClient(spare.address, MODEL) as client:
+            text = await text_of(client.generate(PROMPT, **DRAWN))
+            assert client.last_stats.replays == 0
+            assert client.last_stats.tokens == 40
+            return text
+
+    return asyncio.run(run())
 
 
 @pytest.fixture

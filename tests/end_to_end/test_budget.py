@@ -10,7 +10,8 @@ from featurewire.wire import parts
 from featurewire_bench.relay import Relay
 from featurewire_client import Budget, SplitClient, edge
 from featurewire_client.link_estimate import Acknowledged, LinkEstimate
-from featurewire_client.quality import Coded, QualityControl, RateCurve
+from featurewire_client.quality import QualityControl
+from featurewire_client.rate_curve import Coded, RateCurve
 from featurewire_client.session import Session
 from featurewire_client.window import UnderWay
 from featurewire_models import load_model, load_processor

@@ -11,10 +11,10 @@ from featurewire.wire.runtime import run
 from featurewire_client.commands.planning import planned
 
 if TYPE_CHECKING:
+    from featurewire_client.budget import Budget
     from featurewire_client.client import SplitClient
     from featurewire_client.plan import Plan
     from featurewire_client.planner import Work
-    from featurewire_client.quality import Budget
 
 WITHOUT_PROFILE = "1.2 to 5"  # at 15 dB, of the sources in bench/RESULTS.md
 _RUNS = 2  # of a plan that a request waits for
@@ -132,7 +132,7 @@ def budget_of(
     Raises:
         SettingError: as `Budget`.
     """
-    from featurewire_client.quality import Budget
+    from featurewire_client.budget import Budget
 
     bounds = {"least_snr_db": least_snr_db, "most_snr_db": most_snr_db}
     given = {name: value for name, value in bounds.items() if value is not None}
