@@ -140,7 +140,7 @@ def sessions(
     rtt_ms: Rtt = 20.0,
     snr_db: Annotated[float, typer.Option(help="Quality of features.")] = 15.0,
     clients: Annotated[int, typer.Option(min=1, help="That ask at once.")] = 16,
-    seconds: Annotated[float, typer.Option(min=1, help="Of load.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each load.")] = 20.0,
     as_json: Json = False,
 ) -> None:
     from featurewire_bench.demo import write_json

@@ -25,6 +25,7 @@ PLANNED = (  # and how many tokens to generate, of a language model
     ("tiny-sd3", "text-to-image", 0),
 )
 MODEL, TASK = "tiny-dinov2", "classification"
+CHANNELS = (192, 384)  # of ViT-Tiny and ViT-Small
 THREADS = (1, 2)
 
 
@@ -78,15 +79,15 @@ async def run_plans(
 
 
 async def _loads(clients: int, seconds: float, progress: Callable[[str], None]) -> list[Load]:
-    """The small bundled model, and one of DINOv2 small's width and half its depth."""
+    """The small bundled model, and some of larger ViTs' widths and half their depth."""
     loads = []
     with tempfile.TemporaryDirectory() as folder:
-        large = random_dinov2(Path(folder), 384, 6, 224)
+        larger = [random_dinov2(Path(folder), channels, 6, 224) for channels in CHANNELS]
         processor: Any = load_processor(MODEL, TASK)
         pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
         for model, split, inputs in (
             (MODEL, None, processor.inputs(sample_input(TASK))),
-            (str(large), "layers.1", {"pixel_values": pixels}),
+            *((str(model), "layers.1", {"pixel_values": pixels}) for model in larger),
         ):
             for threads in THREADS:
                 progress(f"{clients} clients of {Path(model).name}, {threads} threads")

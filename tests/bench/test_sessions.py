@@ -55,6 +55,7 @@ def found() -> sessions.Sessions:
         patch.setattr(sessions, "OVERLAP_MBIT", (MBIT,))
         patch.setattr(sessions, "PLAN_MBIT", (MBIT,))
         patch.setattr(sessions, "THREADS", (1,))
+        patch.setattr(sessions, "CHANNELS", (64,))
         patch.setattr(
             sessions, "random_dinov2", lambda folder, *_: random_dinov2(folder, 64, 2, 224)
         )
