@@ -147,7 +147,7 @@ def sessions(
     from featurewire_bench.sessions import report, run_sessions
 
     out.mkdir(parents=True, exist_ok=True)
-    with steps(25) as progress:
+    with steps(27) as progress:
         found = run(run_sessions(rtt_ms, snr_db, clients, seconds, progress))
     write_json(out / "sessions.json", found.as_dict())
     (out / "sessions.md").write_text(report(found), encoding="utf-8")
