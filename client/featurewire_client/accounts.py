@@ -51,19 +51,22 @@ class Accounts:
 def _with_shortfall(stats: InferStats, control: QualityControl) -> InferStats:
     """The account with what is beyond the budget, which is said."""
     took_ms = stats.first_token_ms if stats.tokens else stats.total_ms
-    missed_ms = control.ended(took_ms)
-    if missed_ms:
-        log.warning("the budget was missed by %.0f ms: it took %.0f ms", missed_ms, took_ms)
+    control.ended(took_ms)
+    if control.missed_ms:
+        log.warning("the budget was missed by %.0f ms: it took %.0f", control.missed_ms, took_ms)
+    if control.missed_bytes:
+        log.warning("the budget was missed by %d bytes", control.missed_bytes)
     if control.shortfall_ms or control.shortfall_bytes:
         log.warning(
             "the budget cannot be held: %.0f ms and %d bytes beyond it at %g dB",
             control.shortfall_ms,
             control.shortfall_bytes,
-            control.snr_db,
+            control.least_snr_db,
         )
     return replace(
         stats,
         shortfall_ms=control.shortfall_ms,
         shortfall_bytes=control.shortfall_bytes,
-        missed_ms=missed_ms,
+        missed_ms=control.missed_ms,
+        missed_bytes=control.missed_bytes,
     )

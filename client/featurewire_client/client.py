@@ -112,7 +112,7 @@ class SplitClient:
         self._turns = Turns()
         self._loaded: Edge | None = None
         self.last_stats: InferStats | None = None
-        """The account of the last request or generation."""
+        """The account of the last request or generation; None where it failed."""
         self.finish_reason = ""
         """Why the last generation ended: "stop" (the model's end or a stop string), "length"
         (`max_tokens`) or "context" (the model holds no more)."""
@@ -219,6 +219,7 @@ class SplitClient:
             CodecError: the features cannot be coded.
         """
         async with self._turns.take("an inference", self._timeout_s):
+            self.last_stats = None
             inference = Inference(self.edge, self._route, self.snr_db, self._control)
             async with self._deadline():
                 tensors, stats = await inference.run(inputs, outputs)

@@ -1,7 +1,9 @@
 """The quality that holds a budget: a link, stages and a rate curve in, an SNR for each request out.
 
 The curve is the profile's own at first, and what was coded since. Quality falls at once when the
-budget asks for it, and rises when two decibels or more are to be had.
+budget asks for it, and rises when two decibels or more are to be had. Amid a request, whose spans
+or parts are asked for one by one, it never rises above the first, and stays where it is while that
+fits into the budget without a margin.
 """
 
 import math
@@ -18,6 +20,8 @@ from featurewire_client.rate_curve import Coded, RateCurve
 PROBING_BYTES = (256, 4096, 8192)
 _MARGIN = 0.75  # of the time that is left for the wire
 _SIZE_MARGIN = 0.9
+_FRAMING = 48  # bytes of a small request beside its payload, until one was sent
+_TIGHT = 0.95  # of that time: what a quality that was chosen may need before it has to fall
 _RISE_DB = 2.0  # less is within what a link's rate is known to
 _MOST_RISE_DB = 8.0  # at once: an estimate from few bytes may be too good
 _AHEAD = 0.02  # of the time allowed: what may be under way when a quality is chosen
@@ -27,14 +31,15 @@ _FALLEN = 0.4  # of a link's rate: what was held before says nothing any more
 
 
 @dataclass(frozen=True)
-class _Held:
-    """A request that held its time: what it sent and took, and what its quality was chosen by."""
+class _Before:
+    """The request before: what it sent and took, and what its first quality was chosen by."""
 
     points: int
     request_bytes: int
     took_s: float
     spent_s: float
     rate: float
+    choices: int
 
 
 class QualityControl:
@@ -43,7 +48,8 @@ class QualityControl:
     Attributes:
         snr_db: the last choice.
         shortfall_ms, shortfall_bytes: what the request before takes beyond the budget even at the
-            lowest quality, as far as can be told; 0 where the budget can be held.
+            lowest quality, as far as can be told; 0 where the budget can be held, or was.
+        missed_ms, missed_bytes: what it took beyond the budget in the end.
     """
 
     def __init__(
@@ -54,13 +60,19 @@ class QualityControl:
         self._curve = RateCurve(known)
         self._others_s: deque[float] = deque(maxlen=3)  # stages but for head and wire
         self._answer_bytes: deque[int] = deque(maxlen=3)
-        self._framing = 0
+        self._framing = _FRAMING
         self._chosen: tuple[int, float, float] | None = None  # points, seconds spent, link's rate
         self._request_bytes = 0
-        self._held: _Held | None = None
+        self._choices = 0
+        self._before: _Before | None = None
         self.snr_db = min(max(snr_db, budget.least_snr_db), budget.most_snr_db)
-        self.shortfall_ms = 0.0
-        self.shortfall_bytes = 0
+        self.shortfall_ms = self.missed_ms = 0.0
+        self.shortfall_bytes = self.missed_bytes = 0
+
+    @property
+    def least_snr_db(self) -> float:
+        """The lowest quality that may be chosen."""
+        return self._budget.least_snr_db
 
     async def settle(self, unanswered_bytes: Callable[[], int]) -> None:
         """Waits until the link has told enough of what is coded already for the next choice.
@@ -87,14 +99,18 @@ class QualityControl:
         `sent_bytes`: what has been sent of the request already; `under_way_bytes`: of them, those
         that are not answered; `waiting_bytes`: coded, and not sent yet.
         """
-        budget = self._budget
-        allowed = math.inf
+        budget, amid = self._budget, bool(sent_bytes or waiting_bytes)
+        if not amid:
+            self._choices, self._request_bytes, self._chosen = 0, 0, None
+        self._choices += 1
         self.shortfall_ms, self.shortfall_bytes = 0.0, 0
         least = self._framing + points * self._curve.bits(budget.least_snr_db) / 8
+        allowed = tight = math.inf  # bytes, with a margin and with next to none
         if budget.request_bytes is not None:
             before = sent_bytes + waiting_bytes
+            tight = budget.request_bytes - before
             allowed = _SIZE_MARGIN * budget.request_bytes - before
-            self.shortfall_bytes = max(0, math.ceil(before + least - budget.request_bytes))
+            self.shortfall_bytes = max(0, math.ceil(least - tight))
         rate, trip = self._link.bytes_per_s, self._link.round_trip_s
         if budget.latency_ms is not None and rate and trip is not None:
             answer_s = median(self._answer_bytes or [0]) / rate  # down as fast as up
@@ -103,44 +119,68 @@ class QualityControl:
             before = under_way_bytes + waiting_bytes
             in_time = _MARGIN * rate * left_s - before
             self.shortfall_ms = max(0.0, 1000 * ((before + least) / rate - left_s))
-            if not (sent_bytes or waiting_bytes):
+            if not amid:
                 self._chosen = points, spent_s, rate
-                if held := self._held_alike(points, rate):
-                    spare_s = _SAFE * budget.latency_ms / 1000 - held.took_s
-                    spare_s -= spent_s - held.spent_s
-                    spare_bytes = rate * (_MARGIN * spare_s if spare_s > 0 else spare_s)
-                    in_time = max(in_time, held.request_bytes + spare_bytes)
-                    if least <= _ABOUT * held.request_bytes:
-                        self.shortfall_ms = 0.0
+                in_time = self._as_before(in_time, least)
             allowed = min(allowed, in_time)
+            tight = min(tight, _TIGHT * rate * left_s - before)
         if allowed == math.inf:
             return self.snr_db
+        if not amid or self._bytes_of(points, self.snr_db) > tight:
+            self._change(points, allowed, amid)
+        return self.snr_db
+
+    def _bytes_of(self, points: int, snr_db: float) -> float:
+        return self._framing + points * self._curve.bits(snr_db) / 8
+
+    def _change(self, points: int, allowed: float, amid: bool) -> None:
+        """Chooses what so many bytes allow; with hysteresis, and downwards alone amid a request."""
+        budget = self._budget
         bits = 8 * max(allowed - self._framing, 0) / points
         wanted = self._curve.snr_db(bits, budget.least_snr_db, budget.most_snr_db)
         if wanted < self.snr_db:
             self.snr_db = wanted
-        elif wanted - self.snr_db >= _RISE_DB:
+        elif wanted - self.snr_db >= _RISE_DB and not amid:
             self.snr_db = min(wanted, self.snr_db + _MOST_RISE_DB)
-        return self.snr_db
 
-    def _held_alike(self, points: int, rate: float) -> _Held | None:
-        """The request before, if it held its time with so many points over such a link.
+    def _as_before(self, in_time: float, least: float) -> float:
+        """Bytes that a request may send in time, by what the one before it took, if it is alike.
 
-        A few bytes tell a link's rate too low: what they did take says more.
+        Of one that went whole and held its time: as many and more, where a few bytes tell a link's
+        rate too low. Of one in spans or parts: no more than that, since the wire waits between
+        them for what no estimate has seen.
         """
-        held = self._held
-        return held if held and held.points == points and rate >= _FALLEN * held.rate else None
+        before, latency_ms = self._before, self._budget.latency_ms
+        assert self._chosen is not None
+        assert latency_ms is not None
+        points, spent_s, rate = self._chosen
+        if before is None or before.points != points or rate < _FALLEN * before.rate:
+            return in_time
+        held, in_turns = 1000 * before.took_s <= latency_ms, before.choices > 1
+        if held and least <= _ABOUT * before.request_bytes:
+            self.shortfall_ms = 0.0
+        if in_turns:
+            rate = min(rate, before.request_bytes / before.took_s)
+        spare_s = _SAFE * latency_ms / 1000 - before.took_s - (spent_s - before.spent_s)
+        alike = before.request_bytes + rate * spare_s * (_MARGIN if spare_s > 0 else 1)
+        if in_turns:
+            return min(in_time, alike)
+        return max(in_time, alike) if held else in_time
 
-    def ended(self, took_ms: float) -> float:
-        """Takes in how long the last request took; the milliseconds beyond the budget, or 0."""
-        latency_ms = self._budget.latency_ms
-        if latency_ms is None:
-            return 0.0
-        self._held = None
-        if took_ms <= latency_ms and self._chosen is not None and self._request_bytes:
+    def ended(self, took_ms: float) -> None:
+        """Takes in how long the last request took, and what of it was beyond the budget."""
+        latency_ms, request_bytes = self._budget.latency_ms, self._budget.request_bytes
+        self.missed_ms = max(0.0, took_ms - latency_ms) if latency_ms else 0.0
+        self.missed_bytes = max(0, self._request_bytes - request_bytes) if request_bytes else 0
+        # what was held could be held
+        self.shortfall_ms = min(self.shortfall_ms, self.missed_ms)
+        self.shortfall_bytes = min(self.shortfall_bytes, self.missed_bytes)
+        self._before = None
+        if self._chosen is not None and self._request_bytes:
             points, spent_s, rate = self._chosen
-            self._held = _Held(points, self._request_bytes, took_ms / 1000, spent_s, rate)
-        return max(0.0, took_ms - latency_ms)
+            self._before = _Before(
+                points, self._request_bytes, took_ms / 1000, spent_s, rate, self._choices
+            )
 
     def learn(
         self, coded: Iterable[Coded], request_bytes: int, answer_bytes: int, other_s: float
@@ -159,6 +199,10 @@ class QualityControl:
             self._curve.see(snr_db, 8 * size / points[snr_db])
         self._request_bytes = request_bytes
         self._framing = request_bytes - payload_bytes.total()
+        if len(points) > 1:  # the next request begins where all of this one was, not its last span
+            bits = 8 * payload_bytes.total() / points.total()
+            least, most = self._budget.least_snr_db, self._budget.most_snr_db
+            self.snr_db = self._curve.snr_db(bits, least, most)
         self._answer_bytes.append(answer_bytes)
         self._others_s.append(other_s)
 

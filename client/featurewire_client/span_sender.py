@@ -36,7 +36,6 @@ class SpanSender:
         self._route = route
         self._control = control
         self._request: Transcript | None = None
-        self._first_snr_db: float | None = None
         self._sent_payload_bytes = 0
         self._started = time.perf_counter()
 
@@ -71,7 +70,7 @@ class SpanSender:
         """
         begin.parts, coded = True, []
         self._request = Transcript(begin)
-        async with aclosing(self._edge.parts(features, self._no_rise, self.seconds)) as parts:
+        async with aclosing(self._edge.parts(features, self._quality, self.seconds)) as parts:
             async for part in parts:
                 coded.append(await self.send(part))
         return coded
@@ -99,14 +98,6 @@ class SpanSender:
             self.snr_db = self._control.choose(
                 points, spent_s, sent_bytes, self._waiting_bytes(), route.under_way_bytes
             )
-        return self.snr_db
-
-    async def _no_rise(self, points: int) -> float:
-        """The same, but never above the first: the last part would get all that a margin left."""
-        await self._quality(points)
-        if self._first_snr_db is None:
-            self._first_snr_db = self.snr_db
-        self.snr_db = min(self.snr_db, self._first_snr_db)
         return self.snr_db
 
     def _waiting_bytes(self) -> int:

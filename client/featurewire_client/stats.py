@@ -33,7 +33,7 @@ class InferStats:
         snr_db: the quality that was asked for, the last of a request of several.
         shortfall_ms, shortfall_bytes: what was to be beyond the budget even at the lowest quality;
             0 where there is no budget, or it can be held.
-        missed_ms: what it took beyond the budget's latency in the end.
+        missed_ms, missed_bytes: what it took, or a text's prompt, beyond the budget in the end.
     """
 
     features: int
@@ -54,6 +54,7 @@ class InferStats:
     shortfall_ms: float = 0.0
     shortfall_bytes: int = 0
     missed_ms: float = 0.0
+    missed_bytes: int = 0
 
     @property
     def raw_bytes(self) -> int:
@@ -107,6 +108,8 @@ class InferStats:
             )
         if self.missed_ms:
             text += f"; {self.missed_ms:.0f} ms beyond the budget"
+        if self.missed_bytes:
+            text += f"; {self.missed_bytes} bytes beyond the budget"
         if self.replays:
             text += f"; moved {self.replays} times"
         return text

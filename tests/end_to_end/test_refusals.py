@@ -167,6 +167,9 @@ async def test_an_output_that_the_tail_does_not_give_is_refused_by_name(llama, s
         with pytest.raises(RefusedError, match="no output 'mask'; it gives logits"):
             await client.infer(IDS, outputs=["mask"])
         assert (await client.infer(IDS)).output.logits.shape == (1, 3, 97)
+        with pytest.raises(RefusedError, match="no output 'mask'"):
+            await client.infer(IDS, outputs=["mask"])
+        assert client.last_stats is None  # that of the one before says nothing of this one
 
 
 async def test_a_server_without_the_model_says_what_it_serves(llama, serve, tmp_path):
