@@ -134,6 +134,7 @@ class Server:
             assert self._service is not None
             await self._service.go_away()
             await self._server.stop(self._config.grace_s)
+            await self._service.ended()
         if self._http is not None:
             http, thread = self._http
             http.shutdown()

@@ -1,6 +1,7 @@
 """The gRPC service: calls in, sessions driven."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +25,8 @@ from featurewire_server.tails import Tails
 
 _PAGE_BYTES = 1024 * 1024
 _TELLING_S = 1.0  # that every session has to take a GoAway
+_ENDING_S = 1.0  # for sessions that gRPC has cancelled
+_LOOPS_BEHIND = 5  # of the event loop, in which gRPC's own tasks end behind a session's
 
 
 class SplitInferenceService(rpc.SplitInferenceServiceServicer):
@@ -36,6 +39,7 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
         self._config = config
         self._streams: set[Stream] = set()
         self._leaving = asyncio.Event()
+        self._empty = asyncio.Event()
 
     @property
     def open_sessions(self) -> int:
@@ -191,6 +195,18 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
     def _count_sessions(self) -> None:
         self._metrics.open_sessions = len(self._streams)
         self._metrics.sessions.set(len(self._streams))
+        if self._streams:
+            self._empty.clear()
+        else:
+            self._empty.set()
+
+    async def ended(self) -> None:
+        """Waits until every session is over: gRPC does not, for one whose client has gone."""
+        if self._streams:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), _ENDING_S)
+        for _ in range(_LOOPS_BEHIND):
+            await asyncio.sleep(0)
 
     async def go_away(self) -> None:
         """Tells every session that the server is about to stop; who does not read is not told.

@@ -1,6 +1,7 @@
 """A server that is about to stop: it loses nothing, waits for nobody, and its sessions move."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -29,6 +30,31 @@ async def test_a_draining_server_hands_its_sessions_over_and_ends_at_once(spare,
             assert client.last_stats.replays == 1
     assert text == unbroken
     assert code == 0
+
+
+async def test_a_server_that_drains_has_written_every_account_before_it_stops_and_no_traceback(
+    spare,
+):
+    with ServerProcess([MODEL], (*ALONE, "--grace-s", "5")) as leaving:
+        async with contextlib.AsyncExitStack() as stack:
+            addresses = f"{leaving.address},{spare.address}"
+            clients = [
+                await stack.enter_async_context(SplitClient(addresses, MODEL)) for _ in range(3)
+            ]
+
+            async def slowly(client: SplitClient) -> None:
+                async for _ in client.generate(PROMPT, max_tokens=12):
+                    await asyncio.sleep(0.1)
+
+            texts = [asyncio.create_task(slowly(client)) for client in clients]
+            await asyncio.sleep(0.8)
+            leaving.kill(signal.SIGTERM)
+            assert await asyncio.to_thread(leaving.wait) == 0
+            await asyncio.gather(*texts)
+        log = leaving.log().splitlines()
+    assert not any("Traceback" in line or "ERROR" in line for line in log)
+    assert sum("request peer=" in line for line in log) == 3
+    assert "stopped after" in log[-1]
 
 
 @pytest.mark.parametrize("amid", [False, True])
