@@ -93,6 +93,33 @@ async def test_the_budget_holds_again_within_two_requests_when_a_link_slows_down
                 assert not after[-1].shortfall_ms
 
 
+async def test_a_texts_budget_holds_again_within_two_requests_too(serve):
+    prompt = PROMPT[: len(PROMPT) // 2]
+    async with serve("tiny-llama3") as server:
+        with Relay(server.address, rate_mbit=0.4, rtt_ms=20) as link:
+            budget = Budget(latency_ms=BUDGET_MS)
+            async with SplitClient(link.address, "tiny-llama3", budget=budget) as client:
+
+                async def run(count: int) -> list:
+                    every = []
+                    for _ in range(count):
+                        async for _ in client.generate(prompt, max_tokens=1):
+                            pass
+                        every.append(client.last_stats)
+                    return every
+
+                before = (await run(3))[-1]
+                for _ in range(2):
+                    link.set_rate(0.04)
+                    slow = await run(4)
+                    assert not any(stats.missed_ms for stats in slow[1:])
+                    assert slow[-1].snr_db < before.snr_db - 5
+                    link.set_rate(0.4)
+                    after = await run(5)
+                    assert not any(stats.missed_ms for stats in after)
+                    assert after[-1].snr_db > slow[-1].snr_db + 5
+
+
 async def test_the_first_request_holds_the_budget_too(serve, inputs):
     """The link is probed before anything is sent: one request of a command is the first one."""
     async with serve(MODEL) as server:
