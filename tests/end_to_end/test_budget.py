@@ -253,7 +253,7 @@ def test_amid_a_request_quality_stays_while_it_fits_and_never_rises():
     control, link = control_of(Budget(latency_ms=1000))
     first = control.choose(20_000, 0.0)
     assert first == pytest.approx(22, abs=0.3)
-    # half of it is left: 3750 bytes, for which the margin allows 3400 and 3600, and with next to none 4050
+    # half of it is left, 3750 bytes: the margin allows 3400 or 3600, next to none 4050
     for spent_s in (0.2, 0.52, 0.55):
         assert control.choose(10_000, spent_s, sent_bytes=3750) == first
     fallen = control.choose(10_000, 0.7, sent_bytes=3750)
