@@ -53,7 +53,8 @@ def _with_shortfall(stats: InferStats, control: QualityControl) -> InferStats:
     took_ms = stats.first_token_ms if stats.tokens else stats.total_ms
     control.ended(took_ms)
     if control.missed_ms:
-        log.warning("the budget was missed by %.0f ms: it took %.0f", control.missed_ms, took_ms)
+        missed_ms = control.missed_ms
+        log.warning("the budget was missed by %.0f ms: it took %.0f ms", missed_ms, took_ms)
     if control.missed_bytes:
         log.warning("the budget was missed by %d bytes", control.missed_bytes)
     if control.shortfall_ms or control.shortfall_bytes:

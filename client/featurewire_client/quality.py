@@ -3,7 +3,7 @@
 The curve is the profile's own at first, and what was coded since. Quality falls at once when the
 budget asks for it, and rises when two decibels or more are to be had. Amid a request, whose spans
 or parts are asked for one by one, it never rises above the first, and stays where it is while that
-fits into the budget without a margin.
+fits into the budget with next to no margin.
 """
 
 import math
@@ -19,9 +19,9 @@ from featurewire_client.rate_curve import Coded, RateCurve
 # Pieces that tell rate and round trip apart: a small one first, and enough behind it.
 PROBING_BYTES = (256, 4096, 8192)
 _MARGIN = 0.75  # of the time that is left for the wire
+_TIGHT = 0.9  # of that time: what a quality that was chosen may need before it has to fall
 _SIZE_MARGIN = 0.9
 _FRAMING = 48  # bytes of a small request beside its payload, until one was sent
-_TIGHT = 0.9  # of that time: what a quality that was chosen may need before it has to fall
 _RISE_DB = 2.0  # less is within what a link's rate is known to
 _MOST_RISE_DB = 8.0  # at once: an estimate from few bytes may be too good
 _AHEAD = 0.02  # of the time allowed: what may be under way when a quality is chosen
@@ -104,7 +104,7 @@ class QualityControl:
             self._choices, self._request_bytes, self._chosen = 0, 0, None
         self._choices += 1
         self.shortfall_ms, self.shortfall_bytes = 0.0, 0
-        least = self._framing + points * self._curve.bits(budget.least_snr_db) / 8
+        least = self._bytes_of(points, budget.least_snr_db)
         allowed = tight = math.inf  # bytes, with a margin and with next to none
         if budget.request_bytes is not None:
             before = sent_bytes + waiting_bytes

@@ -195,14 +195,13 @@ class SplitInferenceService(rpc.SplitInferenceServiceServicer):
     def _count_sessions(self) -> None:
         self._metrics.open_sessions = len(self._streams)
         self._metrics.sessions.set(len(self._streams))
-        if self._streams:
-            self._empty.clear()
-        else:
+        if not self._streams:
             self._empty.set()
 
     async def ended(self) -> None:
         """Waits until every session is over: gRPC does not, for one whose client has gone."""
         if self._streams:
+            self._empty.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), _ENDING_S)
         for _ in range(_LOOPS_BEHIND):

@@ -230,7 +230,7 @@ async def test_a_link_that_slows_tenfold_amid_a_long_feature_lowers_the_quality_
     fast, slow = 0.8, 0.08
     async with serve(MODEL) as server:
         with Relay(server.address, rate_mbit=fast, rtt_ms=10) as link:
-            budget = Budget(latency_ms=6000)
+            budget = Budget(latency_ms=5000)
             async with SplitClient(link.address, MODEL, budget=budget, snr_db=30) as client:
                 await client.infer(large_images())
                 chosen = choices(monkeypatch, after=2, then=lambda: link.set_rate(slow))
@@ -241,10 +241,10 @@ async def test_a_link_that_slows_tenfold_amid_a_long_feature_lowers_the_quality_
     assert not after.missed_ms
 
 
-def control_of(budget: Budget, rate: float = 10_000.0) -> tuple[QualityControl, LinkEstimate]:
-    """One that chooses by a bit for 10 dB and three for 22 dB, over a link of so many bytes/s."""
+def control_of(budget: Budget) -> tuple[QualityControl, LinkEstimate]:
+    """One that chooses by a bit for 10 dB and three for 22 dB, over a link of 10,000 bytes/s."""
     link = LinkEstimate()
-    link.know(rate, 1e-4)
+    link.know(10_000.0, 1e-4)
     return QualityControl(budget, 30.0, link, {10.0: 1.0, 22.0: 3.0}), link
 
 
@@ -492,9 +492,7 @@ def test_a_curve_passes_through_what_was_seen_and_is_inverted():
 
 
 def test_quality_falls_at_once_and_rises_only_where_it_is_worth_it():
-    link = LinkEstimate()
-    link.know(10_000.0, 1e-4)
-    control = QualityControl(Budget(latency_ms=1000), 30.0, link, {10.0: 1.0, 22.0: 3.0})
+    control, link = control_of(Budget(latency_ms=1000))
     first = control.choose(20_000, 0.0)
     fallen = control.choose(20_000, 0.02)  # a little less time
     assert fallen < first

@@ -10,10 +10,7 @@ import time
 import pytest
 from drawn_text import ALONE, DRAWN, MODEL, PROMPT, text_of
 from featurewire_bench.process import ServerProcess
-from featurewire_client import (
-    DeadlineError,
-    SplitClient,
-)
+from featurewire_client import DeadlineError, SplitClient
 
 
 async def test_a_draining_server_hands_its_sessions_over_and_ends_at_once(spare, unbroken):

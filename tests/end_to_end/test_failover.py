@@ -9,12 +9,7 @@ import torch
 from drawn_text import ALONE, DRAWN, MODEL, PROMPT, text_of
 from featurewire_bench.process import ServerProcess
 from featurewire_bench.relay import Relay
-from featurewire_client import (
-    Budget,
-    ClientError,
-    DeadlineError,
-    SplitClient,
-)
+from featurewire_client import Budget, ClientError, DeadlineError, SplitClient
 from featurewire_client.connection import probe
 from featurewire_models import load_processor
 

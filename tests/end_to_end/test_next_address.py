@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from drawn_text import ALONE, DRAWN, MODEL, PROMPT, text_of
+from drawn_text import ALONE, DRAWN, MODEL, PROMPT, text_across, text_of
 from featurewire_bench.process import ServerProcess, free_port
 from featurewire_client import (
     ConnectionFailedError,
@@ -22,10 +22,7 @@ async def test_a_session_moves_past_a_server_of_another_model(spare, unbroken):
     with ServerProcess([MODEL], ALONE) as doomed, ServerProcess(["tiny-dinov2"]) as other:
         addresses = f"{doomed.address},{other.address},{spare.address}"
         async with SplitClient(addresses, MODEL) as client:
-            pieces = client.generate(PROMPT, **DRAWN)
-            text = await anext(pieces)
-            doomed.kill()
-            text += await text_of(pieces)
+            text = await text_across(client, doomed.kill)
             assert client.last_stats.replays == 1
     assert text == unbroken
 
@@ -39,10 +36,7 @@ async def test_a_session_moves_past_a_server_that_computes_in_another_dtype(
     ):
         addresses = f"{doomed.address},{other.address},{spare.address}"
         async with SplitClient(addresses, MODEL) as client:
-            pieces = client.generate(PROMPT, **DRAWN)
-            text = await anext(pieces)
-            doomed.kill()
-            text += await text_of(pieces)
+            text = await text_across(client, doomed.kill)
             assert f"moved to {spare.address}" in caplog.text
         async with SplitClient(other.address, MODEL) as client:  # where it begins, it stays
             assert await text_of(client.generate(PROMPT, **DRAWN))
@@ -56,10 +50,7 @@ async def test_a_full_server_is_passed_over_for_the_next_one(spare, unbroken):
     ):
         addresses = f"{doomed.address},{full.address},{spare.address}"
         async with SplitClient(full.address, MODEL), SplitClient(addresses, MODEL) as client:
-            pieces = client.generate(PROMPT, **DRAWN)
-            text = await anext(pieces)
-            doomed.kill()
-            text += await text_of(pieces)
+            text = await text_across(client, doomed.kill)
     assert text == unbroken
 
 
@@ -151,10 +142,7 @@ async def test_a_session_goes_on_beyond_a_server_whose_memory_is_too_small_for_i
         with ServerProcess([MODEL], ALONE) as doomed:
             addresses = f"{doomed.address},{small.address},{spare.address}"
             async with SplitClient(addresses, MODEL) as client:
-                pieces = client.generate(PROMPT, **DRAWN)
-                text = await anext(pieces)
-                doomed.kill()
-                text += await text_of(pieces)
+                text = await text_across(client, doomed.kill)
     assert text == unbroken
 
 
